@@ -1,0 +1,1 @@
+"""The words that data preparation and training share. numpy only at import."""

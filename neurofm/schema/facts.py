@@ -1,0 +1,48 @@
+"""What the data dictate to a model, kept apart from what the user chose."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Facts of the training data that a model or objective needs to be built.
+
+    Attributes
+    ----------
+    rate_hz : float
+        Sampling rate of every batch.
+    window_s : float
+        Window length; ``round(window_s * rate_hz)`` samples.
+    max_channels : int
+        Largest number of channels of any recording.
+    channels : tuple of str
+        Vocabulary of canonical channel names; `channel_ids` counts from 1 in it, 0 is unknown.
+    subjects : tuple of str
+        Subjects seen in training, likewise from 1.
+    classes : tuple of str
+        Labels of a classification task, in the order of the logits; empty otherwise.
+    """
+
+    rate_hz: float
+    window_s: float
+    max_channels: int
+    channels: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+
+    @property
+    def window_samples(self) -> int:
+        """Window length in samples."""
+        return round(self.window_s * self.rate_hz)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dict for the model card."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Facts:
+        """Inverse of `to_json`."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})

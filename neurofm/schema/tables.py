@@ -1,0 +1,84 @@
+"""The parquet tables of a prepared dataset: their columns, and the only place they are read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neurofm.schema.errors import DataError
+from neurofm.schema.hashing import atomic_write
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# name → columns; s string, f float64, i int64, b bool, F list of [start, stop] pairs, S list of string
+COLUMNS: dict[str, dict[str, str]] = {
+    "recordings": {
+        "recording_id": "s", "dataset": "s", "subject": "s", "session": "s", "task": "s", "run": "s", "modality": "s",
+        "part": "s", "duration_s": "f", "valid": "F", "source_file": "s", "source_sha256": "s", "quality": "s",
+        "shards": "S",
+    },
+    "streams": {
+        "recording_id": "s", "name": "s", "role": "s", "regular": "b", "rate_hz": "f", "t0_s": "f", "unit": "s",
+        "n_channels": "i", "dtype": "s",
+    },
+    "channels": {
+        "recording_id": "s", "stream": "s", "index": "i", "name": "s", "canonical": "s", "kind": "s", "unit": "s",
+        "x": "f", "y": "f", "z": "f", "frame": "s", "region": "s", "reference": "s", "scale": "f", "offset": "f",
+        "bad": "b", "reason": "s",
+    },
+    "events": {
+        "recording_id": "s", "onset_s": "f", "duration_s": "f", "kind": "s", "label": "s", "value": "f",
+        "stimulus_id": "s", "trial": "i", "block": "i",
+    },
+    "rejected": {"recording_id": "s", "subject": "s", "session": "s", "source_file": "s", "start_s": "f", "reason": "s"},
+}  # fmt: skip
+
+
+def _schema(table: str) -> pa.Schema:
+    import pyarrow as pa
+
+    kinds = {
+        "s": pa.string(), "f": pa.float64(), "i": pa.int64(), "b": pa.bool_(),
+        "F": pa.list_(pa.list_(pa.float64())), "S": pa.list_(pa.string()),
+    }  # fmt: skip
+    return pa.schema([(name, kinds[kind]) for name, kind in COLUMNS[table].items()])
+
+
+def write_table(folder: str | Path, table: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write ``folder/<table>.parquet`` from rows, atomically; equal rows give equal bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(folder) / f"{table}.parquet"
+    data = pa.Table.from_pylist([dict(r) for r in rows], schema=_schema(table))
+    with atomic_write(path) as f:
+        pq.write_table(data, f, compression="zstd")
+    return path
+
+
+def read_table(folder: str | Path, table: str) -> list[dict[str, Any]]:
+    """Read ``folder/<table>.parquet`` as a list of rows.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, damaged or lacks a column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(folder) / f"{table}.parquet"
+    if not path.exists():
+        raise DataError(f"{path}: no such table; prepare the dataset again with `neurofm prep`")
+    try:
+        # one file, not a dataset: ParquetFile never looks at neighbouring folders for partitions
+        with pq.ParquetFile(path) as f:
+            data = f.read()
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: is not a readable parquet table ({error})") from error
+    missing = [c for c in COLUMNS[table] if c not in data.column_names]
+    if missing:
+        raise DataError(f"{path}: column '{missing[0]}' is missing; expected {', '.join(COLUMNS[table])}")
+    return data.to_pylist()
