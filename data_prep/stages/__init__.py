@@ -1,0 +1,20 @@
+"""What is done to one recording, block by block; each stage is usable alone.
+
+A stage is built from plain keyword arguments and then driven by `start(info)`, `push(block)`, `flush()`:
+a whole recording is one push and a flush, a live stream is many pushes.
+"""
+
+from neurofm.schema.registry import Registry
+
+STAGES = Registry(
+    "stage",
+    {
+        "demean": "data_prep.stages.demean:Demean",
+        "filter": "data_prep.stages.filter:Filter",
+        "notch": "data_prep.stages.notch:Notch",
+        "quality": "data_prep.stages.quality:Quality",
+        "rereference": "data_prep.stages.rereference:Rereference",
+        "resample": "data_prep.stages.resample:Resample",
+        "unit_repair": "data_prep.stages.unit_repair:UnitRepair",
+    },
+)

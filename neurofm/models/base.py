@@ -36,7 +36,9 @@ class Model(Protocol):
 
     dim: int
 
-    def __call__(self, batch: NeuralBatch) -> Encoded: ...
+    def __call__(self, batch: NeuralBatch) -> Encoded:
+        """Encode a batch."""
+        ...
 
     def pool(self, encoded: Encoded) -> Tensor:
         """Return one vector per window, shape (B, dim)."""

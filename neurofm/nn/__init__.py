@@ -1,0 +1,1 @@
+"""Layers and tensor functions that know nothing of recordings."""

@@ -32,8 +32,24 @@ COLUMNS: dict[str, dict[str, str]] = {
         "recording_id": "s", "onset_s": "f", "duration_s": "f", "kind": "s", "label": "s", "value": "f",
         "stimulus_id": "s", "trial": "i", "block": "i",
     },
-    "rejected": {"recording_id": "s", "subject": "s", "session": "s", "source_file": "s", "start_s": "f", "reason": "s"},
+    "rejected": {
+        "recording_id": "s", "subject": "s", "session": "s", "source_file": "s", "start_s": "f", "reason": "s",
+    },
+    # every score and every look at a test part (neurofm.benchmarks.results); run_id is one evaluate run
+    "results": {
+        "run_id": "s", "date": "s", "benchmark": "s", "dataset": "s", "subject": "s", "task": "s", "part": "s",
+        "model": "s", "strategy": "s", "budget": "f", "budget_unit": "s", "seed": "i", "metric": "s", "value": "f",
+        "low": "f", "high": "f", "n": "i", "baseline": "b", "transductive": "b", "normalised_by": "s", "looks": "i",
+        "test_hash": "s", "protocol_hash": "s", "checkpoint_hash": "s", "split_hash": "s", "leak_reason": "s",
+        "versions": "s", "machine": "s", "seconds": "f", "note": "s",
+    },
+    # what a report's figures show, one row per plotted point (neurofm.report)
+    "report_figures": {
+        "figure": "s", "panel": "s", "series": "s", "x": "f", "x_label": "s", "y": "f", "y_label": "s", "low": "f",
+        "high": "f", "label": "s",
+    },
 }  # fmt: skip
+COLUMNS["report_scores"] = COLUMNS["results"]
 
 
 def _schema(table: str) -> pa.Schema:

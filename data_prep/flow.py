@@ -1,0 +1,190 @@
+"""A recording's signal on its way through the stages: blocks that can be asked for again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from data_prep.stages import STAGES
+from data_prep.stages.base import SignalInfo, Stage
+from neurofm.schema.errors import ConfigError, DataError
+from neurofm.schema.recording import Recording, Stream
+
+# Blocks have the same borders on every machine, so that results do not depend on the parallelism.
+BLOCK_S = 16.0
+MIN_BLOCK = 4096
+
+Blocks = Callable[[int, int, int | None], Iterator[np.ndarray]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A valid interval after some stages: where it starts, and which interval of the source it was cut from."""
+
+    start_s: float
+    source: int
+    offset_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """A signal as re-iterable blocks.
+
+    Attributes
+    ----------
+    info : SignalInfo
+        Rate and channels.
+    intervals : tuple of Interval
+        The valid intervals.
+    blocks : callable (interval, start, stop) -> iterator of arrays, shape (time, channel)
+        Samples start … stop of an interval (stop None = to its end), each time from the beginning.
+    figures : dict
+        Quality figures gathered so far.
+    """
+
+    info: SignalInfo
+    intervals: tuple[Interval, ...]
+    blocks: Blocks = field(repr=False)
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def build_stages(stages: Sequence[Mapping[str, Any]]) -> list[Stage]:
+    """Build stages from ``{"name": …, **choices}`` entries.
+
+    Raises
+    ------
+    ConfigError
+        When a name or a choice is unknown.
+    """
+    built = []
+    for entry in stages:
+        if "name" not in entry:
+            raise ConfigError(f"stage {dict(entry)} has no 'name'; write e.g. {{name: resample, rate_hz: 100}}")
+        choices = {k: v for k, v in entry.items() if k != "name"}
+        built.append(STAGES.build(entry["name"], allow_import=True, **choices))
+    return built
+
+
+def block_samples(rate_hz: float) -> int:
+    """Return the number of samples per block at a rate."""
+    return max(MIN_BLOCK, round(BLOCK_S * rate_hz))
+
+
+def read_blocks(stream: Stream) -> Blocks:
+    """Blocks straight from a stream, by random access."""
+    size = block_samples(stream.rate_hz)
+
+    def blocks(interval: int, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        end = stream.n_samples[interval] if stop is None else stop
+        for a in range(start, end, size):
+            b = min(a + size, end)
+            block = np.asarray(stream.read(interval, a, b))
+            if block.shape != (b - a, len(stream.channels)):
+                raise DataError(
+                    f"samples {a} to {b} of interval {interval} were read as shape {block.shape}, expected "
+                    f"({b - a}, {len(stream.channels)}); the file is shorter than its header says"
+                )
+            yield block
+
+    return blocks
+
+
+def flow_of(recording: Recording) -> Flow:
+    """Begin a flow at a recording's signal.
+
+    Raises
+    ------
+    DataError
+        When the recording is empty or contradicts itself.
+    """
+    s = recording.signal
+    if not s.channels:
+        raise DataError("has no channels")
+    names = [c.name for c in s.channels]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise DataError(f"channel name '{twice[0]}' occurs {names.count(twice[0])} times; names must be unique")
+    if not np.isfinite(s.rate_hz) or s.rate_hz <= 0:
+        raise DataError(f"sampling rate is {s.rate_hz} Hz; expected a positive number")
+    if len(s.n_samples) != len(recording.interval_start_s):
+        raise DataError(f"{len(s.n_samples)} intervals have data, {len(recording.interval_start_s)} have a start")
+    if sum(s.n_samples) == 0:
+        raise DataError("has no samples (length zero)")
+    intervals = tuple(Interval(start_s=float(t), source=i) for i, t in enumerate(recording.interval_start_s))
+    return Flow(
+        info=SignalInfo(rate_hz=float(s.rate_hz), channels=s.channels), intervals=intervals, blocks=read_blocks(s)
+    )
+
+
+def run_stages(recording: Recording, stages: Sequence[Stage]) -> Flow:
+    """Return the recording's signal after `stages`, in order.
+
+    Surveying stages read everything before them once; the rest happens when blocks are asked for.
+    """
+    flow = flow_of(recording)
+    for stage in stages:
+        flow = through(flow, stage)
+    return flow
+
+
+def through(flow: Flow, stage: Stage) -> Flow:
+    """Return the flow after one stage."""
+    if stage.surveys:
+        flow = _survey(flow, stage)
+    out = stage.start(flow.info)
+
+    def blocks(interval: int, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        return _cut(_staged(flow, stage, interval), start, stop)
+
+    return replace(flow, info=replace(out, interval=0), blocks=blocks)
+
+
+def _staged(flow: Flow, stage: Stage, interval: int) -> Iterator[np.ndarray]:
+    stage.start(replace(flow.info, interval=interval))
+    for block in flow.blocks(interval, 0, None):
+        ready = stage.push(block)
+        if len(ready):
+            yield ready
+    rest = stage.flush()
+    if rest is not None and len(rest):
+        yield rest
+
+
+def _survey(flow: Flow, stage: Stage) -> Flow:
+    for i in range(len(flow.intervals)):
+        info = replace(flow.info, interval=i)
+        for block in flow.blocks(i, 0, None):
+            stage.observe(block, info)
+    verdict = stage.conclude(flow.info)
+    flow = replace(flow, figures={**flow.figures, **verdict.figures})
+    if verdict.keep is None:
+        return flow
+    keep, rate, before = verdict.keep, flow.info.rate_hz, flow.blocks
+
+    def blocks(interval: int, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        source, a, b = keep[interval]
+        return before(source, a + start, b if stop is None else a + stop)
+
+    intervals = tuple(
+        replace(
+            flow.intervals[i],
+            start_s=flow.intervals[i].start_s + a / rate,
+            offset_s=flow.intervals[i].offset_s + a / rate,
+        )
+        for i, a, _ in keep
+    )
+    return replace(flow, intervals=intervals, blocks=blocks)
+
+
+def _cut(blocks: Iterator[np.ndarray], start: int, stop: int | None) -> Iterator[np.ndarray]:
+    at = 0
+    for block in blocks:
+        a, b = max(start - at, 0), len(block) if stop is None else min(stop - at, len(block))
+        if a < b:
+            yield block[a:b]
+        at += len(block)
+        if stop is not None and at >= stop:
+            return

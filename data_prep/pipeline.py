@@ -1,0 +1,296 @@
+"""Source × stages × writer over many recordings: resumable, in parallel, the same bytes every time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from data_prep.executor import run_items
+from data_prep.flow import build_stages
+from data_prep.lock import only_one
+from data_prep.packing import clear, is_whole, load_staged, make_manifest, pack, publish, split_duplicates, write_tables
+from data_prep.progress import Progress, announce
+from data_prep.receipts import Job, finished
+from data_prep.shards import DTYPES, WriteError
+from data_prep.sources import SOURCES
+from data_prep.sources.base import Item, Source
+from neurofm.schema.errors import ConfigError, DataError, nearest
+from neurofm.schema.hashing import hash_of, read_json, sha256_file, write_json
+from neurofm.schema.recording import slug
+
+SHARD_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepReport:
+    """What `prepare` did.
+
+    Attributes
+    ----------
+    out : Path
+        The prepared dataset.
+    unchanged : bool
+        True when everything was there already and nothing was written.
+    totals : dict of str to float
+        As in dataset.json.
+    rejected : list of (recording, reason)
+        What was left out and why.
+    seconds : float
+        Wall time.
+    """
+
+    out: Path
+    unchanged: bool
+    totals: dict[str, float]
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def sentence(self) -> str:
+        """One line for the user."""
+        t = self.totals
+        if self.unchanged:
+            return f"{self.out}: nothing changed, {t['n_recordings']:.0f} recordings are already prepared"
+        left_out = f", {t['n_rejected']:.0f} rejected (see rejected.parquet)" if t["n_rejected"] else ""
+        return (
+            f"{self.out}: {t['n_recordings']:.0f} recordings of {t['n_subjects']:.0f} subjects, {t['hours']:.2f} h, "
+            f"{t['bytes'] / 1e6:.1f} MB in {self.seconds:.1f} s{left_out}"
+        )
+
+
+def build_source(source: Source | Mapping[str, Any]) -> Source:
+    """Return a source from ``{"name": …, **choices}``; an instance is returned as it is.
+
+    Raises
+    ------
+    ConfigError
+        When the name or a choice is unknown.
+    """
+    if not isinstance(source, Mapping):
+        return source
+    if "name" not in source:
+        raise ConfigError(f"source has no 'name': {nearest('', SOURCES.names())}")
+    choices = {k: v for k, v in source.items() if k != "name"}
+    return SOURCES.build(source["name"], allow_import=True, **choices)
+
+
+def prepare(
+    *,
+    source: Source | Mapping[str, Any],
+    out: str | Path,
+    stages: Sequence[Mapping[str, Any]] = (),
+    dataset_id: str = "",
+    licence: str = "",
+    citation: str = "",
+    segment_s: float | None = 60.0,
+    storage_dtype: str = "int16",
+    shard_bytes: int = SHARD_BYTES,
+    dask: str | Mapping[str, Any] = "local",
+    strict: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> PrepReport:
+    """Prepare a dataset: read every recording of `source`, run `stages`, write shards and tables to `out`.
+
+    Killed at any time and started again it goes on from the last finished recording, and the result is the same
+    to the byte, whatever the parallelism. With nothing changed it returns at once.
+
+    Parameters
+    ----------
+    source : Source or mapping
+        A source, or ``{"name": registered name, **choices}``.
+    out : path
+        Folder of the prepared dataset.
+    stages : sequence of mapping
+        ``{"name": registered name, **choices}`` each, in order.
+    dataset_id : str
+        Id of the dataset and first part of every recording id; default the source's own.
+    licence, citation : str
+        Written to dataset.json; default the source's own.
+    segment_s : float or None
+        Longest segment in seconds; None = one segment per valid interval (whole fMRI runs).
+    storage_dtype : str
+        "int16" (scale and offset per channel), "float16" or "float32".
+    shard_bytes : int
+        Size at which a new shard is begun.
+    dask : str or mapping
+        "local" (default), "none", a scheduler's address, or a mapping (see `executor.run_items`).
+    strict : bool
+        A rejected recording ends the preparation.
+    overwrite : bool
+        Replace a dataset in `out` that was prepared otherwise.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Raises
+    ------
+    ConfigError
+        When a choice cannot be carried out: unknown names, a folder in use or holding another dataset.
+    DataError
+        When nothing can be prepared, a recording was rejected under `strict`, or the output cannot be written.
+    """
+    began = time.monotonic()
+    built = build_source(source)
+    build_stages(stages)
+    if storage_dtype not in DTYPES:
+        raise ConfigError(f"storage_dtype '{storage_dtype}' is unknown: {nearest(storage_dtype, DTYPES)}")
+    if segment_s is not None and not segment_s > 0:
+        raise ConfigError(f"segment_s is {segment_s}; expected seconds above 0, or null for one segment per interval")
+    if shard_bytes < 1:
+        raise ConfigError(f"shard_bytes is {shard_bytes}; expected 1 or more")
+    folder = Path(out)
+    work = folder / ".staging"
+    name = slug(dataset_id or built.id)
+    job = Job(
+        staging=work / "fragments",
+        dataset=name,
+        source=built.describe(),
+        stages=tuple(dict(s) for s in stages),
+        segment_s=None if segment_s is None else float(segment_s),
+        storage_dtype=storage_dtype,
+    )
+    terms = {"licence": licence or built.licence, "citation": citation or built.citation}
+    items = list_items(built)
+    # The shard size is no part of a receipt's key: other shards are packed from the same fragments.
+    prep = {**job.settings(), "shard_bytes": int(shard_bytes)}
+    if progress and terms["licence"]:
+        announce(name, **terms)
+    run_key = hash_of([prep, terms, [(i.key, i.fingerprint) for i in items]])
+    was_there = folder.exists()
+    with only_one(folder, work):
+        try:
+            known = standing(folder, run_key, overwrite=overwrite)
+        except ConfigError:
+            _leave(work)
+            raise
+        if known is not None:
+            clear(work)
+            return PrepReport(out=folder, unchanged=True, totals=known, seconds=time.monotonic() - began)
+        rejected = _stage_all(job, items, dask, strict=strict, show=progress)
+        kept = [load_staged(i.key, job.receipt_path(i), job.fragment_path(i)) for i in items if i.key not in rejected]
+        staged, twice = split_duplicates(kept)
+        rejected |= {s.item_key: reason for s, reason in twice}
+        if strict and twice:
+            raise DataError(f"{twice[0][0].item_key}: {twice[0][1]} (strict=true)")
+        if not staged:
+            clear(work)
+            if not was_there:
+                folder.rmdir()
+            first = next(iter(sorted(rejected.items())))
+            raise DataError(f"{folder}: all {len(items)} recordings were rejected; the first, {first[0]}: {first[1]}")
+        new = work / "new"
+        clear(new)
+        try:
+            (new / "shards").mkdir(parents=True)
+        except OSError as error:
+            raise WriteError(f"{new}: cannot be written ({error.strerror})") from error
+        shards, where = pack(staged, new / "shards", shard_bytes)
+        write_tables(new, staged, where, _rejected_rows(name, items, rejected))
+        manifest = make_manifest(staged, shards, dataset_id=name, **terms, prep=prep, n_rejected=len(rejected))
+        manifest.write(new)
+        write_json(new / "receipt.json", {"run_key": run_key, "dataset_sha256": sha256_file(new / "dataset.json")})
+        publish(new, folder)
+        clear(work)
+    return PrepReport(
+        out=folder,
+        unchanged=False,
+        totals=manifest.totals,
+        rejected=sorted(rejected.items()),
+        seconds=time.monotonic() - began,
+    )
+
+
+def list_items(source: Source) -> list[Item]:
+    """Return a source's items sorted by key.
+
+    Raises
+    ------
+    DataError
+        When there are none, or two share a key.
+    """
+    items = sorted(source.list(), key=lambda i: i.key)
+    if not items:
+        raise DataError(f"source '{source.id}' lists no recording; check its folder and its filters")
+    keys = [i.key for i in items]
+    for a, b in pairwise(keys):
+        if a == b:
+            raise DataError(f"source '{source.id}' lists '{a}' twice; keys must be unique")
+    return items
+
+
+def standing(folder: Path, run_key: str, *, overwrite: bool) -> dict[str, float] | None:
+    """Return the totals of the dataset in `folder` when it is the wanted one and whole; None = to be made.
+
+    Raises
+    ------
+    ConfigError
+        When another dataset stands there and may not be overwritten.
+    """
+    dataset, receipt = folder / "dataset.json", folder / "receipt.json"
+    if not dataset.exists():
+        return None
+    same = False
+    if receipt.exists():
+        noted = read_json(receipt)
+        same = noted.get("run_key") == run_key
+        if same and noted.get("dataset_sha256") == sha256_file(dataset) and is_whole(folder):
+            return read_json(dataset)["totals"]
+    if not same and not overwrite:
+        raise ConfigError(
+            f"{folder}: holds a dataset prepared with other settings or from other files; "
+            "pass overwrite=true to replace it or choose another output folder"
+        )
+    return None
+
+
+def _stage_all(
+    job: Job, items: list[Item], dask: str | Mapping[str, Any], *, strict: bool, show: bool
+) -> dict[str, str]:
+    """Stage what has no receipt yet; return the rejected keys with their reasons."""
+    try:
+        job.staging.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"{job.staging}: cannot be written ({error.strerror})") from error
+    _sweep(job, items)
+    todo = [i for i in items if not finished(job, i)]
+    rejected: dict[str, str] = {}
+    with Progress(title=job.dataset, total=len(items), done=len(items) - len(todo), show=show) as bar:
+        for item, reason in run_items(job, todo, dask):
+            if reason is not None:
+                if strict:
+                    raise DataError(f"{item.source_file or item.key}: {reason} (strict=true)")
+                rejected[item.key] = reason
+            bar.advance(item.key, reason)
+    return rejected
+
+
+def _sweep(job: Job, items: list[Item]) -> None:
+    """Remove what no longer belongs here: half-written files, and fragments of other settings."""
+    wanted = {p.name for i in items for p in (job.receipt_path(i), job.fragment_path(i))}
+    for p in job.staging.iterdir():
+        if p.name not in wanted:
+            p.unlink()
+
+
+def _leave(work: Path) -> None:
+    """Remove the working folder again when it holds nothing but our lock."""
+    if {p.name for p in work.iterdir()} <= {"lock"}:
+        clear(work)
+
+
+def _rejected_rows(dataset: str, items: list[Item], rejected: dict[str, str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "recording_id": slug(f"{dataset}_{i.key}"),
+            "subject": i.subject,
+            "session": i.session,
+            "source_file": i.source_file,
+            "start_s": 0.0,
+            "reason": rejected[i.key],
+        }
+        for i in items
+        if i.key in rejected
+    ]

@@ -1,0 +1,60 @@
+"""The progress bar of a preparation: recordings done, rejected, time left."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from data_prep.fetch import terms_once
+
+
+def announce(dataset: str, *, licence: str, citation: str) -> None:
+    """Print a dataset's licence and citation on stderr, once per machine."""
+    text = terms_once(dataset, licence, citation)
+    if text is not None:
+        Console(stderr=True).print(text, markup=False, highlight=False)
+
+
+class Progress:
+    """A bar on stderr; rejected recordings are printed with their reason as they happen.
+
+    Parameters
+    ----------
+    title : str
+        What is being prepared.
+    total, done : int
+        Number of recordings, and how many of them were finished before.
+    show : bool
+        False prints nothing.
+    """
+
+    def __init__(self, *, title: str, total: int, done: int, show: bool) -> None:
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("recordings"),
+            TextColumn("[red]{task.fields[rejected]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+        )  # fmt: skip
+        self._bar = Bar(*columns, console=Console(stderr=True), disable=not show)
+        self._task = self._bar.add_task(f"prep {title}", total=total, completed=done, rejected="")
+        self._rejected = 0
+        self._show = show
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, key: str, reason: str | None) -> None:
+        """Count one recording; say why when it was rejected."""
+        if reason is not None:
+            self._rejected += 1
+            if self._show:
+                self._bar.console.print(f"rejected {key}: {reason}", style="red", markup=False, highlight=False)
+        label = f"{self._rejected} rejected" if self._rejected else ""
+        self._bar.update(self._task, advance=1, rejected=label)

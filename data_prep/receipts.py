@@ -1,0 +1,179 @@
+"""Turns one item into a staged fragment and its receipt; what a worker runs.
+
+A receipt is a JSON file that appears only after its fragment is whole. Its name is a hash of everything that
+decides the fragment's bytes, so a receipt that exists can be trusted and a changed setting finds none.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep.flow import Flow, build_stages, run_stages
+from data_prep.shards import COVARIATE_DTYPE, DTYPES, WRITER_VERSION, Fragment, WriteError, write_fragment, writing
+from data_prep.sources.base import Item
+from neurofm.schema.errors import ConfigError, DataError
+from neurofm.schema.hashing import canonical_json, hash_of, read_json
+from neurofm.schema.recording import Channel, Recording, slug
+
+# What readers of other people's files raise when a file is not what it claims to be.
+READER_ERRORS = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, OSError, RuntimeError,
+    TypeError, ValueError, struct.error,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is done to every item; the same on every worker.
+
+    Attributes
+    ----------
+    staging : Path
+        Where fragments and receipts go.
+    dataset : str
+        Id of the dataset, first part of every recording id; "" keeps the source's own.
+    source : dict
+        The source as described, for the receipt's key.
+    stages : tuple of mapping
+        ``{"name": …, **choices}`` each.
+    segment_s, storage_dtype :
+        See `shards.write_fragment`.
+    """
+
+    staging: Path
+    dataset: str
+    source: dict[str, Any]
+    stages: tuple[Mapping[str, Any], ...]
+    segment_s: float | None
+    storage_dtype: str
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything but the input that decides the bytes."""
+        versions = [s.version for s in build_stages(self.stages)]
+        return {
+            "dataset": self.dataset,
+            "source": self.source,
+            "stages": [dict(s) for s in self.stages],
+            "stage_versions": versions,
+            "segment_s": self.segment_s,
+            "storage_dtype": self.storage_dtype,
+            "writer_version": WRITER_VERSION,
+        }
+
+    def stem(self, item: Item) -> Path:
+        """Path of an item's receipt and fragment, without suffix."""
+        key = hash_of([self.settings(), item.key, item.fingerprint])
+        return self.staging / f"{slug(item.key)[:60]}.{key}"
+
+    def receipt_path(self, item: Item) -> Path:
+        """Path of an item's receipt."""
+        return self.stem(item).with_name(self.stem(item).name + ".json")
+
+    def fragment_path(self, item: Item) -> Path:
+        """Path of an item's fragment."""
+        return self.stem(item).with_name(self.stem(item).name + ".part.tar")
+
+    def __call__(self, item: Item) -> str | None:
+        """Prepare one item; return the reason when it is rejected, None when its receipt is written."""
+        return stage_item(self, item)
+
+
+def finished(job: Job, item: Item) -> bool:
+    """Whether an item's receipt and its fragment are there."""
+    receipt, fragment = job.receipt_path(item), job.fragment_path(item)
+    return receipt.exists() and fragment.exists() and fragment.stat().st_size == read_json(receipt)["bytes"]
+
+
+def stage_item(job: Job, item: Item) -> str | None:
+    """Load, prepare and stage one item.
+
+    Raises
+    ------
+    WriteError, ConfigError
+        What is not the recording's fault.
+    """
+    try:
+        recording = item.load()
+        if job.dataset:
+            recording = replace(recording, dataset=job.dataset)
+        flow = run_stages(recording, build_stages(job.stages))
+        path = job.fragment_path(item)
+        fragment = write_fragment(recording, flow, path, segment_s=job.segment_s, storage_dtype=job.storage_dtype)
+    except (WriteError, ConfigError):
+        raise
+    except DataError as error:
+        return str(error)
+    except READER_ERRORS as error:
+        text = " ".join(str(error).split())
+        return f"could not be read ({type(error).__name__}: {text})"
+    receipt = {"bytes": fragment.bytes, **rows_of(recording, flow, fragment, job.storage_dtype)}
+    with writing(job.receipt_path(item)) as f:
+        f.write(canonical_json(receipt).encode())
+    return None
+
+
+def rows_of(recording: Recording, flow: Flow, fragment: Fragment, storage_dtype: str) -> dict[str, Any]:
+    """Return the table rows of a recording, as JSON can hold them."""
+    rate, signal = flow.info.rate_hz, recording.signal
+    valid = [
+        [i.start_s, i.start_s + n / rate] for i, n in zip(flow.intervals, fragment.n_samples, strict=True) if n > 0
+    ]
+    rid = recording.recording_id
+    streams = [_stream_row(rid, signal.name, signal.role, rate, signal.unit, flow.info.channels, DTYPES[storage_dtype])]
+    channels = [
+        _channel_row(rid, signal.name, i, c, float(fragment.scale[i]), float(fragment.offset[i]))
+        for i, c in enumerate(flow.info.channels)
+    ]
+    for s in recording.streams[1:]:
+        streams.append(_stream_row(rid, s.name, s.role, s.rate_hz, s.unit, s.channels, COVARIATE_DTYPE))
+        channels += [_channel_row(rid, s.name, i, c, 1.0, 0.0) for i, c in enumerate(s.channels)]
+    return {
+        "recording": {
+            "recording_id": rid,
+            "dataset": recording.dataset,
+            "subject": recording.subject,
+            "session": recording.session,
+            "task": recording.task,
+            "run": recording.run,
+            "modality": recording.modality,
+            "part": recording.part,
+            "duration_s": sum(b - a for a, b in valid),
+            "valid": valid,
+            "source_file": recording.source_file,
+            "source_sha256": recording.source_sha256,
+            "quality": json.dumps({k: float(v) for k, v in flow.figures.items()}, sort_keys=True),
+        },
+        "streams": streams,
+        "channels": channels,
+        "events": [{"recording_id": rid, **_finite(asdict(e))} for e in recording.events],
+        "segments": [
+            {"entry": asdict(s.entry), "start": s.start, "stop": s.stop} for s in fragment.segments
+        ],
+        "round_trip_error": fragment.round_trip_error,
+    }  # fmt: skip
+
+
+def _stream_row(
+    rid: str, name: str, role: str, rate: float, unit: str, channels: tuple[Channel, ...], dtype: str
+) -> dict[str, Any]:
+    units = {c.unit for c in channels}
+    return {
+        "recording_id": rid, "name": name, "role": role, "regular": True, "rate_hz": float(rate), "t0_s": 0.0,
+        "unit": units.pop() if len(units) == 1 else unit, "n_channels": len(channels), "dtype": dtype,
+    }  # fmt: skip
+
+
+def _channel_row(rid: str, stream: str, i: int, c: Channel, scale: float, offset: float) -> dict[str, Any]:
+    return {"recording_id": rid, "stream": stream, "index": i, **_finite(asdict(c)), "scale": scale, "offset": offset}
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: absent numbers travel as null and are NaN again in the table."""
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}

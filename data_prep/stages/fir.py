@@ -1,0 +1,152 @@
+"""Linear-phase FIR filtering of a stream: edges by odd reflection, delay taken out, the same as on the whole."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data_prep.stages.base import SignalInfo, Stage
+from neurofm.schema.errors import DataError
+
+# Main lobe of a Hamming window: a transition of f Hz needs 3.3 / f seconds of filter.
+HAMMING_WIDTH = 3.3
+
+
+class Extender:
+    """Lengthens a stream by `pad` samples of odd reflection at each end.
+
+    Odd reflection (2·edge − mirrored) continues value and slope, so an offset of thousands leaves no edge step.
+    A signal shorter than `pad` is continued by the last value of what could be reflected.
+    """
+
+    def __init__(self, pad: int) -> None:
+        self.pad = pad
+        self._head: list[np.ndarray] | None = []
+        self._n = 0
+        self._tail: np.ndarray | None = None
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """Take a block (time, channel); return what is ready of the lengthened stream."""
+        if self._head is None:
+            self._keep(block)
+            return block
+        self._head.append(block)
+        self._n += len(block)
+        if self._n <= self.pad:
+            return block[:0]
+        x = np.concatenate(self._head)
+        self._head = None
+        self._keep(x)
+        return np.concatenate([reflect(x, self.pad), x])
+
+    def flush(self) -> np.ndarray | None:
+        """Return the end of the lengthened stream; None when nothing was pushed."""
+        if self._head is None:
+            assert self._tail is not None
+            return reflect(self._tail[::-1], self.pad)[::-1]
+        if not self._n:
+            return None
+        x = np.concatenate(self._head)
+        return np.concatenate([reflect(x, self.pad), x, reflect(x[::-1], self.pad)[::-1]])
+
+    def _keep(self, block: np.ndarray) -> None:
+        both = block if self._tail is None else np.concatenate([self._tail, block])
+        self._tail = both[-(self.pad + 1) :]
+
+
+def reflect(x: np.ndarray, pad: int) -> np.ndarray:
+    """Return the `pad` samples that come before `x` (time, channel) by odd reflection."""
+    inner = 2 * x[0] - x[1 : pad + 1][::-1]
+    if len(inner) < pad:
+        outermost = inner[:1] if len(inner) else x[:1]
+        inner = np.concatenate([np.repeat(outermost, pad - len(inner), axis=0), inner])
+    return inner
+
+
+def lowpass_kernel(cut_hz: float, transition_hz: float, rate_hz: float) -> np.ndarray:
+    """Hamming-windowed low-pass of odd length whose −6 dB point is `cut_hz`; gain 1 at 0 Hz."""
+    from scipy.signal import firwin
+
+    n = int(np.ceil(HAMMING_WIDTH / transition_hz * rate_hz)) | 1
+    return firwin(n, cut_hz, window="hamming", fs=rate_hz)
+
+
+def bandpass_kernel(
+    low_hz: float | None, high_hz: float | None, low_transition_hz: float, high_transition_hz: float, rate_hz: float
+) -> np.ndarray:
+    """Kernel that keeps low_hz … high_hz; None leaves that side open.
+
+    The −6 dB points lie half a transition outside of the kept band; a high-pass has exactly zero gain at 0 Hz.
+    """
+    keep = (
+        np.ones(1) if high_hz is None else lowpass_kernel(high_hz + high_transition_hz / 2, high_transition_hz, rate_hz)
+    )
+    if low_hz is None:
+        return keep
+    drop = lowpass_kernel(low_hz - low_transition_hz / 2, low_transition_hz, rate_hz)
+    return subtract(keep, drop)
+
+
+def subtract(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return a − b of two odd-length kernels, centre on centre."""
+    n = max(len(a), len(b))
+    out = np.zeros(n)
+    for kernel, sign in ((a, 1.0), (b, -1.0)):
+        start = (n - len(kernel)) // 2
+        out[start : start + len(kernel)] += sign * kernel
+    return out
+
+
+class LinearPhase(Stage):
+    """A stage that convolves with a symmetric kernel and takes its delay out; subclasses design the kernel."""
+
+    causal = False
+
+    def design(self, info: SignalInfo) -> np.ndarray:
+        """Return the odd-length kernel for this rate."""
+        raise NotImplementedError
+
+    def start(self, info: SignalInfo) -> SignalInfo:
+        """Begin an interval."""
+        self._kernel = self.design(info)
+        self._rate = info.rate_hz
+        half = len(self._kernel) // 2
+        self.delay_s = half / info.rate_hz
+        self._extender = Extender(half)
+        self._buffer: np.ndarray | None = None
+        self._n = 0
+        return info
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """Filter a block; output lags input by `delay_s` and is stamped with the input's time."""
+        self._n += len(block)
+        return self._convolve(self._extender.push(np.asarray(block, dtype=np.float64)))
+
+    def flush(self) -> np.ndarray | None:
+        """Return the last `delay_s`.
+
+        Raises
+        ------
+        DataError
+            When the interval is shorter than half the filter.
+        """
+        rest = self._extender.flush()
+        if rest is None:
+            return None
+        half = len(self._kernel) // 2
+        if self._n <= half:
+            raise DataError(
+                f"an interval of {self._n / self._rate:.3g} s is too short for a filter of "
+                f"{len(self._kernel) / self._rate:.3g} s; filter before cutting trials, or widen the transition band"
+            )
+        return self._convolve(rest)
+
+    def _convolve(self, new: np.ndarray) -> np.ndarray:
+        from scipy.signal import oaconvolve
+
+        buffer = new if self._buffer is None else np.concatenate([self._buffer, new])
+        n = len(self._kernel)
+        if len(buffer) < n:
+            self._buffer = buffer
+            return buffer[:0]
+        self._buffer = buffer[len(buffer) - n + 1 :]
+        return oaconvolve(buffer, self._kernel[:, None], mode="valid", axes=0)

@@ -1,0 +1,129 @@
+"""Another sampling rate by a polyphase filter, over blocks, for rational and non-integer rates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from data_prep.stages.base import SignalInfo, Stage
+from data_prep.stages.fir import Extender
+from neurofm.schema.errors import ConfigError, DataError
+
+# Beyond this the ratio of the rates is not meant as a ratio, and the kernel would be enormous.
+LARGEST_TERM = 20000
+
+
+def ratio_of(rate_hz: float, wanted_hz: float) -> Fraction:
+    """Return wanted / rate as the simplest fraction that is right to 1e-9.
+
+    Raises
+    ------
+    DataError
+        When there is none with small terms.
+    """
+    exact = wanted_hz / rate_hz
+    for limit in (10, 100, 1000, LARGEST_TERM):
+        near = Fraction(exact).limit_denominator(limit)
+        if near > 0 and abs(float(near) / exact - 1) < 1e-9:
+            return near
+    raise DataError(f"stage 'resample': {rate_hz} Hz to {wanted_hz} Hz is no ratio of small integers; round rate_hz")
+
+
+def anti_alias_kernel(up: int, down: int, transition: float, attenuation_db: float) -> np.ndarray:
+    """Odd-length Kaiser low-pass at the upsampled rate, gain `up`, that stops at the lower Nyquist frequency.
+
+    Kept: up to (1 − transition) of the lower Nyquist frequency.
+    """
+    from scipy.signal import firwin, kaiserord
+
+    largest = max(up, down)
+    n, beta = kaiserord(attenuation_db, transition / largest)
+    return up * firwin(n | 1, (1 - transition / 2) / largest, window=("kaiser", beta))
+
+
+class Resample(Stage):
+    """Resample to `rate_hz`; ⌈n · up / down⌉ samples come out of n, sample 0 at the same time as before.
+
+    Parameters
+    ----------
+    rate_hz : float
+        Wanted rate. A signal that has it passes through.
+    transition : float
+        Part of the lower Nyquist frequency given to the filter's flank: at 100 Hz, .16 keeps up to 42 Hz.
+    attenuation_db : float
+        Damping of what would alias.
+    """
+
+    causal = False
+
+    def __init__(self, *, rate_hz: float, transition: float = 0.16, attenuation_db: float = 60.0) -> None:
+        if not rate_hz > 0:
+            raise ConfigError(f"stage 'resample': rate_hz is {rate_hz}; expected a number above 0")
+        if not 0 < transition < 1:
+            raise ConfigError(f"stage 'resample': transition is {transition}; expected a part between 0 and 1")
+        self.rate_hz, self.transition, self.attenuation_db = float(rate_hz), transition, attenuation_db
+        self._designed: tuple[Fraction, np.ndarray] | None = None
+
+    def start(self, info: SignalInfo) -> SignalInfo:
+        """Begin an interval; return the new rate."""
+        ratio = ratio_of(info.rate_hz, self.rate_hz)
+        self._up, self._down = ratio.numerator, ratio.denominator
+        if ratio == 1:
+            self.delay_s = 0.0
+            return info
+        if self._designed is None or self._designed[0] != ratio:
+            self._designed = (ratio, anti_alias_kernel(self._up, self._down, self.transition, self.attenuation_db))
+        kernel = self._designed[1]
+        half = len(kernel) // 2
+        self._pad = -(-half // self._up)
+        # Zeros in front make the output grid of upfirdn, whose steps are `down`, fall on sample 0 of the signal.
+        front = -(self._pad * self._up + half) % self._down
+        self._kernel = np.concatenate([np.zeros(front), kernel])
+        self._first = (self._pad * self._up + half + front) // self._down
+        self._extender = Extender(self._pad)
+        self._base = 0
+        self._buffer: np.ndarray | None = None
+        self._next = self._first
+        self._n = 0
+        self.delay_s = half / (self._up * info.rate_hz)
+        # 100 Hz asked is 100 Hz said, not 99.99999999999999.
+        return replace(info, rate_hz=self.rate_hz)
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """Take a block, return the new samples whose filter support is complete."""
+        if self._up == self._down:
+            return block
+        self._n += len(block)
+        return self._advance(self._extender.push(np.asarray(block, dtype=np.float64)), None)
+
+    def flush(self) -> np.ndarray | None:
+        """Return the rest."""
+        if self._up == self._down:
+            return None
+        rest = self._extender.flush()
+        if rest is None:
+            return None
+        return self._advance(rest, self._first - (-self._n * self._up // self._down))
+
+    def _advance(self, new: np.ndarray, stop: int | None) -> np.ndarray:
+        """Output q is Σ_k input[k] · kernel[q · down − k · up]; it is ready when input reaches q · down / up."""
+        from scipy.signal import upfirdn
+
+        buffer = new if self._buffer is None else np.concatenate([self._buffer, new])
+        up, down = self._up, self._down
+        end = self._base + len(buffer)
+        ready = -(-end * up // down)
+        stop = ready if stop is None else min(stop, ready)
+        out = buffer[:0]
+        if stop > self._next:
+            # `base` is a multiple of `down`, so outputs counted from it begin at base · up / down.
+            shift = self._base * up // down
+            out = upfirdn(self._kernel, buffer, up, down, axis=0)[self._next - shift : stop - shift]
+            self._next = stop
+        oldest = max(0, (self._next * down - len(self._kernel)) // up)
+        base = max(self._base, oldest // down * down)
+        self._buffer = buffer[base - self._base :]
+        self._base = base
+        return out

@@ -1,0 +1,1 @@
+"""Classical baselines that every model stands beside: chance, ridge, vector autoregression, shrinkage LDA."""

@@ -1,0 +1,266 @@
+"""MVPFormer: a transformer over a grid of segments and channels, for recordings with any channels.
+
+Follows arXiv:2506.20354 and its released code; what goes beyond them is off by default and says so.
+
+Shape legend: B batch, T segment, C channel, D width, N = T·C tokens, channel fastest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neurofm.models.base import Encoded
+from neurofm.nn.feedforward import SwiGLU
+from neurofm.nn.mvpa import MultivariateParallelAttention
+from neurofm.nn.patching import count_patches
+from neurofm.schema.batch import NeuralBatch
+from neurofm.schema.errors import ConfigError, DataError, nearest
+from neurofm.schema.facts import Facts
+from neurofm.tokenizers import TOKENIZERS
+
+
+class MVPFormerBlock(nn.Module):
+    """Parallel residual block: x + feedforward(norm x) + attention(norm x), one norm for both.
+
+    Parameters
+    ----------
+    attention : MultivariateParallelAttention
+        The attention of this layer.
+    dim, ffn_dim : int
+        Width of the tokens and of the feed-forward layer.
+    dropout : float
+        Probability of dropping an element of the attention's output.
+    """
+
+    def __init__(
+        self, attention: MultivariateParallelAttention, *, dim: int, ffn_dim: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(dim, eps=1e-5)
+        self.attention = attention
+        self.feedforward = SwiGLU(dim, inner_dim=ffn_dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, time_table: Tensor, channel_table: Tensor, channel_mask: Tensor) -> Tensor:
+        """Map tokens `x`, shape (B, T, C, D), to the same shape; other arguments as the attention's."""
+        h = self.norm(x)
+        return x + self.feedforward(h) + self.dropout(self.attention(h, time_table, channel_table, channel_mask))
+
+
+class MVPFormer(nn.Module):
+    """Tokenizer, blocks of multivariate parallel attention, final norm.
+
+    Parameters
+    ----------
+    facts : Facts
+        Facts of the data: rate, window, largest number of channels, vocabulary of channel names.
+    tokenizer : str
+        ``wavelet`` (published) or ``linear_patch``.
+    tokenizer_choices : mapping, optional
+        Further arguments of the tokenizer.
+    patch_s, patch_samples : float or int
+        Length of a patch in seconds or in samples; exactly one of the two.
+    dim, n_layers, n_heads, n_kv_heads, ffn_dim : int
+        Width D, number of blocks, query heads, key/value heads (default: `n_heads`), and width of the
+        feed-forward layers (default: 8/3 · D, rounded up to a multiple of 16).
+    content_window : int
+        Segments on either side beyond which attention ignores content.
+    causal : bool
+        Whether a token sees only its own and earlier segments. Bidirectional is not in the paper.
+    dropout : float
+        Of embedded tokens, attention outputs, and keys (0.1 in the paper).
+    n_positions, n_channels : int, optional
+        Rows of the time and channel tables: the most segments and channels that the model can take.
+        Default: what `facts` need.
+    channel_embedding : bool
+        Whether a learned vector of the channel's canonical name is added to its tokens (row 0: unknown
+        names). Not in the paper.
+    mask_token : bool
+        Whether there is a learned vector that stands for hidden tokens, for masked objectives. Not in the
+        paper.
+    pooling : str
+        ``last``: mean over channels of the last segment (published), ``mean``: mean over all valid tokens,
+        ``auto``: ``last`` if causal, else ``mean``.
+    scale_by_layer : bool
+        Whether layer i (from 0) divides its logits by i + 1 (off in every published configuration).
+    backend : str
+        Road of the attention: ``auto``, ``math`` or ``sdpa``.
+
+    Attributes
+    ----------
+    n_segments : int
+        Segments T of a window of the facts' length. Other lengths up to `n_positions` are accepted.
+    patch_samples : int
+        Samples in a patch.
+
+    Raises
+    ------
+    ConfigError
+        When the choices do not fit together or do not fit the facts.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        tokenizer: str = "linear_patch",
+        tokenizer_choices: Mapping[str, Any] | None = None,
+        patch_s: float | None = None,
+        patch_samples: int | None = None,
+        dim: int = 256,
+        n_layers: int = 6,
+        n_heads: int = 8,
+        n_kv_heads: int | None = None,
+        ffn_dim: int | None = None,
+        content_window: int = 10,
+        causal: bool = True,
+        dropout: float = 0.1,
+        n_positions: int | None = None,
+        n_channels: int | None = None,
+        channel_embedding: bool = False,
+        mask_token: bool = False,
+        pooling: str = "auto",
+        scale_by_layer: bool = False,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        if pooling not in ("auto", "last", "mean"):
+            raise ConfigError(f"unknown pooling '{pooling}': {nearest(pooling, ('auto', 'last', 'mean'))}")
+        self.dim = dim
+        self.patch_samples = _patch_samples(facts.rate_hz, patch_s, patch_samples)
+        self.n_segments = count_patches(facts.window_samples, self.patch_samples)
+        n_positions = _table_rows("n_positions", n_positions, self.n_segments, "segments in a window")
+        n_channels = _table_rows("n_channels", n_channels, facts.max_channels, "channels in a recording")
+        self.pooling = ("last" if causal else "mean") if pooling == "auto" else pooling
+        self.tokenizer = TOKENIZERS.build(tokenizer, dim, patch_samples=self.patch_samples, **(tokenizer_choices or {}))
+        self.dropout = nn.Dropout(dropout)
+        self.time_table = nn.Embedding(n_positions, dim)
+        self.channel_table = nn.Embedding(n_channels, dim)
+        self.channel_embedding = nn.Embedding(len(facts.channels) + 1, dim) if channel_embedding else None
+        self.mask_token = nn.Parameter(torch.empty(dim)) if mask_token else None
+        ffn_dim = -(-8 * dim // 48) * 16 if ffn_dim is None else ffn_dim
+        self.blocks = nn.ModuleList(
+            MVPFormerBlock(
+                MultivariateParallelAttention(
+                    dim,
+                    n_heads=n_heads,
+                    n_kv_heads=n_kv_heads,
+                    content_window=content_window,
+                    causal=causal,
+                    scale_by_layer=layer if scale_by_layer else None,
+                    dropout=dropout,
+                    backend=backend,
+                ),
+                dim=dim,
+                ffn_dim=ffn_dim,
+                dropout=dropout,
+            )
+            for layer in range(n_layers)
+        )
+        self.norm = nn.RMSNorm(dim, eps=1e-5)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Draw maps, tables and attention biases from N(0, 0.02), as published; norms start at 1, biases at 0."""
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        if self.mask_token is not None:
+            nn.init.normal_(self.mask_token, std=0.02)
+
+    def embed_tokens(self, batch: NeuralBatch) -> Tensor:
+        """Return the tokenizer's tokens, shape (B, T, C, D): the targets of next-state contrast."""
+        return self.tokenizer(batch.signal)
+
+    def encode(self, batch: NeuralBatch, mask_tokens: Tensor | None = None, tokens: Tensor | None = None) -> Encoded:
+        """Encode a batch, with some tokens hidden.
+
+        Parameters
+        ----------
+        batch : NeuralBatch
+            Windows without missing samples; padded over channels only.
+        mask_tokens : Tensor, shape (B, T, C), bool, optional
+            True where the embedded token is replaced by the mask token.
+        tokens : Tensor, shape (B, T, C, D), optional
+            What `embed_tokens` gave, where the caller has it already.
+
+        Returns
+        -------
+        Encoded
+            N = T·C tokens, segment-major, channel fastest.
+
+        Raises
+        ------
+        DataError
+            When samples are missing in time, or channel ids are missing though the model embeds them.
+        ConfigError
+            When tokens are to be hidden but the model has no mask token, or the window is too long.
+        """
+        if not bool(batch.time_mask.all()):
+            raise DataError("field time_mask: mvpformer takes no missing samples; cut windows inside valid intervals")
+        x = self.embed_tokens(batch) if tokens is None else tokens
+        if mask_tokens is not None:
+            if self.mask_token is None:
+                raise ConfigError("tokens cannot be hidden: build mvpformer with mask_token=true")
+            x = torch.where(mask_tokens.unsqueeze(-1), self.mask_token.to(x.dtype), x)
+        if self.channel_embedding is not None:
+            if batch.channel_ids is None:
+                raise DataError("field channel_ids: needed by channel_embedding=true; load data with channel names")
+            x = x + self.channel_embedding(batch.channel_ids).unsqueeze(1)
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x, self.time_table.weight, self.channel_table.weight, batch.channel_mask)
+        return self._flatten(self.norm(x), batch)
+
+    def forward(self, batch: NeuralBatch) -> Encoded:
+        """Encode a batch; see `encode`."""
+        return self.encode(batch)
+
+    def pool(self, encoded: Encoded) -> Tensor:
+        """Return one vector per window, shape (B, D), by the rule of `pooling`."""
+        keep = encoded.mask
+        if self.pooling == "last":
+            keep = keep & (encoded.time_s >= encoded.time_s.amax(1, keepdim=True))
+        weight = keep.unsqueeze(-1).to(encoded.tokens.dtype)
+        return (encoded.tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+    def subject_parameters(self) -> list[str]:
+        """Name the channel embedding, if there is one: all else is shared by everyone."""
+        return [] if self.channel_embedding is None else ["channel_embedding.weight"]
+
+    def _flatten(self, x: Tensor, batch: NeuralBatch) -> Encoded:
+        B, T, C, _ = x.shape
+        centre_s = (torch.arange(T, device=x.device) + 0.5) * (self.patch_samples / batch.rate_hz)
+        return Encoded(
+            tokens=x.flatten(1, 2),
+            mask=batch.channel_mask.repeat(1, T),
+            channel=torch.arange(C, device=x.device).repeat(B, T),
+            time_s=centre_s.repeat_interleave(C).expand(B, -1),
+        )
+
+
+def _patch_samples(rate_hz: float, patch_s: float | None, patch_samples: int | None) -> int:
+    if (patch_s is None) == (patch_samples is None):
+        raise ConfigError("mvpformer needs the length of a patch: give either patch_s (seconds) or patch_samples")
+    samples = patch_samples if patch_samples is not None else round((patch_s or 0) * rate_hz)
+    if samples < 1:
+        raise ConfigError(
+            f"patch_s={patch_s} is less than one sample at {rate_hz:g} Hz: give at least {1 / rate_hz:g} s"
+            if patch_samples is None
+            else f"patch_samples={patch_samples} is not a length: give 1 or more"
+        )
+    return samples
+
+
+def _table_rows(name: str, chosen: int | None, needed: int, what: str) -> int:
+    if chosen is None:
+        return needed
+    if chosen < needed:
+        raise ConfigError(f"{name}={chosen} is too few for {needed} {what}: give at least {needed}")
+    return chosen

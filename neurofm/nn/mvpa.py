@@ -1,0 +1,214 @@
+"""Multivariate parallel attention: content, time-relative and channel-relative logits added before one softmax.
+
+Follows "Multi-variate parallel transformer" (arXiv:2506.20354) and the index conventions of its released code.
+
+Shape legend: B batch, T segment of the query, S segment of the key, C channel, D width, H query heads,
+K key/value heads, G = H / K query heads per key/value head, R = G·C query rows of one segment, d = D / H.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from neurofm.nn.mvpa_roads import ROADS, Terms, masked_logit, pick_road
+from neurofm.schema.errors import ConfigError, nearest
+
+
+class MultivariateParallelAttention(nn.Module):
+    """Attention over a grid of segments and channels, for recordings with any number of channels.
+
+    For a query (t, c), a key (t', c') and head h of key/value group g (paper, section 3)::
+
+        content = (q[t,c,h] + u_g) · k[t',c',g]          0 where |t − t'| > content_window, unless t = T − 1
+        time    = (q[t,c,h] + v_g) · et[T − 1 − |t − t'|, g]
+        channel = (q[t,c,h] + w_g) · ec[C_b − 1 − n(c, c'), g]
+        logit   = (content + time + channel) / √d
+
+    n(c, c') is the distance of the two channels in the order of the sample's C_b valid channels, or what
+    `channel_distance` says. Causal means t' ≤ t; all channels of one segment see each other.
+
+    Parameters
+    ----------
+    dim : int
+        Width D of the tokens and of both tables.
+    n_heads : int
+        Query heads H; must divide `dim`.
+    n_kv_heads : int, optional
+        Key/value heads K; must divide `n_heads`. Default: `n_heads`.
+    content_window : int
+        Segments on either side of a query beyond which content does not count (10 in the paper).
+    causal : bool
+        Whether a query sees only its own and earlier segments.
+    scale_by_layer : int, optional
+        Index of the layer; logits are further divided by index + 1. Off by default, as in the paper.
+    dropout : float
+        Structured dropout of keys in training: whole segments and whole channels are dropped, each with
+        probability 1 − √(1 − dropout), the same for all samples and heads of the batch, and the surviving
+        keys' weights are scaled by 1 / (1 − dropout). The paper's fast kernel does the same.
+    backend : str
+        ``math`` (plain), ``sdpa`` (fused and factorised, any device) or ``auto`` (by measured rule).
+
+    Raises
+    ------
+    ConfigError
+        When the numbers of heads do not divide, or the backend is unknown.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        n_heads: int,
+        n_kv_heads: int | None = None,
+        content_window: int = 10,
+        causal: bool = True,
+        scale_by_layer: int | None = None,
+        dropout: float = 0.0,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
+        _check_choices(dim, n_heads, n_kv_heads, content_window, dropout, backend)
+        self.n_heads, self.n_kv_heads = n_heads, n_kv_heads
+        self.head_dim = dim // n_heads
+        self.content_window, self.causal, self.dropout, self.backend = content_window, causal, dropout, backend
+        self.scale = 1 / math.sqrt(self.head_dim) / (1 if scale_by_layer is None else scale_by_layer + 1)
+        kv_dim = n_kv_heads * self.head_dim
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key_value = nn.Linear(dim, 2 * kv_dim, bias=False)
+        self.time_key = nn.Linear(dim, kv_dim, bias=False)
+        self.channel_key = nn.Linear(dim, kv_dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
+        self.bias = nn.Parameter(torch.empty(3, n_kv_heads, self.head_dim))
+        nn.init.normal_(self.bias, std=0.02)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        time_table: Tensor,
+        channel_table: Tensor,
+        channel_mask: Tensor | None = None,
+        channel_distance: Tensor | None = None,
+    ) -> Tensor:
+        """Attend.
+
+        Parameters
+        ----------
+        tokens : Tensor, shape (B, T, C, D), float
+            Tokens; never padded over segments.
+        time_table : Tensor, shape (≥ T, D), float
+            Row T − 1 − L describes a lag of L segments; rows 0 … T − 1 are used.
+        channel_table : Tensor, shape (≥ C, D), float
+            Row C_b − 1 − n describes a distance of n channels; rows 0 … C − 1 are used.
+        channel_mask : Tensor, shape (B, C), bool, optional
+            True where the channel exists. Other channels change no valid output and no gradient; their own
+            outputs are finite and without meaning.
+        channel_distance : Tensor, shape (C, C) or (B, C, C), long, optional
+            Distance n of every pair of channels, from 0 to C_b − 1, in place of the difference in order.
+
+        Returns
+        -------
+        Tensor, shape (B, T, C, D)
+
+        Raises
+        ------
+        ConfigError
+            When a table has too few rows or a distance is out of range.
+        """
+        B, T, C, D = tokens.shape
+        _check_rows("time", time_table, T, "segments", "n_positions")
+        _check_rows("channel", channel_table, C, "channels", "n_channels")
+        K, d = self.n_kv_heads, self.head_dim
+        query = self.query(tokens).view(B, T, C, K, -1, d).permute(0, 3, 1, 4, 2, 5)  # B K T G C d
+        query = query.reshape(B, K, T, -1, d) * self.scale
+        key, value = self.key_value(tokens).view(B, T, C, 2, K, d).permute(3, 0, 4, 1, 2, 5)  # each B K T C d
+        content_bias, time_bias, channel_bias = (self.bias * self.scale)[:, :, None, None]
+        terms = Terms(
+            query=query + content_bias,
+            key=key,
+            value=self._drop_keys(value),
+            time=self._time_term(query + time_bias, time_table[:T]),
+            channel=self._channel_term(query + channel_bias, channel_table[:C], channel_mask, channel_distance),
+        )
+        backend = self.backend
+        if backend == "auto":
+            backend = pick_road(device=tokens.device, n_batch=B, n_heads=self.n_heads, n_segments=T, n_channels=C)
+        out = ROADS[backend](terms, self.content_window, self.causal)  # B K T R d
+        return self.out(out.view(B, K, T, -1, C, d).permute(0, 2, 4, 1, 3, 5).reshape(B, T, C, D))
+
+    def _time_term(self, query: Tensor, table: Tensor) -> Tensor:
+        """Logits (B, K, T, R, S) of `query` (B, K, T, R, d) against the rows of the lags."""
+        T = len(table)
+        segment = torch.arange(T, device=table.device)
+        lag = segment[:, None] - segment[None, :]
+        row = self.time_key(table).view(T, self.n_kv_heads, self.head_dim)[T - 1 - lag.abs()]  # T S K d
+        time = torch.einsum("bktrd,tskd->bktrs", query, row)
+        if self.causal:
+            time = time.masked_fill(lag[:, None, :] < 0, masked_logit(time.dtype))
+        return time
+
+    def _channel_term(self, query: Tensor, table: Tensor, mask: Tensor | None, distance: Tensor | None) -> Tensor:
+        """Logits (B, K, T, R, C) of `query` (B, K, T, R, d) against the rows of the channel distances."""
+        B, K, T, R, d = query.shape
+        C = len(table)
+        if mask is None:
+            mask = torch.ones(1, C, dtype=torch.bool, device=table.device)
+        n_valid = mask.sum(1, keepdim=True)  # b 1, where b is B, or 1 if all samples are alike
+        if distance is None:
+            order = mask.cumsum(1)
+            distance = (order[:, :, None] - order[:, None, :]).abs()
+        else:
+            distance = distance.view(-1, C, C)
+            _check_distance(distance, mask, n_valid)
+        # reversing the small table per sample, not the logits, leaves one gather of size N·C
+        row_of_distance = (n_valid - 1 - torch.arange(C, device=table.device)).clamp(min=0)
+        row = self.channel_key(table).view(C, K, d)[row_of_distance]  # b n K d
+        by_distance = torch.einsum("bktrd,bnkd->bktrn", query, row.expand(B, -1, -1, -1))
+        index = distance.clamp(0, C - 1).repeat(1, R // C, 1)[:, None, None].expand(B, K, T, R, C)
+        channel = by_distance.gather(-1, index)
+        return channel.masked_fill(~mask[:, None, None, None, :], masked_logit(channel.dtype))
+
+    def _drop_keys(self, value: Tensor) -> Tensor:
+        if not self.training or self.dropout == 0:
+            return value
+        _, _, T, C, _ = value.shape
+        keep = math.sqrt(1 - self.dropout)
+        segment = torch.empty(T, 1, 1, device=value.device, dtype=value.dtype).bernoulli_(keep)
+        channel = torch.empty(1, C, 1, device=value.device, dtype=value.dtype).bernoulli_(keep)
+        return value * (segment * channel / (1 - self.dropout))
+
+
+def _check_choices(dim: int, n_heads: int, n_kv_heads: int, content_window: int, dropout: float, backend: str) -> None:
+    if n_heads < 1 or dim % n_heads:
+        raise ConfigError(f"n_heads={n_heads} does not divide dim={dim}: choose a divisor of {dim}")
+    if n_kv_heads < 1 or n_heads % n_kv_heads:
+        raise ConfigError(f"n_kv_heads={n_kv_heads} does not divide n_heads={n_heads}: choose a divisor of {n_heads}")
+    if content_window < 0:
+        raise ConfigError(f"content_window={content_window} is negative: give a number of segments, 0 or more")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"dropout={dropout} is not a probability below 1: give a number from 0 to 0.99")
+    if backend == "flex":
+        raise ConfigError("backend 'flex' is not part of this version: use 'sdpa' (any device), 'math' or 'auto'")
+    if backend != "auto" and backend not in ROADS:
+        raise ConfigError(f"unknown attention backend '{backend}': {nearest(backend, ['auto', *ROADS])}")
+
+
+def _check_rows(name: str, table: Tensor, needed: int, what: str, choice: str) -> None:
+    if len(table) < needed:
+        raise ConfigError(
+            f"the {name} table has {len(table)} rows but the input has {needed} {what}: "
+            f"build the model with {choice} of at least {needed}, or pass fewer {what}"
+        )
+
+
+def _check_distance(distance: Tensor, mask: Tensor, n_valid: Tensor) -> None:
+    pair = mask[:, :, None] & mask[:, None, :]
+    wrong = pair & ((distance < 0) | (distance >= n_valid[:, :, None]))
+    if bool(wrong.any()):
+        raise ConfigError(
+            "channel_distance of a pair of valid channels must lie between 0 and the sample's number of valid "
+            "channels − 1: rank or bin the distances first"
+        )

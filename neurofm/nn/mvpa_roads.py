@@ -1,0 +1,95 @@
+"""The roads of multivariate parallel attention: different ways to the same numbers, and which one to take.
+
+Shape legend as in `neurofm.nn.mvpa`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurofm.nn.mvpa_fused import sdpa_road
+
+
+class Terms(NamedTuple):
+    """What every road starts from; scaling and masks are already inside.
+
+    Attributes
+    ----------
+    query : Tensor, shape (B, K, T, R, d)
+        (q + u)·scale, so that ``query · key`` is the content logit.
+    key, value : Tensor, shape (B, K, T, C, d)
+        Keys and values, structured dropout applied to the values.
+    time : Tensor, shape (B, K, T, R, S)
+        Logit that depends on the key's segment; very negative where the key lies in the future.
+    channel : Tensor, shape (B, K, T, R, C)
+        Logit that depends on the key's channel; very negative where the key is padding.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    time: Tensor
+    channel: Tensor
+
+
+Road = Callable[[Terms, int, bool], Tensor]
+
+
+def math_road(terms: Terms, content_window: int, causal: bool) -> Tensor:
+    """Attend by writing out all logits: plain, readable, quadratic in memory.
+
+    Parameters
+    ----------
+    terms : Terms
+        Content, time and channel terms.
+    content_window : int
+        Segments on either side of a query beyond which its content logit is 0 (not −∞).
+    causal : bool
+        Unused: the causal mask is part of `terms.time`.
+
+    Returns
+    -------
+    Tensor, shape (B, K, T, R, d)
+    """
+    content = torch.einsum("bktrd,bkscd->bktrsc", terms.query, terms.key)
+    far = out_of_window(content.shape[2], content_window, device=content.device)
+    content = content.masked_fill(far[:, None, :, None], 0.0)
+    logits = content + terms.time[..., None] + terms.channel[..., None, :]
+    # half precision has too few digits for a sum over thousands of keys
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    weight = logits.flatten(-2).softmax(dim=-1, dtype=wide).to(terms.value.dtype)
+    return weight @ terms.value.flatten(2, 3).unsqueeze(2)
+
+
+def out_of_window(n_segments: int, content_window: int, device: torch.device | None = None) -> Tensor:
+    """Return where the content logit is 0, shape (T, S), bool; the last segment's queries are exempt (paper)."""
+    segment = torch.arange(n_segments, device=device)
+    far = (segment[:, None] - segment[None, :]).abs() > content_window
+    far[-1] = False
+    return far
+
+
+ROADS: dict[str, Road] = {"math": math_road, "sdpa": sdpa_road}
+"""Ways to compute the same numbers; a new one needs an entry here and, if `auto` may pick it, a rule below."""
+
+
+def pick_road(*, device: torch.device, n_batch: int, n_heads: int, n_segments: int, n_channels: int) -> str:
+    """Return the road that `auto` takes for an input of this size.
+
+    On a CPU the factorised road loops over segments, at about 0.2 ms each; all pairs at once are faster only
+    while a segment has few of them (measured, forward + backward, 1 and 2 threads: equal near 2¹⁵ pairs of
+    query row and key channel × segments, then up to 5 times slower). On other devices, where each step of
+    the loop is a dozen launches, all pairs are taken while their logits fill less than 256 MB (not measured).
+    """
+    per_segment = n_batch * n_heads * n_segments * n_channels**2
+    few = per_segment <= 2**15 if device.type == "cpu" else per_segment * n_segments <= 2**26
+    return "math" if few or n_segments == 1 else "sdpa"
+
+
+def masked_logit(dtype: torch.dtype) -> float:
+    """Return a logit that gives weight 0 yet is finite, so that 0 × it is 0 and two of them do not overflow."""
+    return -3e4 if dtype == torch.float16 else -1e9

@@ -1,0 +1,177 @@
+"""Predict the next segment of every channel: by contrast among tokens, or by regression of its features.
+
+Contrastive form: "Multi-variate parallel transformer" (arXiv:2506.20354), pretraining objective.
+Shape legend: B batch, T segment, C channel, D width, F features of a patch, S time samples.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from neurofm.models.base import Model
+from neurofm.objectives.base import Loss
+from neurofm.objectives.grid import from_patches, grid, patch_samples_of, to_patches
+from neurofm.objectives.info_nce import draw_negatives, info_nce
+from neurofm.objectives.scores import masked_mse, r_squared
+from neurofm.schema.batch import NeuralBatch
+from neurofm.schema.errors import ConfigError, nearest
+from neurofm.schema.facts import Facts
+
+
+class NextState(nn.Module):
+    """From the tokens up to segment t, predict segment t + 1 of the same channel.
+
+    Parameters
+    ----------
+    model : Model
+        Needs `embed_tokens(batch)` → (B, T, C, D) and channel-wise tokens; must be causal.
+    facts : Facts
+        Unused beyond the common form of all objectives.
+    kind : str
+        ``contrastive``: InfoNCE of the model's own next token among sampled others (as published).
+        ``regression``: squared error of the next segment's patch features.
+    n_negatives : int
+        Negatives per prediction (published: 30).
+    temperature : float
+        Divides the cosine (published: 0.1).
+    sampling : str
+        ``valid``: negatives from all valid tokens of the batch but the positive. ``published``: only the first
+        (B − 1)/B of them, as the released code draws. Under data-parallel training each process draws from its
+        own part of the batch, so the task is harder with larger batches per process.
+    detach_targets : bool
+        Stop the gradient at the positives. Published: it flows, False.
+    target : str
+        For ``regression``: ``features`` (what the tokenizer computes of a patch) or ``samples``.
+    residual : bool
+        For ``regression``: predict the change from the present segment instead of the next segment itself.
+    """
+
+    needs: tuple[str, ...] = ("signal", "channel_mask", "time_mask")
+
+    def __init__(
+        self,
+        model: Model,
+        facts: Facts,
+        /,
+        *,
+        kind: str = "contrastive",
+        n_negatives: int = 30,
+        temperature: float = 0.1,
+        sampling: str = "valid",
+        detach_targets: bool = False,
+        target: str = "features",
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        _one_of("kind", kind, ("contrastive", "regression"))
+        _one_of("sampling", sampling, ("valid", "published"))
+        _one_of("target", target, ("features", "samples"))
+        if n_negatives < 1 or temperature <= 0:
+            raise ConfigError(
+                f"objective 'next_state': n_negatives={n_negatives} and temperature={temperature} must be positive"
+            )
+        if getattr(model, "causal", True) is False:
+            raise ConfigError(
+                "objective 'next_state' needs a causal model, or it would copy the answer: set causal=true"
+            )
+        self.kind, self.n_negatives, self.temperature = kind, n_negatives, temperature
+        self.sampling, self.detach_targets = sampling, detach_targets
+        self.target, self.residual = target, residual
+        self.patch_samples = patch_samples_of(model)
+        width = model.dim
+        if kind == "regression":
+            width = self.patch_samples
+            if target == "features":
+                width = model.tokenizer.patch_features(torch.zeros(1, 1, self.patch_samples)).shape[-1]  # type: ignore[attr-defined]
+        self.head = nn.Linear(model.dim, width, bias=kind == "regression")
+
+    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+        """Return the loss of one batch."""
+        tokens, mask = grid(model(batch), batch.signal.shape[1])
+        if tokens.shape[1] < 2:
+            raise ConfigError(
+                f"objective 'next_state' needs at least two segments per window, got {tokens.shape[1]}: "
+                "make window_s longer or patch_s shorter"
+            )
+        scored = mask[:, 1:] & mask[:, :-1]
+        if self.kind == "contrastive":
+            return self._contrast(self.head(tokens[:, :-1]), model, batch, mask, scored, generator)
+        return self._regress(self._estimate(tokens, model, batch)[:, :-1], model, batch, scored)
+
+    def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
+        """Return each segment as predicted from those before it, shape (B, C, S); the first segment is NaN.
+
+        Raises
+        ------
+        ConfigError
+            Unless the objective regresses samples (or features that are the samples).
+        """
+        if self.kind == "contrastive" or self.head.out_features != self.patch_samples:
+            raise ConfigError(
+                "objective 'next_state' estimates a signal only with kind=regression target=samples; train with those"
+            )
+        tokens, _ = grid(model(batch), batch.signal.shape[1])
+        estimate = self._estimate(tokens, model, batch)
+        estimate = torch.cat([torch.full_like(estimate[:, :1], torch.nan), estimate[:, :-1]], dim=1)
+        return from_patches(estimate, batch.signal.shape[-1])
+
+    def _contrast(
+        self,
+        predicted: Tensor,
+        model: Model,
+        batch: NeuralBatch,
+        mask: Tensor,
+        scored: Tensor,
+        generator: torch.Generator | None,
+    ) -> Loss:
+        targets = model.embed_tokens(batch).reshape(*mask.shape, -1)  # type: ignore[attr-defined]
+        n_valid = int(mask.sum())
+        if n_valid < 3 or not bool(scored.any()):
+            raise ConfigError(
+                f"objective 'next_state' found {n_valid} valid tokens in a batch and nothing to contrast: "
+                "use a larger batch or longer windows"
+            )
+        # the published range leaves out the last sample of the batch
+        n_candidates = n_valid - 1 if self.sampling == "valid" else n_valid - n_valid // len(batch)
+        rank = mask.flatten().cumsum(0).reshape(mask.shape) - 1
+        positive = targets[:, 1:][scored]
+        negatives = draw_negatives(
+            rank[:, 1:][scored], n_valid, self.n_negatives, n_candidates=n_candidates, generator=generator
+        )
+        loss, hit = info_nce(
+            predicted[scored],
+            positive.detach() if self.detach_targets else positive,
+            targets[mask],
+            negatives,
+            temperature=self.temperature,
+        )
+        total = loss.mean()
+        return Loss(total, {"info_nce": total.detach()}, {"top1": hit.float().mean()})
+
+    def _regress(self, estimate: Tensor, model: Model, batch: NeuralBatch, scored: Tensor) -> Loss:
+        features = self._features(model, batch)
+        truth, present = features[:, 1:], features[:, :-1]
+        where = scored[..., None].expand_as(truth)
+        total = masked_mse(estimate, truth, where)
+        return Loss(
+            total,
+            {"mse": total.detach()},
+            {"r2": r_squared(estimate, truth, where), "r2_persistence": r_squared(present, truth, where)},
+        )
+
+    def _estimate(self, tokens: Tensor, model: Model, batch: NeuralBatch) -> Tensor:
+        """Return what each segment says of the next, (B, T, C, F)."""
+        change = self.head(tokens)
+        return self._features(model, batch) + change if self.residual else change
+
+    @torch.no_grad()
+    def _features(self, model: Model, batch: NeuralBatch) -> Tensor:
+        if self.target == "samples":
+            return to_patches(batch.signal, self.patch_samples)
+        return model.tokenizer.patch_features(batch.signal)  # type: ignore[attr-defined]
+
+
+def _one_of(choice: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"objective 'next_state': {choice}='{value}' is unknown; {nearest(value, known)}")

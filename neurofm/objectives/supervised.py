@@ -1,0 +1,135 @@
+"""Classification of a window.
+
+Shape legend: B batch, T segment, C channel, D width, R rank, K class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from neurofm.models.base import Encoded, Model
+from neurofm.objectives.base import Loss
+from neurofm.objectives.grid import grid, patch_samples_of
+from neurofm.objectives.scores import balanced_accuracy
+from neurofm.schema.batch import NeuralBatch
+from neurofm.schema.errors import ConfigError, nearest
+from neurofm.schema.facts import Facts
+
+
+class Supervised(nn.Module):
+    """Cross-entropy of a linear readout of the tokens.
+
+    Parameters
+    ----------
+    model : Model
+        Any model for ``pool``; one with channel-wise tokens for ``flatten``.
+    facts : Facts
+        `classes` in the order of the logits; `max_channels` and the window fix the size of ``flatten``.
+    readout : str
+        ``pool``: one vector per window, then linear. ``flatten``: each token is mapped to `rank` numbers by a
+        shared map, and all of them, segment by channel, go to a linear layer: where and when is kept.
+    rank : int
+        Numbers kept per token by ``flatten``.
+    dropout : float
+        On the readout's input.
+    label_smoothing : float
+        Share of the target spread evenly over the classes.
+    class_weights : sequence of float, optional
+        One weight per class; for classes of unequal size.
+    """
+
+    needs: tuple[str, ...] = ("signal", "channel_mask", "time_mask", "target")
+
+    def __init__(
+        self,
+        model: Model,
+        facts: Facts,
+        /,
+        *,
+        readout: str = "pool",
+        rank: int = 4,
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        n_classes = len(facts.classes)
+        if n_classes < 2:
+            raise ConfigError(
+                f"objective 'supervised' needs two classes or more, the data have {n_classes}; choose a task with labels"
+            )
+        if readout not in ("pool", "flatten"):
+            raise ConfigError(
+                f"objective 'supervised': unknown readout '{readout}'; {nearest(readout, ('pool', 'flatten'))}"
+            )
+        if class_weights is not None and len(class_weights) != n_classes:
+            raise ConfigError(
+                f"objective 'supervised': class_weights has {len(class_weights)} numbers for {n_classes} classes"
+            )
+        if rank < 1 or not 0 <= label_smoothing < 1:
+            raise ConfigError(
+                f"objective 'supervised': rank={rank} must be at least 1 and label_smoothing={label_smoothing} in [0, 1)"
+            )
+        self.readout, self.n_classes, self.label_smoothing = readout, n_classes, label_smoothing
+        self.dropout = nn.Dropout(dropout)
+        weights = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+        if readout == "pool":
+            self.head = nn.Linear(model.dim, n_classes)
+            return
+        self.max_channels = facts.max_channels
+        self.n_segments = facts.window_samples // patch_samples_of(model)
+        self.reduce = nn.Linear(model.dim, rank)
+        self.head = nn.Linear(self.n_segments * self.max_channels * rank, n_classes)
+
+    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+        """Return the cross-entropy over the windows that have a label."""
+        assert batch.target is not None
+        labelled = batch.target >= 0
+        if batch.target_mask is not None:
+            labelled = labelled & batch.target_mask
+        logits = self.predict(model, batch)[labelled]
+        target = batch.target[labelled].long()
+        if len(target) and int(target.max()) >= self.n_classes:
+            raise ConfigError(
+                f"batch.target holds class {int(target.max())}, but there are only {self.n_classes} classes"
+            )
+        summed = F.cross_entropy(
+            logits, target, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="sum"
+        )
+        # weighted mean, as torch defines it; clamped so that a batch without labels costs nothing
+        weight = torch.ones_like(logits[:, 0]) if self.class_weights is None else self.class_weights[target]
+        total = summed / weight.sum().clamp(min=1e-12)
+        predicted = logits.argmax(dim=1)
+        metrics = {}
+        if len(target):
+            metrics = {
+                "accuracy": (predicted == target).float().mean(),
+                "balanced_accuracy": balanced_accuracy(predicted, target, self.n_classes),
+            }
+        return Loss(total, {"cross_entropy": total.detach()}, metrics)
+
+    def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
+        """Return logits, shape (B, K)."""
+        encoded = model(batch)
+        if self.readout == "pool":
+            return self.head(self.dropout(model.pool(encoded)))
+        return self.head(self.dropout(self._flat(encoded, batch)))
+
+    def _flat(self, encoded: Encoded, batch: NeuralBatch) -> Tensor:
+        """Tokens at their place in a fixed grid, (B, T·C·R); absent channels are zeros."""
+        tokens, mask = grid(encoded, batch.signal.shape[1])
+        if not bool(batch.channel_mask[:, self.max_channels :].any()):
+            tokens, mask = tokens[:, :, : self.max_channels], mask[:, :, : self.max_channels]
+        n_segments, n_channels = tokens.shape[1:3]
+        if n_segments != self.n_segments or n_channels > self.max_channels:
+            raise ConfigError(
+                f"readout 'flatten' was built for {self.n_segments} segments and up to {self.max_channels} channels, "
+                f"got {n_segments} and {n_channels}; use the window of training, or readout=pool"
+            )
+        reduced = self.reduce(tokens) * mask[..., None]
+        return F.pad(reduced, (0, 0, 0, self.max_channels - n_channels)).flatten(1)

@@ -1,0 +1,201 @@
+"""What watches a run: speed, progress, numbers that are not finite, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, Checkpoint
+from torch import Tensor
+
+from neurofm.schema.batch import NeuralBatch
+from neurofm.schema.errors import NeurofmError
+
+
+class Throughput(Callback):
+    """Log windows/s, tokens/s, the share of time spent waiting for data, and padding.
+
+    A token is one valid channel in one patch (one sample where the model cuts no patches).
+    """
+
+    def __init__(self, *, every: int) -> None:
+        self.every = every
+        self._reset(time.perf_counter())
+        self._ended = math.nan
+
+    def _reset(self, now: float) -> None:
+        self._since, self._wait_s, self._windows = now, 0.0, 0
+        self._valid: Tensor | int = 0
+        self._cells, self._tokens_per_channel = 0, 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._reset(time.perf_counter())
+        self._ended = self._since
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Count the time since the last batch ended as waiting."""
+        self._wait_s += time.perf_counter() - self._ended
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: NeuralBatch, batch_idx: int
+    ) -> None:
+        """Count the batch; log when it is time."""
+        patch = getattr(getattr(pl_module.model, "tokenizer", None), "patch_samples", 1)
+        self._windows += len(batch)
+        self._valid = self._valid + batch.channel_mask.sum()  # stays on the device until it is logged
+        self._cells += batch.channel_mask.numel()
+        self._tokens_per_channel = batch.signal.shape[-1] // patch
+        if trainer.global_step % self.every == 0:
+            now = time.perf_counter()
+            passed = max(now - self._since, 1e-9)
+            valid = float(self._valid)
+            pl_module.log_dict(
+                {
+                    "speed/windows_per_s": self._windows * trainer.world_size / passed,
+                    "speed/tokens_per_s": valid * self._tokens_per_channel * trainer.world_size / passed,
+                    "speed/data_wait_percent": 100 * self._wait_s / passed,
+                    "speed/padding_percent": 100 * (1 - valid / self._cells),
+                    "lr": trainer.optimizers[0].param_groups[0]["lr"],
+                }
+            )
+            self._reset(now)
+        self._ended = time.perf_counter()
+
+
+class FiniteGuard(Callback):
+    """Skip steps whose gradient is not finite, count them, and stop when they do not cease.
+
+    The gradients are removed, so neither weights nor the optimiser's moments move.
+    """
+
+    def __init__(self, *, patience: int = 20) -> None:
+        self.patience = patience
+        self.skipped, self._in_a_row = 0, 0
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+        """Look at the norm of all gradients before clipping."""
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            self._in_a_row = 0
+            pl_module.log("train/gradient_norm", norm)
+        else:
+            self.skipped, self._in_a_row = self.skipped + 1, self._in_a_row + 1
+            for p in pl_module.parameters():
+                p.grad = None
+        pl_module.log("train/skipped_steps", float(self.skipped))
+        if self._in_a_row >= self.patience:
+            raise NeurofmError(
+                f"{self._in_a_row} steps in a row had a loss or gradient that is not finite (at step "
+                f"{trainer.global_step}): lower lr_peak, use precision=32-true, or check the data for NaN"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the count over a resume."""
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the count."""
+        self.skipped = int(state_dict["skipped"])
+
+
+class ProgressLine(Callback):
+    """One line that says where the run is: rewritten in a terminal, printed now and then elsewhere."""
+
+    def __init__(self, *, total_steps: int, label: str = "train", stream: IO[str] | None = None) -> None:
+        self.total, self.label = total_steps, label
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        # a log file gets at most some twenty lines, a terminal five updates a second
+        self.min_gap_s = 0.2 if self.live else 5.0
+        self._start, self._first, self._last = 0.0, 0, -math.inf
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._start, self._first = time.perf_counter(), trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Print when enough time has passed."""
+        now = time.perf_counter()
+        step = trainer.global_step
+        due = now - self._last >= self.min_gap_s and (self.live or step % max(1, self.total // 20) == 0)
+        if trainer.is_global_zero and (due or step == self.total):
+            self._last = now
+            self._print(step, trainer.callback_metrics, now - self._start)
+
+    def _print(self, step: int, metrics: dict[str, Any], passed_s: float) -> None:
+        left_s = passed_s / max(1, step - self._first) * (self.total - step)
+        parts = [f"{self.label} {step}/{self.total}"]
+        parts += [f"{k} {float(metrics[k]):.4g}" for k in ("train/loss", "val/loss") if k in metrics]
+        if "speed/windows_per_s" in metrics:
+            parts.append(f"{float(metrics['speed/windows_per_s']):.0f} windows/s")
+        parts.append(f"{_clock(passed_s)} passed, {_clock(left_s)} left")
+        text = " · ".join(parts)
+        self.stream.write(f"\r\x1b[2K{text}" if self.live else text + "\n")
+        self.stream.flush()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the line standing."""
+        if self.live and trainer.is_global_zero:
+            self.stream.write("\n")
+
+
+class KeepLastAndBest(Checkpoint):
+    """Write ``last.ckpt`` every so many steps and at the end, ``best.ckpt`` when the monitored metric falls.
+
+    Parameters
+    ----------
+    folder : Path
+        Where both go.
+    every : int
+        Steps between two writes of the last one.
+    total_steps : int
+        The run's length; the last step is always written, before averaging replaces the weights.
+    monitor : str
+        A metric to be minimised, looked at after each validation.
+    """
+
+    def __init__(self, *, folder: Path, every: int, total_steps: int, monitor: str = "val/loss") -> None:
+        self.folder, self.every, self.total_steps, self.monitor = folder, every, total_steps, monitor
+        self.best: float = math.inf
+        self.best_step = 0
+        self._written = -1
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write the last checkpoint when due; not twice for one step under gradient accumulation."""
+        step = trainer.global_step
+        if step != self._written and step > 0 and (step % self.every == 0 or step >= self.total_steps):
+            self._written = step
+            trainer.save_checkpoint(self.folder / "last.ckpt")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the best checkpoint when the metric has improved."""
+        value = trainer.callback_metrics.get(self.monitor)
+        if trainer.state.fn == "fit" and value is not None and float(value) < self.best:
+            self.best, self.best_step = float(value), trainer.global_step
+            trainer.save_checkpoint(self.folder / "best.ckpt")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the best value over a resume."""
+        return {"best": self.best, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from the best value so far."""
+        self.best, self.best_step = float(state_dict["best"]), int(state_dict["best_step"])
+
+
+def _clock(seconds: float) -> str:
+    minutes, s = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"

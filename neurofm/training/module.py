@@ -1,0 +1,117 @@
+"""Model + objective + optimiser as one Lightning module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from neurofm.objectives.base import Loss
+from neurofm.schema.batch import NeuralBatch
+from neurofm.schema.errors import ConfigError
+from neurofm.training.schedule import parameter_groups, warmup_cosine
+from neurofm.training.seeds import keyed_generator, seed_of
+
+
+class NeuroModule(pl.LightningModule):
+    """Train `model` on `objective` with AdamW, warm-up and cosine.
+
+    Parameters
+    ----------
+    model, objective : nn.Module
+        As built by their registries.
+    lr_peak : float
+        Learning rate after warm-up.
+    weight_decay : float
+        Decoupled decay of matrices; vectors, norms and tables have none.
+    betas : pair of float
+        AdamW's moment decays.
+    warmup_steps, total_steps : int
+        Optimiser steps.
+    lr_floor : float
+        Last learning rate as a fraction of the peak.
+    layer_decay : float
+        Factor on the learning rate per layer below the output; 1 = none.
+    seed : int
+        Keys masks by (seed, batch number) and dropout by (seed, batch number, rank), so a resumed run draws what an
+        uninterrupted one would have. Masks have no rank in their key: objectives add the window's own number.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        objective: nn.Module,
+        lr_peak: float = 1e-3,
+        weight_decay: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.95),
+        warmup_steps: int = 0,
+        total_steps: int,
+        lr_floor: float = 0.0,
+        layer_decay: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if total_steps < 1 or not 0 <= warmup_steps <= total_steps:
+            raise ConfigError(f"warmup_steps={warmup_steps} must lie between 0 and total_steps={total_steps}")
+        if lr_peak <= 0:
+            raise ConfigError(f"lr_peak={lr_peak} must be above 0")
+        self.model, self.objective = model, objective
+        self.lr_peak, self.weight_decay, self.betas = lr_peak, weight_decay, (float(betas[0]), float(betas[1]))
+        self.warmup_steps, self.total_steps, self.lr_floor = warmup_steps, total_steps, lr_floor
+        self.layer_decay, self.seed = layer_decay, seed
+        self.batches_seen = 0
+
+    def loss(self, batch: NeuralBatch, generator: torch.Generator) -> Loss:
+        """Compute the objective after checking that the batch has what it needs."""
+        for name in self.objective.needs:  # type: ignore[union-attr]
+            if getattr(batch, name) is None:  # type: ignore[arg-type]
+                raise ConfigError(
+                    f"objective '{type(self.objective).__name__}' needs batch.{name}, which these data do not have"
+                )
+        return self.objective(self.model, batch, generator)
+
+    def training_step(self, batch: NeuralBatch, batch_idx: int) -> Tensor:
+        """One batch; Lightning's hook."""
+        number = self.batches_seen
+        self.batches_seen += 1
+        torch.manual_seed(seed_of(self.seed, "dropout", number, self.global_rank))
+        loss = self.loss(batch, keyed_generator(self.seed, "mask", number))
+        self._log("train", loss, batch)
+        return loss.total
+
+    def validation_step(self, batch: NeuralBatch, batch_idx: int) -> None:
+        """One batch of validation, with the same masks at every validation; Lightning's hook."""
+        self._log("val", self.loss(batch, keyed_generator(self.seed, "val", batch_idx)), batch)
+
+    def _log(self, part: str, loss: Loss, batch: NeuralBatch) -> None:
+        values = {"loss": loss.total.detach(), **loss.metrics}
+        if len(loss.terms) > 1:
+            values |= loss.terms
+        # rates of change are logged by the callbacks; across ranks only validation is worth a reduction
+        self.log_dict({f"{part}/{k}": v for k, v in values.items()}, batch_size=len(batch), sync_dist=part == "val")
+
+    def configure_optimizers(self) -> Any:
+        """AdamW and its schedule; Lightning's hook."""
+        groups = parameter_groups(
+            self, lr_peak=self.lr_peak, weight_decay=self.weight_decay, layer_decay=self.layer_decay
+        )
+        optimizer = torch.optim.AdamW(groups, lr=self.lr_peak, betas=self.betas)
+
+        def factor(step: int) -> float:
+            return warmup_cosine(
+                step, warmup_steps=self.warmup_steps, total_steps=self.total_steps, floor=self.lr_floor
+            )
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the batch number, which keys masks and dropout."""
+        checkpoint["batches_seen"] = self.batches_seen
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue counting where the checkpoint stopped."""
+        self.batches_seen = int(checkpoint["batches_seen"])

@@ -1,0 +1,156 @@
+"""Every registered model and every file of conf/model: builds, learns, and does not see padding."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from neurofm.models import MODELS
+from neurofm.models.base import Encoded, Model
+from neurofm.schema.batch import NeuralBatch
+from neurofm.schema.facts import Facts
+
+CONF = Path(__file__).parents[2] / "conf" / "model"
+FILES = sorted(CONF.glob("*.yaml"))
+ON_PAPER_ONLY = {"mvpformer_s", "mvpformer_m"}
+"""Too large to run in a test: built without memory."""
+
+SMALL = {"mvpformer": dict(patch_samples=8, dim=16, n_layers=2, n_heads=4, n_kv_heads=2)}
+"""Choices under which each registered model runs in milliseconds."""
+
+VARIANTS = {
+    "mvpformer": [
+        {},
+        dict(tokenizer="wavelet"),
+        dict(causal=False, mask_token=True),
+        dict(channel_embedding=True, scale_by_layer=True),
+        dict(content_window=1, backend="sdpa"),
+    ],
+}
+
+CASES = [pytest.param(n, {**SMALL[n], **v}, id=f"{n}-{i}") for n in MODELS.names() for i, v in enumerate(VARIANTS[n])]
+
+
+def facts_for(choices: dict) -> Facts:
+    """Four patches at 512 Hz."""
+    patch_s = choices.get("patch_s") or choices["patch_samples"] / 512
+    names = tuple("abcdef")
+    return Facts(rate_hz=512.0, window_s=4 * patch_s, max_channels=6, channels=names, subjects=("s1", "s2"))
+
+
+def make_batch(facts: Facts, n_valid: tuple[int, ...], *, pad_to: int | None = None, seed: int = 0) -> NeuralBatch:
+    C, n = pad_to or max(n_valid), facts.window_samples
+    mask = torch.arange(C) < torch.tensor(n_valid)[:, None]
+    rows = [torch.randn(6, n, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(n_valid))]
+    signal = torch.zeros(len(n_valid), C, n)
+    for i, k in enumerate(n_valid):
+        signal[i, :k] = rows[i][:k]
+    B = len(n_valid)
+    return NeuralBatch(
+        signal=signal,
+        channel_mask=mask,
+        time_mask=torch.ones(B, n, dtype=torch.bool),
+        rate_hz=facts.rate_hz,
+        positions=torch.zeros(B, C, 3),
+        channel_ids=torch.arange(1, C + 1).expand(B, -1) * mask,
+        subject=torch.ones(B, dtype=torch.long),
+    )
+
+
+def build(name: str, choices: dict) -> tuple[torch.nn.Module, Facts]:
+    torch.manual_seed(0)
+    facts = facts_for(choices)
+    return MODELS.build(name, facts, **choices), facts
+
+
+def valid_tokens(encoded: Encoded, sample: int) -> torch.Tensor:
+    return encoded.tokens[sample][encoded.mask[sample]]
+
+
+def test_every_model_is_covered():
+    assert set(SMALL) == set(VARIANTS) == set(MODELS.names())
+    assert FILES
+    assert {path.stem for path in FILES} >= ON_PAPER_ONLY
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_file_builds_and_states_its_source(path):
+    assert path.read_text().startswith("# "), "the first line says where the sizes come from"
+    choices = yaml.safe_load(path.read_text())
+    name = choices.pop("name")
+    if path.stem in ON_PAPER_ONLY:
+        with torch.device("meta"):
+            build(name, choices)
+        return
+    model, facts = build(name, choices)
+    encoded = model(make_batch(facts, (6, 2)))
+    model.pool(encoded).square().sum().backward()
+    assert encoded.tokens.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(("name", "choices"), CASES)
+def test_contract(name, choices):
+    model, facts = build(name, choices)
+    batch = make_batch(facts, (6, 3, 1))
+    encoded = model(batch)
+    assert isinstance(model, Model)
+    B, N, D = encoded.tokens.shape
+    assert (B, model.dim) == (3, D)
+    for field in (encoded.mask, encoded.channel, encoded.time_s):
+        assert field.shape == (B, N)
+    assert encoded.mask.dtype == torch.bool
+    assert encoded.tokens.isfinite().all()
+    assert ((encoded.time_s > 0) & (encoded.time_s < facts.window_s)).all()
+    assert model.pool(encoded).shape == (B, D)
+    assert set(model.subject_parameters()) <= set(dict(model.named_parameters()))
+
+
+@pytest.mark.parametrize(("name", "choices"), CASES)
+def test_every_parameter_gets_a_finite_gradient(name, choices):
+    model, facts = build(name, choices)
+    batch = make_batch(facts, (6, 3))
+    if getattr(model, "mask_token", None) is None:
+        encoded = model(batch)
+    else:
+        hidden = torch.zeros(2, 4, 6, dtype=torch.bool)
+        hidden[:, 1, 0] = True
+        encoded = model.encode(batch, hidden)
+    weight = torch.randn(encoded.tokens.shape, generator=torch.Generator().manual_seed(1))
+    (encoded.tokens * weight)[encoded.mask].sum().backward()
+    silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert silent == []
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(("name", "choices"), CASES)
+def test_padding_changes_neither_outputs_nor_gradients(name, choices):
+    model, facts = build(name, choices)
+    model.double().eval()
+
+    def run(batch: NeuralBatch) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        model.zero_grad()
+        encoded = model(replace(batch, signal=batch.signal.double()))
+        tokens = valid_tokens(encoded, 0)
+        pooled = model.pool(encoded)[0]
+        (tokens.square().sum() + pooled.sum()).backward()
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
+        return tokens.detach(), pooled.detach(), grads
+
+    alone, padded = run(make_batch(facts, (3,))), run(make_batch(facts, (3, 6), pad_to=6))
+    assert torch.allclose(alone[0], padded[0], rtol=1e-10, atol=1e-12)
+    assert torch.allclose(alone[1], padded[1], rtol=1e-10, atol=1e-12)
+    for a, b in zip(alone[2], padded[2], strict=True):
+        assert (a - b).abs().max() <= 1e-10 * max(float(a.abs().max()), 1e-3)
+
+
+@pytest.mark.parametrize(("name", "choices"), CASES)
+def test_the_same_input_gives_the_same_output(name, choices):
+    model, facts = build(name, choices)
+    batch = make_batch(facts, (6, 3))
+    model.eval()
+    assert torch.equal(model(batch).tokens, model(batch).tokens)
+    again, _ = build(name, choices)
+    assert torch.equal(model(batch).tokens, again.eval()(batch).tokens)
