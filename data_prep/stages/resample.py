@@ -79,7 +79,7 @@ class Resample(Stage):
         half = len(kernel) // 2
         self._pad = -(-half // self._up)
         # Zeros in front make the output grid of upfirdn, whose steps are `down`, fall on sample 0 of the signal.
-        front = -(self._pad * self._up + half) % self._down
+        self._front = front = -(self._pad * self._up + half) % self._down
         self._kernel = np.concatenate([np.zeros(front), kernel])
         self._first = (self._pad * self._up + half + front) // self._down
         self._extender = Extender(self._pad)
@@ -108,13 +108,17 @@ class Resample(Stage):
         return self._advance(rest, self._first - (-self._n * self._up // self._down))
 
     def _advance(self, new: np.ndarray, stop: int | None) -> np.ndarray:
-        """Output q is Σ_k input[k] · kernel[q · down − k · up]; it is ready when input reaches q · down / up."""
+        """Filter what is there.
+
+        Output q is Σ_k input[k] · kernel[q · down − k · up]. The kernel begins with `front` zeros, so q is ready
+        when the input reaches beyond (q · down − front) / up.
+        """
         from scipy.signal import upfirdn
 
         buffer = new if self._buffer is None else np.concatenate([self._buffer, new])
         up, down = self._up, self._down
         end = self._base + len(buffer)
-        ready = -(-end * up // down)
+        ready = -(-(end * up + self._front) // down)
         stop = ready if stop is None else min(stop, ready)
         out = buffer[:0]
         if stop > self._next:

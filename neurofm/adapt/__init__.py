@@ -1,0 +1,15 @@
+"""Making a pretrained model a new subject's own."""
+
+from neurofm.schema.registry import Registry
+
+ADAPT = Registry(
+    "strategy",
+    {
+        "full": "neurofm.adapt.strategies:full",
+        "probe": "neurofm.adapt.strategies:probe",
+        "lora": "neurofm.adapt.lora:lora",
+        "bitfit": "neurofm.adapt.strategies:bitfit",
+        "scratch": "neurofm.adapt.strategies:scratch",
+    },
+)
+"""Short name → strategy(loaded, facts, objective, **choices) → Adapted."""

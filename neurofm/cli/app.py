@@ -62,15 +62,20 @@ def explain(message: str, verb: str, argv: list[str]) -> str:
         return f"{group} has no option '{option}': {nearest(option, options(group, *extra))}"
     if found := re.search(r"Could not override '([\w./@-]+)'", message):
         key = found.group(1)
-        return f"there is no key or group '{key}' in {verb}.yaml: {nearest(key, _keys(verb))}"
+        return f"there is no key or group '{key}' in {verb}.yaml: {nearest(key, _keys(verb, argv))}"
     if found := re.search(r"Key '([\w.-]+)' is not in struct", message):
-        return f"there is no key '{found.group(1)}' in {verb}.yaml: {nearest(found.group(1), _keys(verb))}"
+        return f"there is no key '{found.group(1)}' in {verb}.yaml: {nearest(found.group(1), _keys(verb, argv))}"
     return " ".join(message.split())
 
 
-def _keys(verb: str) -> list[str]:
+def _keys(verb: str, argv: list[str]) -> list[str]:
+    """Return every key and group that could have been meant, given the groups that were chosen."""
+    chosen = [a for a in argv if (pair := a.partition("="))[0] and pair[2] in options(pair[0])]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose(verb)
+        try:
+            config = compose(verb, overrides=chosen)
+        except HydraException:  # a group that must be chosen was not
+            config = OmegaConf.create()
     keys: list[str] = []
 
     def walk(node: DictConfig, prefix: str) -> None:

@@ -1,0 +1,1 @@
+"""Saving and loading models: safetensors, JSON, and a card for people."""

@@ -25,7 +25,7 @@ class NextState(nn.Module):
     Parameters
     ----------
     model : Model
-        Needs `embed_tokens(batch)` → (B, T, C, D) and channel-wise tokens; must be causal.
+        Needs `embed_tokens(batch)` → (B, T, C, D), `encode(batch, tokens=…)` and a tokenizer; must be causal.
     facts : Facts
         Unused beyond the common form of all objectives.
     kind : str
@@ -71,7 +71,7 @@ class NextState(nn.Module):
             raise ConfigError(
                 f"objective 'next_state': n_negatives={n_negatives} and temperature={temperature} must be positive"
             )
-        if getattr(model, "causal", True) is False:
+        if any(getattr(part, "causal", True) is False for part in model.modules()):  # type: ignore[attr-defined]
             raise ConfigError(
                 "objective 'next_state' needs a causal model, or it would copy the answer: set causal=true"
             )
@@ -83,20 +83,22 @@ class NextState(nn.Module):
         if kind == "regression":
             width = self.patch_samples
             if target == "features":
-                width = model.tokenizer.patch_features(torch.zeros(1, 1, self.patch_samples)).shape[-1]  # type: ignore[attr-defined]
+                width = model.tokenizer.n_features  # type: ignore[attr-defined]
         self.head = nn.Linear(model.dim, width, bias=kind == "regression")
 
     def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the loss of one batch."""
-        tokens, mask = grid(model(batch), batch.signal.shape[1])
+        # the contrast's targets are the very tokens that are encoded
+        embedded = model.embed_tokens(batch) if self.kind == "contrastive" else None  # type: ignore[attr-defined]
+        tokens, mask = grid(model.encode(batch, tokens=embedded), batch.signal.shape[1])  # type: ignore[attr-defined]
         if tokens.shape[1] < 2:
             raise ConfigError(
                 f"objective 'next_state' needs at least two segments per window, got {tokens.shape[1]}: "
                 "make window_s longer or patch_s shorter"
             )
         scored = mask[:, 1:] & mask[:, :-1]
-        if self.kind == "contrastive":
-            return self._contrast(self.head(tokens[:, :-1]), model, batch, mask, scored, generator)
+        if embedded is not None:
+            return self._contrast(self.head(tokens[:, :-1]), embedded, mask, scored, generator)
         return self._regress(self._estimate(tokens, model, batch)[:, :-1], model, batch, scored)
 
     def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
@@ -117,15 +119,8 @@ class NextState(nn.Module):
         return from_patches(estimate, batch.signal.shape[-1])
 
     def _contrast(
-        self,
-        predicted: Tensor,
-        model: Model,
-        batch: NeuralBatch,
-        mask: Tensor,
-        scored: Tensor,
-        generator: torch.Generator | None,
+        self, predicted: Tensor, targets: Tensor, mask: Tensor, scored: Tensor, generator: torch.Generator | None
     ) -> Loss:
-        targets = model.embed_tokens(batch).reshape(*mask.shape, -1)  # type: ignore[attr-defined]
         n_valid = int(mask.sum())
         if n_valid < 3 or not bool(scored.any()):
             raise ConfigError(
@@ -133,7 +128,7 @@ class NextState(nn.Module):
                 "use a larger batch or longer windows"
             )
         # the published range leaves out the last sample of the batch
-        n_candidates = n_valid - 1 if self.sampling == "valid" else n_valid - n_valid // len(batch)
+        n_candidates = n_valid - 1 if self.sampling == "valid" else n_valid - n_valid // len(mask)
         rank = mask.flatten().cumsum(0).reshape(mask.shape) - 1
         positive = targets[:, 1:][scored]
         negatives = draw_negatives(

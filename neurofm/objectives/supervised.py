@@ -60,12 +60,10 @@ class Supervised(nn.Module):
         n_classes = len(facts.classes)
         if n_classes < 2:
             raise ConfigError(
-                f"objective 'supervised' needs two classes or more, the data have {n_classes}; choose a task with labels"
+                f"objective 'supervised' needs two classes, the data have {n_classes}; choose a task with labels"
             )
         if readout not in ("pool", "flatten"):
-            raise ConfigError(
-                f"objective 'supervised': unknown readout '{readout}'; {nearest(readout, ('pool', 'flatten'))}"
-            )
+            raise ConfigError(f"supervised: unknown readout '{readout}'; {nearest(readout, ('pool', 'flatten'))}")
         if class_weights is not None and len(class_weights) != n_classes:
             raise ConfigError(
                 f"objective 'supervised': class_weights has {len(class_weights)} numbers for {n_classes} classes"
@@ -77,6 +75,7 @@ class Supervised(nn.Module):
         self.readout, self.n_classes, self.label_smoothing = readout, n_classes, label_smoothing
         self.dropout = nn.Dropout(dropout)
         weights = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float32)
+        self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights, persistent=False)
         if readout == "pool":
             self.head = nn.Linear(model.dim, n_classes)

@@ -1,0 +1,1 @@
+"""One Lightning module, its schedule and callbacks, and the run folder."""

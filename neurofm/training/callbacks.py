@@ -38,7 +38,9 @@ class Throughput(Callback):
         self._reset(time.perf_counter())
         self._ended = self._since
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Count the time since the last batch ended as waiting."""
         self._wait_s += time.perf_counter() - self._ended
 

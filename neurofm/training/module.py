@@ -67,7 +67,7 @@ class NeuroModule(pl.LightningModule):
     def loss(self, batch: NeuralBatch, generator: torch.Generator) -> Loss:
         """Compute the objective after checking that the batch has what it needs."""
         for name in self.objective.needs:  # type: ignore[union-attr]
-            if getattr(batch, name) is None:  # type: ignore[arg-type]
+            if getattr(batch, name) is None:
                 raise ConfigError(
                     f"objective '{type(self.objective).__name__}' needs batch.{name}, which these data do not have"
                 )

@@ -84,7 +84,8 @@ def parameter_groups(
         decay = weight_decay if decays(name, owners[name], parameter.ndim) else 0.0
         key = (scales[name], decay)
         group = groups.setdefault(
-            key, {"params": [], "lr": lr_peak * key[0], "weight_decay": decay, "name": f"lr×{key[0]:.3g} decay {decay:g}"}
+            key,
+            {"params": [], "lr": lr_peak * key[0], "weight_decay": decay, "name": f"lr×{key[0]:.3g} decay {decay:g}"},
         )
         group["params"].append(parameter)
     return list(groups.values())

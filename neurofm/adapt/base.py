@@ -1,0 +1,136 @@
+"""What every strategy starts from and returns."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from neurofm.hub.load import LoadedModel
+from neurofm.objectives import OBJECTIVES
+from neurofm.schema.errors import ConfigError
+from neurofm.schema.facts import Facts
+from neurofm.training.schedule import parameter_groups
+
+
+def _nothing(model: nn.Module) -> None:
+    """Nothing to fold into the weights."""
+
+
+@dataclass
+class Adapted:
+    """A model ready to be trained on a new subject.
+
+    Attributes
+    ----------
+    strategy : str
+        Its short name.
+    loaded : LoadedModel
+        Copies of model and objective, `requires_grad` set; its card names the objective it now has.
+    layer_decay : float
+        Factor on the learning rate per layer below the output.
+    frozen_backbone : bool
+        Whether the whole model stays in evaluation mode (no dropout).
+    merge : callable
+        Folds what the strategy added into the model's own weights, in place.
+    """
+
+    strategy: str
+    loaded: LoadedModel
+    layer_decay: float = 1.0
+    frozen_backbone: bool = False
+    merge: Callable[[nn.Module], None] = _nothing
+
+    def groups(self, *, lr_peak: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Return optimiser groups of the trainable parameters; see `training.schedule.parameter_groups`."""
+        both = nn.ModuleDict({"model": self.loaded.model, "objective": self.loaded.objective})
+        return parameter_groups(both, lr_peak=lr_peak, weight_decay=weight_decay, layer_decay=self.layer_decay)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that will move, by name."""
+        parts = (("model", self.loaded.model), ("objective", self.loaded.objective))
+        return {f"{p}.{n}": w for p, m in parts for n, w in m.named_parameters() if w.requires_grad}
+
+    def merged(self) -> LoadedModel:
+        """Return the adapted model in the form it is saved in: no trace of the strategy in its tensors."""
+        result = self.loaded.copy()
+        self.merge(result.model)
+        for part in (result.model, result.objective):
+            part.requires_grad_(True)
+            part.eval()
+        return result
+
+
+def begin(
+    loaded: LoadedModel, facts: Facts | None, objective: Mapping[str, Any] | None, *, seed: int = 0
+) -> LoadedModel:
+    """Copy the pretrained model and give it the new task's objective.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        Left as it is.
+    facts : Facts, optional
+        Of the new data; default: those of the pretraining.
+    objective : mapping, optional
+        ``{"name": …, **choices}``. None, or the one it was pretrained with: its trained heads are kept.
+    seed : int
+        Of a new objective's weights.
+
+    Raises
+    ------
+    ConfigError
+        When the new data do not fit the model.
+    """
+    facts = facts or loaded.facts
+    _check(loaded.facts, facts)
+    result = loaded.copy()
+    result.facts = facts
+    result.card = {**result.card, "facts": facts.to_json()}
+    if objective is None:
+        return result
+    choices = dict(objective)
+    entry = {"name": choices.pop("name", ""), "choices": choices}
+    if entry == loaded.card["objective"] and facts == loaded.facts:
+        return result
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        result.objective = OBJECTIVES.build(entry["name"], result.model, facts, **choices)
+    result.card["objective"] = copy.deepcopy(entry)
+    return result
+
+
+def freeze_all_but(module: nn.Module, names: Iterable[str]) -> None:
+    """Let only the parameters in `names` be trained."""
+    keep = set(names)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name in keep)
+
+
+def require_head(loaded: LoadedModel, strategy: str) -> None:
+    """Refuse a strategy that relies on the objective's own parameters where there are none."""
+    if not any(True for _ in loaded.objective.parameters()):
+        name = loaded.card["objective"]["name"]
+        raise ConfigError(f"adapt={strategy} trains a head, but objective '{name}' has none; use adapt=full")
+
+
+def _check(old: Facts, new: Facts) -> None:
+    if abs(old.rate_hz - new.rate_hz) > 1e-6 * old.rate_hz:
+        raise ConfigError(
+            f"the new data have rate_hz={new.rate_hz:g}, the model was trained at {old.rate_hz:g}: "
+            "prepare them with the model's own stages"
+        )
+    if new.channels != old.channels:
+        raise ConfigError(
+            "the new data number their channels by another vocabulary than the model: "
+            "read them with the vocabulary in the model's card (facts.channels)"
+        )
+    if new.max_channels > old.max_channels:
+        raise ConfigError(
+            f"the new data have up to {new.max_channels} channels, the model was built for {old.max_channels}: "
+            "choose channels, or pretrain with larger n_channels"
+        )

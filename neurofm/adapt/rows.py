@@ -1,0 +1,116 @@
+"""Choosing and joining windows of batches in memory: a new subject's calibration fits there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neurofm.schema.batch import NeuralBatch, StreamValues
+from neurofm.schema.errors import DataError
+
+
+def select(batch: NeuralBatch, index: Tensor) -> NeuralBatch:
+    """Return the windows `index` (long, or bool of length B) of `batch`."""
+    if batch.events is not None:
+        raise DataError("batch.events: ragged events cannot be chosen by window; load them with the loader instead")
+    if index.dtype == torch.bool:
+        index = index.nonzero().flatten()
+
+    def pick(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value[index.to(value.device)]
+        if isinstance(value, StreamValues):
+            return StreamValues(*map(pick, value))
+        if isinstance(value, dict):
+            return {k: pick(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [value[i] for i in index.tolist()]
+        return value
+
+    return replace(batch, **{f.name: pick(getattr(batch, f.name)) for f in fields(batch)})
+
+
+def join(batches: Iterable[NeuralBatch]) -> NeuralBatch:
+    """Return one batch with the windows of all, which must have equal shapes and rates.
+
+    Raises
+    ------
+    DataError
+        When there are none, or they differ.
+    """
+    batches = list(batches)
+    if not batches:
+        raise DataError("the calibration holds no window: choose a longer calibration or a shorter window")
+    first = batches[0]
+    for other in batches[1:]:
+        if other.signal.shape[1:] != first.signal.shape[1:] or other.rate_hz != first.rate_hz:
+            raise DataError(
+                f"calibration windows differ: {tuple(first.signal.shape[1:])} channels × samples at {first.rate_hz:g} Hz "
+                f"and {tuple(other.signal.shape[1:])} at {other.rate_hz:g} Hz; adapt to one subject and setup at a time"
+            )
+
+    def cat(values: list[Any]) -> Any:
+        head = values[0]
+        if isinstance(head, Tensor):
+            return torch.cat(values)
+        if isinstance(head, StreamValues):
+            return StreamValues(*map(cat, map(list, zip(*values, strict=True))))
+        if isinstance(head, dict):
+            return {k: cat([v[k] for v in values]) for k in head}
+        if isinstance(head, list):
+            return [x for v in values for x in v]
+        return head
+
+    return replace(first, **{f.name: cat([getattr(b, f.name) for b in batches]) for f in fields(first)})
+
+
+def tail_in_time(batch: NeuralBatch, *, fraction: float, gap_s: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Split windows into an early part and the tail of each recording, which share no sample.
+
+    Parameters
+    ----------
+    batch : NeuralBatch
+        Without `start_s`, its windows are taken to follow each other without overlap.
+    fraction : float
+        Share of each recording's windows in the tail.
+    gap_s : float
+        Least time between the end of the last early window and the start of the tail.
+
+    Returns
+    -------
+    early, tail : Tensor, long
+        Windows between the two are in neither. The tail is empty when too few windows would be left.
+    """
+    n = len(batch)
+    window_s = batch.signal.shape[-1] / batch.rate_hz
+    start_s = torch.arange(n).double() * window_s if batch.start_s is None else batch.start_s.double().cpu()
+    recording = batch.recording_id or [""] * n
+    early = torch.zeros(n, dtype=torch.bool)
+    tail = torch.zeros(n, dtype=torch.bool)
+    for name in dict.fromkeys(recording):
+        rows = torch.tensor([r == name for r in recording])
+        times = start_s[rows].sort().values
+        n_tail = round(fraction * len(times))
+        if n_tail == 0:
+            early |= rows
+            continue
+        from_s = times[-n_tail]
+        tail |= rows & (start_s >= from_s)
+        early |= rows & (start_s + window_s + gap_s <= from_s + 1e-9)
+    if not early.any() or not tail.any():
+        return torch.arange(n), torch.empty(0, dtype=torch.long)
+    return early.nonzero().flatten(), tail.nonzero().flatten()
+
+
+def stratified_tail(target: Tensor, *, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Split trials at random with equal shares of every class; both parts long, sorted."""
+    tail = torch.zeros(len(target), dtype=torch.bool)
+    for label in target.unique():
+        members = (target.cpu() == label.cpu()).nonzero().flatten()
+        n_tail = round(fraction * len(members))
+        tail[members[torch.randperm(len(members), generator=generator)[:n_tail]]] = True
+    return (~tail).nonzero().flatten(), tail.nonzero().flatten()

@@ -1,0 +1,74 @@
+"""Strategies that choose which of the model's own parameters move."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from neurofm.adapt.base import Adapted, begin, freeze_all_but, require_head
+from neurofm.hub.load import LoadedModel
+from neurofm.schema.errors import ConfigError
+from neurofm.schema.facts import Facts
+
+
+def full(
+    loaded: LoadedModel,
+    facts: Facts | None = None,
+    objective: Mapping[str, Any] | None = None,
+    /,
+    *,
+    layer_decay: float = 1.0,
+    seed: int = 0,
+) -> Adapted:
+    """Train everything, from the pretrained weights; `layer_decay` < 1 moves the lower layers less."""
+    if not 0 < layer_decay <= 1:
+        raise ConfigError(f"adapt=full: layer_decay={layer_decay} must be above 0 and at most 1")
+    start = begin(loaded, facts, objective, seed=seed)
+    start.model.requires_grad_(True)
+    return Adapted("full", start, layer_decay=layer_decay)
+
+
+def probe(
+    loaded: LoadedModel,
+    facts: Facts | None = None,
+    objective: Mapping[str, Any] | None = None,
+    /,
+    *,
+    seed: int = 0,
+) -> Adapted:
+    """Train the objective's head on the frozen model."""
+    start = begin(loaded, facts, objective, seed=seed)
+    require_head(start, "probe")
+    freeze_all_but(start.model, ())
+    return Adapted("probe", start, frozen_backbone=True)
+
+
+def bitfit(
+    loaded: LoadedModel,
+    facts: Facts | None = None,
+    objective: Mapping[str, Any] | None = None,
+    /,
+    *,
+    seed: int = 0,
+) -> Adapted:
+    """Train the model's biases and the objective's head (Ben Zaken et al. 2022, arXiv:2106.10199)."""
+    start = begin(loaded, facts, objective, seed=seed)
+    biases = [n for n, _ in start.model.named_parameters() if n.rpartition(".")[2].endswith("bias")]
+    if not biases:
+        raise ConfigError(f"adapt=bitfit: model '{start.card['model']['name']}' has no biases; use adapt=lora or probe")
+    freeze_all_but(start.model, biases)
+    return Adapted("bitfit", start)
+
+
+def scratch(
+    loaded: LoadedModel,
+    facts: Facts | None = None,
+    objective: Mapping[str, Any] | None = None,
+    /,
+    *,
+    seed: int = 0,
+) -> Adapted:
+    """Train the same network from new random weights: what the pretraining has to beat."""
+    start = begin(loaded.fresh(seed=seed), facts, objective, seed=seed)
+    start.model.requires_grad_(True)
+    return Adapted("scratch", start)

@@ -1,0 +1,107 @@
+"""What a report is made of: claims, sections, figures, tables, scores. Plain data; nothing here draws or writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One thing the benchmark set out to show.
+
+    Attributes
+    ----------
+    text : str
+        The claim as a sentence, as it was stated before scoring.
+    held : bool or None
+        None when it was not tested.
+    detail : str
+        The figures it rests on, with interval and p.
+    """
+
+    text: str
+    held: bool | None
+    detail: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """HELD, FAILED or NOT TESTED."""
+        return {True: "HELD", False: "FAILED", None: "NOT TESTED"}[self.held]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A finished figure.
+
+    Attributes
+    ----------
+    name : str
+        Short, unique in the report, ``[a-z0-9-]+``; the key of its rows in report_figures.parquet.
+    svg : str
+        Inline SVG whose colours are the page's variables, so one drawing serves light and dark.
+    png : bytes
+        The same in the light palette, for slides and for a look without a browser.
+    alt : str
+        What it shows, in words, for those who do not see it.
+    rows : list of dict
+        Every number that is drawn: columns of the table "report_figures".
+    """
+
+    name: str
+    svg: str
+    png: bytes = field(repr=False)
+    alt: str
+    rows: list[dict[str, Any]] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table: column titles and rows of cells (numbers are set to three decimals, NaN as a dash)."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A heading, a paragraph, and what stands below it in this order: drawings with captions, tables, notes."""
+
+    title: str
+    lead: str = ""
+    drawings: Sequence[tuple[Drawing, str]] = ()
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A whole report.
+
+    Attributes
+    ----------
+    title, subtitle : str
+        What was tested on what, and when.
+    claims : sequence of Claim
+        Failed ones are shown first, whatever their order here.
+    sections : sequence of Section
+    scores : sequence of mapping
+        Rows of `benchmarks.results` that this report is about; written beside it as report_scores.parquet.
+    looks : mapping of str to int
+        Test part in words → how many runs have looked at it so far.
+    facts : mapping of str to str
+        Provenance shown at the foot: hashes, versions, seeds, licence.
+    leak_reason : str
+        Why a leak was allowed; shown above everything else.
+    """
+
+    title: str
+    subtitle: str = ""
+    claims: Sequence[Claim] = ()
+    sections: Sequence[Section] = ()
+    scores: Sequence[Mapping[str, Any]] = ()
+    looks: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    leak_reason: str = ""

@@ -1,0 +1,245 @@
+"""New people: score against the amount of their data, gains over a reference per person, and scores by region."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike, NDArray
+
+from neurofm.benchmarks.statistics import Paired, paired_interval, t_interval
+from neurofm.report.canvas import colour, finish, label_ends, limits, new_figure, row, soften, style
+from neurofm.report.content import Drawing
+from neurofm.schema.errors import DataError
+
+# series → person → budget → score
+Curves = Mapping[str, Mapping[str, Mapping[float, float]]]
+
+
+def curves_from_rows(
+    rows: Sequence[Mapping[str, Any]], *, metric: str, series: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, dict[float, float]]]:
+    """Arrange score rows as series → person → budget → score; several seeds are averaged.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Rows of the results table.
+    metric : str
+        Which metric is drawn.
+    series : mapping of str to mapping
+        Name shown → columns that a row must have, e.g. ``{"ridge": {"model": "ridge", "transductive": False}}``.
+    """
+    out: dict[str, dict[str, dict[float, float]]] = {}
+    for name, wanted in series.items():
+        cells: dict[tuple[str, float], list[float]] = {}
+        for r in rows:
+            if r["metric"] == metric and all(r[k] == v for k, v in wanted.items()):
+                cells.setdefault((r["subject"], r["budget"]), []).append(r["value"])
+        out[name] = {}
+        for (person, budget), values in sorted(cells.items()):
+            out[name].setdefault(person, {})[budget] = float(np.mean(values))
+    return {name: people for name, people in out.items() if people}
+
+
+def _tones(names: Sequence[str], tones: Mapping[str, str] | None) -> dict[str, str]:
+    return {n: colour((tones or {}).get(n, n), k) for k, n in enumerate(names)}
+
+
+def adaptation_curve(
+    curves: Curves,
+    *,
+    name: str = "adaptation",
+    metric: str = "R²",
+    budget_unit: str = "volumes of the new person",
+    tones: Mapping[str, str] | None = None,
+    ceiling: tuple[float, str] | None = None,
+) -> Drawing:
+    """Mean over people with its t interval on the left, and one small panel per person on the right.
+
+    Parameters
+    ----------
+    curves : series → person → budget → score
+        See `curves_from_rows`. People who lack a budget are left out of that budget's mean.
+    metric, budget_unit : str
+        Axis labels.
+    tones : mapping, optional
+        Series → palette name ("blue") or role ("finetuned", "scratch", "ridge").
+    ceiling : (value, note), optional
+        A dashed line and what it is.
+    """
+    people = sorted({p for by_person in curves.values() for p in by_person})
+    if not people:
+        raise DataError("adaptation curve: there are no scores to draw")
+    tone = _tones(list(curves), tones)
+    budgets = sorted({b for s in curves.values() for p in s.values() for b in p})
+    label = {"x_label": budget_unit, "y_label": metric}
+    with style():
+        columns = min(4, max(1, int(np.ceil(len(people) / 2))))
+        n_rows = int(np.ceil(len(people) / columns))
+        figure = new_figure(9.2, 3.9)
+        left, right = np.ravel(np.asarray(figure.subfigures(1, 2, width_ratios=[1.15, 1], wspace=0.03)))
+        ax = left.subplots()
+        panels = right.subplots(n_rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        ends, rows = _mean_panel(ax, curves, budgets, tone)
+        if ceiling:
+            ax.axhline(ceiling[0], color=colour("muted"), linestyle=(0, (4, 3)), linewidth=1.0)
+            ax.text(-0.3, ceiling[0], ceiling[1], color=colour("muted"), fontsize=8, va="bottom")
+            rows.append(row("", panel="mean", series="ceiling", y=ceiling[0], label=ceiling[1]))
+        ax.set(xlabel=budget_unit, ylabel=metric, title=f"Mean of {len(people)} people, 95 % interval")
+        ax.set_ylim(limits([v for r in rows for v in (r["y"], r["low"], r["high"])]))
+        # Room for the labels at the right, in units of one budget
+        ax.set_xlim(-0.4, len(budgets) - 0.8 + 0.03 * max(map(len, curves)) * len(budgets))
+        rows += _person_panels(panels, people, curves, budgets, tone)
+        figure.canvas.draw()
+        label_ends(ax, ends)
+        last = budgets[-1]
+        said = "; ".join(f"{r['series']} {r['y']:.3f}" for r in rows if r["panel"] == "mean" and r["x"] == last)
+        alt = f"{metric} against {budget_unit} for {len(people)} people. Mean at {last:g}: {said}."
+        return finish(figure, name=name, alt=alt, rows=[{**r, "figure": name, **label} for r in rows])
+
+
+def _mean_panel(
+    ax: Axes, curves: Curves, budgets: Sequence[float], tone: Mapping[str, str]
+) -> tuple[dict[str, tuple[float, float, str]], list[dict[str, Any]]]:
+    """Draw each series' mean over people with its t interval; return where the lines end, and the numbers."""
+    ends, rows = {}, []
+    for k, (series, by_person) in enumerate(curves.items()):
+        points = {b: [scores[b] for scores in by_person.values() if b in scores] for b in budgets}
+        means = {b: t_interval(values) for b, values in points.items() if values}
+        # A small sideways shift keeps intervals of different series apart
+        x = [budgets.index(b) + (k - (len(curves) - 1) / 2) * 0.07 for b in means]
+        y = [m.value for m in means.values()]
+        half = [m.high - m.value if np.isfinite(m.high) else 0.0 for m in means.values()]
+        ax.errorbar(x, y, yerr=half, color=tone[series], marker="o", markersize=4.5, elinewidth=1.0, capsize=0)
+        ends[series] = (x[-1], y[-1], tone[series])
+        for b, m in means.items():
+            rows.append(
+                row("", panel="mean", series=series, x=b, y=m.value, low=m.low, high=m.high, label=f"{m.n} people")
+            )
+    _budget_axis(ax, budgets)
+    soften(ax)
+    return ends, rows
+
+
+def _person_panels(
+    panels: NDArray, people: Sequence[str], curves: Curves, budgets: Sequence[float], tone: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Draw one small panel per person; return the numbers."""
+    rows = []
+    for panel, person in zip(panels, people, strict=False):
+        for series, by_person in curves.items():
+            points = by_person.get(person, {})
+            x = [budgets.index(b) for b in points]
+            panel.plot(x, list(points.values()), color=tone[series], marker="o", markersize=2.5, linewidth=1.3)
+            rows += [row("", panel=person, series=series, x=b, y=v) for b, v in points.items()]
+        panel.set_title(person, fontsize=8, fontweight="normal")
+        _budget_axis(panel, budgets)
+        panel.tick_params(labelsize=6.5)
+        soften(panel)
+    for panel in panels[len(people) :]:
+        panel.set_visible(False)
+    return rows
+
+
+def _budget_axis(ax: Axes, budgets: Sequence[float]) -> None:
+    # Budgets double, so they are set at equal distances
+    ax.set_xticks(range(len(budgets)), [f"{b:g}" for b in budgets])
+    ax.margins(x=0.08)
+
+
+def paired_gains(
+    gains: Mapping[float, tuple[ArrayLike, ArrayLike]],
+    *,
+    name: str = "gains",
+    title: str = "Gain of pretraining over the same network from scratch",
+    metric: str = "ΔR²",
+    budget_unit: str = "volumes",
+    people: Sequence[str] = (),
+) -> tuple[Drawing, dict[float, Paired]]:
+    """One dot per person and budget, the mean with its t interval, and the exact sign-flip p in words.
+
+    Parameters
+    ----------
+    gains : mapping of budget to (first, second)
+        Scores of the same people in the same order; first − second is drawn.
+
+    Returns
+    -------
+    drawing, statistics
+        The second maps each budget to its `statistics.Paired`, for the claim.
+    """
+    results = {b: paired_interval(*pair) for b, pair in gains.items()}
+    rows = []
+    with style():
+        figure = new_figure(6.6, 0.9 + 0.55 * len(gains))
+        ax = figure.subplots()
+        ax.axvline(0, color=colour("muted"), linewidth=1.0)
+        spread = []
+        for k, (budget, (first, second)) in enumerate(gains.items()):
+            d, result = np.asarray(first, dtype=float) - np.asarray(second, dtype=float), results[budget]
+            spread += [*d, 0.0, *(v for v in (result.low, result.high) if np.isfinite(v))]
+            tone = colour("blue" if result.excludes_zero else "muted")
+            ax.plot(d, np.full(len(d), k) + np.linspace(-0.12, 0.12, len(d)), "o", color=tone, alpha=0.45, markersize=4,
+                    markeredgewidth=0)  # fmt: skip
+            if np.isfinite(result.low):
+                ax.plot([result.low, result.high], [k, k], color=tone, linewidth=2.4)
+            ax.plot(result.value, k, "D", color=tone, markersize=6)
+            ax.text(1.02, k, f"{result.value:+.3f}  p = {result.p:.3g}", transform=ax.get_yaxis_transform(),
+                    va="center", fontsize=8.5)  # fmt: skip
+            at = {"x": budget, "x_label": budget_unit, "y_label": metric}
+            note = f"exact sign-flip p = {result.p:.4g}, n = {result.n}"
+            rows.append(row(name, panel="mean", y=result.value, low=result.low, high=result.high, label=note, **at))
+            names = people if len(people) == len(d) else [str(i) for i in range(len(d))]
+            rows += [row(name, panel="person", series=who, y=v, **at) for who, v in zip(names, d, strict=True)]
+        ax.set_yticks(range(len(gains)), [f"{b:g} {budget_unit}" for b in gains])
+        ax.set(xlim=limits(spread), ylim=(len(gains) - 0.5, -0.5), xlabel=f"{metric} (right of the line is better)")
+        ax.set_title(title)
+        soften(ax, grid="x")
+        said = "; ".join(f"{b:g}: {r.value:+.3f} [{r.low:.3f}, {r.high:.3f}], p {r.p:.3g}" for b, r in results.items())
+        return finish(figure, name=name, alt=f"{title}. {said}.", rows=rows), results
+
+
+def region_scores(
+    scores: Mapping[str, ArrayLike],
+    *,
+    regions: Sequence[str],
+    name: str = "regions",
+    metric: str = "R²",
+    tones: Mapping[str, str] | None = None,
+) -> Drawing:
+    """Every region's mean score by two or more predictors, joined by a line and sorted by the first.
+
+    Parameters
+    ----------
+    scores : mapping of str to array_like, shape (person, region) or (region,)
+        Predictor → scores; the first one orders the regions.
+    regions : sequence of str
+        Names of the columns.
+    """
+    means = {s: np.nanmean(np.atleast_2d(np.asarray(v, dtype=float)), axis=0) for s, v in scores.items()}
+    first = next(iter(means))
+    if any(len(m) != len(regions) for m in means.values()):
+        raise DataError(f"region scores: {len(regions)} names for {[len(m) for m in means.values()]} regions")
+    order, tone = np.argsort(-means[first]), _tones(list(means), tones)
+    rows = [row(name, series=s, x=int(k), x_label="region", y=m[k], y_label=metric, label=regions[k])
+            for s, m in means.items() for k in order]  # fmt: skip
+    with style():
+        figure = new_figure(9.2, 3.0)
+        ax = figure.subplots()
+        x = np.arange(len(regions))
+        stack = np.array([m[order] for m in means.values()])
+        ax.vlines(x, stack.min(0), stack.max(0), color=colour("grid"), linewidth=2.2)
+        for s, m in means.items():
+            ax.plot(x, m[order], "o", color=tone[s], markersize=4.6, label=s)
+        ax.set_xticks(x, [regions[k] for k in order], rotation=90, fontsize=7)
+        ax.set(xlim=(-0.8, len(x) - 0.2), ylabel=metric, xlabel="region, best first")
+        ax.set_title("Reconstruction of each hidden region")
+        soften(ax)
+        ax.legend(frameon=False, loc="lower left", handletextpad=0.2, ncols=len(means))
+        said = "; ".join(f"{s} {np.nanmean(m):.3f}" for s, m in means.items())
+        better = int(np.sum(means[first] > next(reversed(means.values()))))
+        alt = f"{metric} of {len(regions)} hidden regions; mean {said}. {first} is above the last in {better} of them."
+        return finish(figure, name=name, alt=alt, rows=rows)
