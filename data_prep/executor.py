@@ -86,6 +86,13 @@ def quiet_home() -> Iterator[None]:
             os.environ["MNE_DONTWRITE_HOME"] = before
 
 
+def cpu_count() -> int:
+    """Return how many CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _here(work: Work, items: Sequence[Item]) -> Iterator[tuple[Item, Any]]:
     for item in items:
         with quiet_home():
@@ -104,7 +111,7 @@ def _local(
     """Begin here, and start a cluster for the rest when the first items show that it pays."""
     if n_workers is not None and n_workers < 1:
         raise ConfigError(f"dask.n_workers is {n_workers}; expected 1 or more, or null for one per CPU core")
-    workers = min(n_workers or len(os.sched_getaffinity(0)), len(items))
+    workers = min(n_workers or cpu_count(), len(items))
     done, pace_s = 0, 0.0
     if not eager and sum(i.n_bytes for i in items) < PAYS_BYTES:
         began = time.monotonic()

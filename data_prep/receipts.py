@@ -7,6 +7,7 @@ decides the fragment's bytes, so a receipt that exists can be trusted and a chan
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +28,8 @@ READER_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, OSError, RuntimeError,
     TypeError, ValueError, struct.error,
 )  # fmt: skip
+
+ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":]+/)+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,14 +112,18 @@ def stage_item(job: Job, item: Item) -> str | None:
     except (WriteError, ConfigError):
         raise
     except DataError as error:
-        return str(error)
+        return without_folders(str(error))
     except READER_ERRORS as error:
-        text = " ".join(str(error).split())
-        return f"could not be read ({type(error).__name__}: {text})"
+        return without_folders(f"could not be read ({type(error).__name__}: {' '.join(str(error).split())})")
     receipt = {"bytes": fragment.bytes, **rows_of(recording, flow, fragment, job.storage_dtype)}
     with writing(job.receipt_path(item)) as f:
         f.write(canonical_json(receipt).encode())
     return None
+
+
+def without_folders(text: str) -> str:
+    """Return a reason with absolute paths cut down to file names: a home folder's name is a person's."""
+    return ABSOLUTE.sub("", text)
 
 
 def rows_of(recording: Recording, flow: Flow, fragment: Fragment, storage_dtype: str) -> dict[str, Any]:

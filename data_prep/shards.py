@@ -29,7 +29,7 @@ DTYPES = {"int16": "<i2", "float16": "<f2", "float32": "<f4"}
 COVARIATE_DTYPE = "<f4"
 END_OF_TAR = b"\0" * 1024
 # Signals below this size are kept in memory between the pass that finds the range and the pass that writes.
-CACHE_BYTES = 256 << 20
+CACHE_BYTES = 64 << 20
 
 
 class WriteError(DataError):

@@ -214,11 +214,13 @@ def read_ts(path: Path) -> tuple[np.ndarray, list[str]]:
     shape: tuple[int, int] | None = None
     for number, line in enumerate(data.split()):
         *columns, label = line.split(":")
-        rows = [np.array(c.split(","), dtype=np.float64) if _numeric(c) else None for c in columns]
-        good = [r for r in rows if r is not None]
-        if not good or len(good) != len(rows) or len({len(r) for r in good}) != 1:
-            raise DataError(f"{path.name}: trial {number} is cut short or not numeric")
-        trial = np.stack(good)
+        try:
+            rows = [np.array(c.split(","), dtype=np.float64) for c in columns]
+        except ValueError as error:
+            raise DataError(f"{path.name}: trial {number} is cut short or not numeric ({error})") from error
+        if not rows or len({len(r) for r in rows}) != 1:
+            raise DataError(f"{path.name}: trial {number} is cut short: its channels differ in length")
+        trial = np.stack(rows)
         if shape is not None and trial.shape != shape:
             raise DataError(f"{path.name}: trial {number} has shape {trial.shape}, the others {shape}")
         shape = (trial.shape[0], trial.shape[1])
@@ -227,10 +229,6 @@ def read_ts(path: Path) -> tuple[np.ndarray, list[str]]:
     if not trials:
         raise DataError(f"{path.name}: holds no trial after '@data'")
     return np.stack(trials), labels
-
-
-def _numeric(column: str) -> bool:
-    return bool(column) and not column.strip("0123456789.,+-eE")
 
 
 def repair_stride(values: np.ndarray) -> np.ndarray:

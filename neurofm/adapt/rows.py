@@ -49,8 +49,8 @@ def join(batches: Iterable[NeuralBatch]) -> NeuralBatch:
     for other in batches[1:]:
         if other.signal.shape[1:] != first.signal.shape[1:] or other.rate_hz != first.rate_hz:
             raise DataError(
-                f"calibration windows differ: {tuple(first.signal.shape[1:])} channels × samples at {first.rate_hz:g} Hz "
-                f"and {tuple(other.signal.shape[1:])} at {other.rate_hz:g} Hz; adapt to one subject and setup at a time"
+                f"calibration windows differ: {tuple(first.signal.shape[1:])} at {first.rate_hz:g} Hz "
+                f"and {tuple(other.signal.shape[1:])} at {other.rate_hz:g} Hz; adapt to one setup at a time"
             )
 
     def cat(values: list[Any]) -> Any:

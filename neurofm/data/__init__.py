@@ -1,0 +1,1 @@
+"""Shards → batches: index, splits, windows, transforms, plan, loader. Knows no model."""

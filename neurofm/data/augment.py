@@ -26,7 +26,7 @@ class ChannelDropout(Transform):
         """Return values with some columns zero."""
         if rng is None:
             return values
-        kept = rng.random(values.shape[1]) >= self.probability
+        kept = np.greater_equal(rng.random(values.shape[1]), self.probability)
         if not kept.any():
             kept[rng.integers(len(kept))] = True
         return values * kept.astype(np.float32)

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import bisect
-import os
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from neurofm.data.files import Folder
-from neurofm.data.segments import CorruptError, SegmentReader
+from neurofm.data.segments import SegmentReader
+from neurofm.data.shards import Pieces, Shards, names
 from neurofm.schema.errors import ConfigError, DataError, nearest
-from neurofm.schema.hashing import sha256_file
-from neurofm.schema.manifest import Manifest, ShardEntry
-from neurofm.schema.segments import SegmentEntry, StreamSpan, read_index
+from neurofm.schema.manifest import Manifest
 from neurofm.schema.tables import read_table
 
 TABLES = ("recordings", "streams", "channels", "events", "rejected")
-
-
-@dataclass(slots=True)
-class Pieces:
-    """The segments of one stream in one valid interval, in time order: first samples, tars and places in them."""
-
-    first: list[int] = field(default_factory=list)
-    file: list[str] = field(default_factory=list)
-    span: list[StreamSpan] = field(default_factory=list)
-    n_samples: int = 0
 
 
 class Dataset:
@@ -86,9 +73,8 @@ class Dataset:
             self._streams[row["recording_id"]][row["name"]] = row
         self._channels = _grouped(tables["channels"], ("recording_id", "stream"), "index")
         self._events = _grouped(tables["events"], ("recording_id",), "onset_s")
-        self._shards = {s.file: s for s in self.manifest.shards}
+        self._shards = Shards(self._folder, self.manifest, verify=verify != "none")
         self._segments = SegmentReader(self._folder, verify=verify != "none", cache_bytes=int(cache_mb * 2**20))
-        self._entries: dict[str, list[SegmentEntry]] = {}
         self._pieces: dict[tuple[str, str], list[Pieces]] = {}
         self._gain: dict[tuple[str, str], tuple[np.ndarray, np.ndarray, np.ndarray | None]] = {}
         self._held: dict[str, list[np.ndarray]] = {}
@@ -137,9 +123,7 @@ class Dataset:
             raise ConfigError(f"{self.path}: no recording agrees with {given} at once; loosen the selection")
         return chosen
 
-    def channels(
-        self, recording_id: str, include_bad: bool = False, stream: str | None = None
-    ) -> list[dict[str, Any]]:
+    def channels(self, recording_id: str, include_bad: bool = False, stream: str | None = None) -> list[dict[str, Any]]:
         """Rows of channels.parquet in the order of the columns that `read` returns."""
         rows = self._channels.get((recording_id, self._stream(recording_id, stream)["name"]), [])
         return [r for r in rows if include_bad or not r["bad"]]
@@ -150,15 +134,15 @@ class Dataset:
         return self._events.get((recording_id,), [])
 
     def rate_hz(self, recording_id: str, stream: str | None = None) -> float:
-        """Sampling rate of the signal, or of another stream."""
+        """Return the sampling rate of the signal, or of another stream."""
         return float(self._stream(recording_id, stream)["rate_hz"])
 
     def valid(self, recording_id: str) -> list[tuple[float, float]]:
-        """Valid intervals as (start_s, stop_s), in time order."""
+        """Return valid intervals as (start_s, stop_s), in time order."""
         return [(float(a), float(b)) for a, b in self._row(recording_id)["valid"]]
 
     def subject(self, recording_id: str) -> str:
-        """The subject a recording is of."""
+        """Return the subject of a recording."""
         return str(self._row(recording_id)["subject"])
 
     # values
@@ -217,74 +201,28 @@ class Dataset:
     def _check_shards(self) -> None:
         for shard in self.manifest.shards:
             try:
-                self._check_shard(shard)
+                self._shards.check(shard, full=self.verify == "full")
             except DataError as error:
                 if self.on_corrupt == "error":
                     raise
                 self.skipped.append(str(error))
-                lost = [r for r, row in self.recordings.items() if shard.file in _names(row["shards"])]
-                for r in lost:
+                for r in [r for r, row in self.recordings.items() if shard.file in names(row["shards"])]:
                     del self.recordings[r]
         if not self.recordings:
             raise DataError(f"{self.path}: every shard is damaged ({self.skipped[0]})")
 
-    def _check_shard(self, shard: ShardEntry) -> None:
-        file = f"shards/{shard.file}"
-        size = self._folder.size(file)
-        if size != shard.bytes:
-            raise CorruptError(
-                f"{self._folder.name(file)}: has {size} bytes where dataset.json states {shard.bytes}; it is "
-                f"{'truncated' if size < shard.bytes else 'not the file that was prepared'}, copy it again"
-            )
-        self._folder.size(f"{file}.idx")
-        if self.verify != "full":
-            return
-        with self._folder.local([file]) as folder:
-            if sha256_file(folder / file) != shard.sha256:
-                raise CorruptError(f"{self._folder.name(file)}: sha256 differs from dataset.json; copy it again")
-
-    def _index(self, file: str) -> list[SegmentEntry]:
-        """Read the index of one shard on first use, so that choosing subjects chooses files."""
-        if file not in self._entries:
-            shard = self._shards.get(file)
-            if shard is None:
-                raise DataError(f"{self.path}/dataset.json: does not list the shard '{file}'; prepare the dataset again")
-            name = f"shards/{file}.idx"
-            with self._folder.local([name]) as folder:
-                size, entries = read_index(folder / name)
-                if self.verify != "none" and sha256_file(folder / name) != shard.index_sha256:
-                    raise CorruptError(f"{self._folder.name(name)}: sha256 differs from dataset.json; copy it again")
-            if size != shard.bytes or len(entries) != shard.n_segments:
-                raise CorruptError(f"{self._folder.name(name)}: belongs to another tar than dataset.json lists")
-            self._entries[file] = entries
-        return self._entries[file]
-
     def _pieces_of(self, recording_id: str, stream: str) -> list[Pieces]:
-        if (recording_id, stream) in self._pieces:
-            return self._pieces[recording_id, stream]
-        row = self._row(recording_id)
-        pieces = [Pieces() for _ in row["valid"]]
-        found = [
-            (entry.interval, entry.start_s, file, entry.streams[stream])
-            for file in _names(row["shards"])
-            for entry in self._index(file)
-            if entry.recording_id == recording_id and stream in entry.streams
-        ]
-        for interval, _, file, span in sorted(found, key=lambda x: x[:2]):
-            p = pieces[interval]
-            p.first.append(p.n_samples)
-            p.file.append(f"shards/{file}")
-            p.span.append(span)
-            p.n_samples += span.n_valid
-        if self._stream(recording_id, None)["name"] == stream:
-            stated = self.interval_samples(recording_id)
-            if stated != [p.n_samples for p in pieces]:
+        if (recording_id, stream) not in self._pieces:
+            row = self._row(recording_id)
+            pieces = self._shards.pieces(recording_id, stream, row["shards"], n_intervals=len(row["valid"]))
+            stated, held = self.interval_samples(recording_id), [p.n_samples for p in pieces]
+            if stated != held and self._stream(recording_id, None)["name"] == stream:
                 raise DataError(
                     f"{self.path}/recordings.parquet: field 'valid' of '{recording_id}' states {sum(stated)} samples, "
-                    f"its segments hold {sum(p.n_samples for p in pieces)}; prepare the dataset again"
+                    f"its segments hold {sum(held)}; prepare the dataset again"
                 )
-        self._pieces[recording_id, stream] = pieces
-        return pieces
+            self._pieces[recording_id, stream] = pieces
+        return self._pieces[recording_id, stream]
 
     def _locate(self, recording_id: str, start_s: float, n_samples: int, stream: str | None) -> tuple[int, int]:
         rate, valid = self.rate_hz(recording_id, stream), self._row(recording_id)["valid"]
@@ -295,8 +233,8 @@ class Dataset:
         if n_samples < 1 or interval < 0 or first + n_samples > stop:
             shown = ", ".join(f"[{a:g}, {b:g}]" for a, b in valid[max(interval, 0) :][:3])
             raise DataError(
-                f"{self.path}: the window at {start_s:g} s of {n_samples} samples ({n_samples / rate:g} s) is not inside "
-                f"one valid interval of '{recording_id}' (nearest: {shown} s); windows never cross a gap"
+                f"{self.path}: the window at {start_s:g} s of {n_samples} samples ({n_samples / rate:g} s) is not "
+                f"inside one valid interval of '{recording_id}' (nearest: {shown} s); windows never cross a gap"
             )
         return interval, max(first, 0)
 
@@ -327,7 +265,9 @@ class Dataset:
             rows = self._channels.get((recording_id, stream), [])
             good = np.array([not r["bad"] for r in rows], bool)
             if not good.any():
-                raise DataError(f"{self.path}: every channel of '{recording_id}' is flagged bad; leave this recording out")
+                raise DataError(
+                    f"{self.path}: every channel of '{recording_id}' is flagged bad; leave this recording out"
+                )
             scale = np.array([r["scale"] for r in rows], np.float32)[good]
             offset = np.array([r["offset"] for r in rows], np.float32)[good]
             self._gain[recording_id, stream] = (scale, offset, None if good.all() else np.flatnonzero(good))
@@ -336,7 +276,9 @@ class Dataset:
     def _row(self, recording_id: str) -> dict[str, Any]:
         row = self.recordings.get(recording_id)
         if row is None:
-            raise DataError(f"{self.path}: there is no recording '{recording_id}': {nearest(recording_id, self.recordings)}")
+            raise DataError(
+                f"{self.path}: there is no recording '{recording_id}': {nearest(recording_id, self.recordings)}"
+            )
         return row
 
     def _stream(self, recording_id: str, name: str | None) -> dict[str, Any]:
@@ -352,12 +294,10 @@ class Dataset:
         return streams[name]
 
 
-def _names(shards: Iterable[str]) -> list[str]:
-    return [os.path.basename(s) for s in shards]
-
-
-def _grouped(rows: list[dict[str, Any]], keys: tuple[str, ...], order: str) -> dict[tuple, list[dict[str, Any]]]:
-    groups: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
+def _grouped(
+    rows: list[dict[str, Any]], keys: tuple[str, ...], order: str
+) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[tuple(row[k] for k in keys)].append(row)
     return {k: sorted(v, key=lambda r: r[order]) for k, v in groups.items()}

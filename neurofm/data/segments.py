@@ -89,9 +89,8 @@ class SegmentReader:
         data = self.folder.read(file, span.offset, span.size)
         if zlib.crc32(data) != span.crc32:
             raise CorruptError(
-                f"{self.folder.name(file)}: the bytes from {span.offset} to {span.offset + span.size} have changed since "
-                "the shard was written (crc32 differs); copy the shard again, prepare the dataset again, or pass "
-                "on_corrupt=skip"
+                f"{self.folder.name(file)}: the {span.size} bytes at {span.offset} have changed since it was written "
+                "(crc32 differs); copy the shard again, prepare the dataset again, or pass on_corrupt=skip"
             )
         layout = self._layout[file, span.offset] = self._parse(data[:HEADER_BYTES], file, span)
         values = np.frombuffer(data, layout.dtype, offset=layout.header).reshape(layout.shape)

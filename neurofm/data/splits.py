@@ -64,7 +64,7 @@ def cut(dataset: Dataset, recording_ids: Sequence[str], start_s: float, stop_s: 
 
 
 def length_s(dataset: Dataset, recording_ids: Iterable[str]) -> float:
-    """Valid time of some recordings."""
+    """Add up the valid time of some recordings."""
     return sum(n / dataset.rate_hz(r) for r in recording_ids for n in dataset.interval_samples(r))
 
 
@@ -118,7 +118,7 @@ def new_subject(
     longest = max(budgets.values(), default=0.0)
     if longest + gap_s + test_s > total * (1 + 1e-9):
         raise ConfigError(
-            f"subject '{subject}' has {total:g} s; budget {longest:g} s + gap {gap_s:g} s + test {test_s:g} s do not fit"
+            f"subject '{subject}' has {total:g} s, too few for budget {longest:g} s, gap {gap_s:g} s and test {test_s:g} s"
         )
     parts: dict[str, list[Span]] = {"pretrain": [], "validation": []}
     for other in others:
@@ -132,7 +132,9 @@ def new_subject(
     parts["test"] = cut(dataset, held_out, total - test_s, total)
     for name, spans in parts.items():
         if not spans and (name != "validation" or validation_fraction > 0):
-            raise ConfigError(f"part '{name}' of the split for subject '{subject}' is empty; shorten the gap of {gap_s:g} s")
+            raise ConfigError(
+                f"part '{name}' of the split for subject '{subject}' is empty; shorten the gap of {gap_s:g} s"
+            )
     return Split(parts=parts, gap_s=gap_s, rule=f"new_subject {subject} of {dataset.id}")
 
 
@@ -153,7 +155,9 @@ def by_time(
     for r in sorted(dataset.recordings if recording_ids is None else recording_ids):
         usable = length_s(dataset, [r]) - gap_s * (len(fractions) - 1)
         if usable <= 0:
-            raise ConfigError(f"recording '{r}' is {length_s(dataset, [r]):g} s long, shorter than its gaps of {gap_s:g} s")
+            raise ConfigError(
+                f"recording '{r}' is {length_s(dataset, [r]):g} s long, shorter than its gaps of {gap_s:g} s"
+            )
         at = 0.0
         for name, fraction in fractions.items():
             parts[name] += cut(dataset, [r], at, at + fraction * usable)
@@ -171,7 +175,7 @@ def official_parts(
     recording_ids: Sequence[str] | None = None,
     pretrain: Sequence[str] = (),
 ) -> Split:
-    """The dataset's own parts, whole; one span per valid interval (so per trial of epoched data).
+    """Take the dataset's own parts, whole; one span per valid interval (so per trial of epoched data).
 
     Parameters
     ----------
@@ -191,7 +195,9 @@ def official_parts(
         ids = [r for r in chosen if dataset.recordings[r]["part"] == official]
         if not ids:
             known = {dataset.recordings[r]["part"] for r in chosen} - {""}
-            raise ConfigError(f"{dataset.path}: no recording has the official part '{official}': {nearest(official, known)}")
+            raise ConfigError(
+                f"{dataset.path}: no recording has the official part '{official}': {nearest(official, known)}"
+            )
         made[name] = whole(dataset, ids)
     if pretrain:
         made["pretrain"] = whole(dataset, dataset.select(recording_id=pretrain))
@@ -200,9 +206,7 @@ def official_parts(
     return Split(parts=made, rule=f"official_parts {dict(parts)} of {dataset.id}")
 
 
-def kfold_trials(
-    spans: Sequence[Span], *, n_folds: int, seed: int, labels: Sequence[Any] | None = None
-) -> list[Split]:
+def kfold_trials(spans: Sequence[Span], *, n_folds: int, seed: int, labels: Sequence[Any] | None = None) -> list[Split]:
     """Folds over trials, stratified by `labels` where given; each is a Split of "train" and "validation".
 
     Raises

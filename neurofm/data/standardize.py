@@ -14,12 +14,14 @@ from neurofm.data.index import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.splits import whole
 from neurofm.data.transforms import Transform
+from neurofm.data.windows import stretches
 from neurofm.schema.errors import ConfigError, DataError
 
 # samples read at once when fitting, and blocks kept per recording to draw chunks from
 READ_SAMPLES = 1 << 16
 MAX_BLOCKS = 4096
-FLAT = 1e-12
+# relative to the offset, below what float32 can tell from a constant
+FLAT = 1e-7
 
 
 class Statistics(NamedTuple):
@@ -30,9 +32,9 @@ class Statistics(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Cumulative counts [N + 1], sums and sums of squares [N + 1, C] over blocks of samples, about `origin` [C]."""
+    """Cumulative counts `n` [N + 1], sums and sums of squares [N + 1, C] over blocks of samples, about `origin` [C]."""
 
-    count: np.ndarray
+    n: np.ndarray
     first: np.ndarray
     second: np.ndarray
     origin: np.ndarray
@@ -40,9 +42,9 @@ class Sums(NamedTuple):
 
     def over(self, begin: int, end: int) -> Statistics:
         """Statistics of blocks ``begin:end``."""
-        n = self.count[end] - self.count[begin]
-        mean = (self.first[end] - self.first[begin]) / n
-        variance = (self.second[end] - self.second[begin]) / n - mean**2
+        count = self.n[end] - self.n[begin]
+        mean = (self.first[end] - self.first[begin]) / count
+        variance = (self.second[end] - self.second[begin]) / count - mean**2
         return Statistics(self.origin + mean, _positive(np.sqrt(np.maximum(variance, 0)), self.origin))
 
 
@@ -68,6 +70,7 @@ class Standardize(Transform):
     """
 
     name: ClassVar[str] = "standardize"
+    learns: ClassVar[bool] = True
     per: str = "recording"
     noise_range_s: Sequence[float] | None = None
     noise_probability: float = 1.0
@@ -81,7 +84,9 @@ class Standardize(Transform):
         if self.noise_range_s is not None:
             self.noise_range_s = tuple(float(x) for x in self.noise_range_s)
             if len(self.noise_range_s) != 2 or not 0 < self.noise_range_s[0] <= self.noise_range_s[1]:
-                raise ConfigError(f"standardize: noise_range_s is {self.noise_range_s}; expected 0 < shortest <= longest")
+                raise ConfigError(
+                    f"standardize: noise_range_s is {self.noise_range_s}; expected 0 < shortest <= longest"
+                )
 
     @property
     def is_transductive(self) -> bool:
@@ -129,8 +134,8 @@ class Standardize(Transform):
         """
         if recording_id not in self._statistics:
             raise DataError(
-                f"transform 'standardize' was never fitted on recording '{recording_id}'; calibrate it: fit on a part of "
-                "this recording that may be looked at (per=subject shares what other recordings of the subject give)"
+                f"transform 'standardize' was never fitted on recording '{recording_id}'; calibrate it: fit on a part "
+                "that may be looked at (per=subject shares what other recordings of the subject give)"
             )
         return self._statistics[recording_id]
 
@@ -146,7 +151,7 @@ class Standardize(Transform):
         }
 
     def _keep(self, recording_id: str, sums: Sums) -> None:
-        self._statistics[recording_id] = sums.over(0, len(sums.count) - 1)
+        self._statistics[recording_id] = sums.over(0, len(sums.n) - 1)
         if self.noise_range_s is not None:
             self._sums[recording_id] = sums
 
@@ -156,7 +161,7 @@ class Standardize(Transform):
         for span in spans:
             tables[tuple(c["name"] for c in dataset.channels(span.recording_id))].append(span)
         fitted = sorted(
-            ((names, self._sum(dataset, members)) for names, members in tables.items()), key=lambda x: -x[1].count[-1]
+            ((names, self._sum(dataset, members)) for names, members in tables.items()), key=lambda x: -x[1].n[-1]
         )
         for r in dataset.select(subject=subject):
             wanted = [c["name"] for c in dataset.channels(r)]
@@ -172,8 +177,6 @@ class Standardize(Transform):
                     break
 
     def _sum(self, dataset: Dataset, spans: Sequence[Span]) -> Sums:
-        from neurofm.data.windows import stretches
-
         rate = dataset.rate_hz(spans[0].recording_id)
         runs = [(s.recording_id, *x) for s in spans for x in stretches(dataset, s)]
 
@@ -198,15 +201,17 @@ class Standardize(Transform):
         if rng is None or self.noise_range_s is None or rng.random() >= self.noise_probability:
             return known
         if recording_id not in self._sums:
-            raise DataError(f"transform 'standardize': fit it again on '{recording_id}' before training with noise_range_s")
+            raise DataError(
+                f"transform 'standardize': fit it again on '{recording_id}' before training with noise_range_s"
+            )
         sums = self._sums[recording_id]
         shortest, longest = self.noise_range_s
         wanted = sums.rate_hz * shortest * (longest / shortest) ** rng.random()
-        total = int(sums.count[-1])
-        begin = bisect.bisect_right(sums.count, rng.random() * max(total - wanted, 0)) - 1
-        end = bisect.bisect_left(sums.count, min(sums.count[begin] + round(wanted), total))
+        total = int(sums.n[-1])
+        begin = bisect.bisect_right(sums.n, rng.random() * max(total - wanted, 0)) - 1
+        end = bisect.bisect_left(sums.n, min(sums.n[begin] + round(wanted), total))
         # one sample has no deviation
-        end = min(max(end, begin + 1), len(sums.count) - 1)
+        end = min(max(end, begin + 1), len(sums.n) - 1)
         return sums.over(min(begin, end - 1), end)
 
 
@@ -235,4 +240,4 @@ def _sums_of(arrays: Iterator[np.ndarray], n_samples: int, rate_hz: float) -> Su
 
 def _positive(sd: np.ndarray, origin: np.ndarray) -> np.ndarray:
     """Replace the deviation of a flat channel by 1, so that it becomes zeros and not noise of rounding."""
-    return np.where(sd > FLAT * np.maximum(np.abs(origin), 1.0), sd, 1.0)
+    return np.where(sd > np.maximum(FLAT * np.abs(origin), np.finfo(np.float32).tiny), sd, 1.0)

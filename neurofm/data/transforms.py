@@ -41,6 +41,7 @@ class Transform:
     """
 
     name: ClassVar[str] = ""
+    learns: ClassVar[bool] = False
 
     @property
     def is_transductive(self) -> bool:
@@ -68,7 +69,7 @@ class Transform:
         raise ConfigError(f"transform '{self.name}' cannot be undone")
 
     def state(self) -> dict[str, Any]:
-        """What was learned, as plain JSON."""
+        """Return what was learned, as plain JSON."""
         return {}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -93,7 +94,7 @@ def transform_from_json(raw: Mapping[str, Any]) -> Transform:
 
 @dataclass(kw_only=True)
 class Compose(Transform):
-    """Several transforms, one after the other; each is fitted on the data as stored.
+    """Several transforms, one after the other; one that learns must come first, as it is fitted on the data as stored.
 
     Parameters
     ----------
@@ -106,6 +107,11 @@ class Compose(Transform):
 
     def __post_init__(self) -> None:
         self.transforms = [t if isinstance(t, Transform) else _build(t) for t in self.transforms]
+        for t in self.transforms[1:]:
+            if t.learns:
+                raise ConfigError(
+                    f"compose: '{t.name}' is fitted on the data as stored, so it must be the first transform"
+                )
 
     @property
     def is_transductive(self) -> bool:

@@ -172,14 +172,14 @@ def event_windows(
     kinds: set[str] = set()
     for span in spans:
         rate, n = dataset.rate_hz(span.recording_id), samples_in(dataset, window_s, span.recording_id)
-        stretches = list(stretches(dataset, span))
+        runs = list(stretches(dataset, span))
         for event in _events_in(dataset.events(span.recording_id), span):
             kinds.add(event["kind"])
             if (kind is not None and event["kind"] != kind) or (classes is not None and not event["label"]):
                 continue
             start_s = event["onset_s"] + offset_s
             window = None
-            for origin, first, last in stretches:
+            for origin, first, last in runs:
                 at = round((start_s - origin) * rate)
                 if first <= at and at + n <= last:
                     slack = min(round(jitter_s * rate), last - n - at)
@@ -189,9 +189,9 @@ def event_windows(
                 made.append(window)
             elif incomplete == "error":
                 raise DataError(
-                    f"recording '{span.recording_id}': the window of {window_s:g} s at {start_s:g} s (event '{event['label']}' "
-                    f"at {event['onset_s']:g} s) sticks out of the span {span.start_s:g} to {span.stop_s:g} s or of a valid "
-                    "interval; shorten window_s, change offset_s, or pass incomplete=drop"
+                    f"{_name(span)}: the window of {window_s:g} s at {start_s:g} s (event '{event['label']}' at "
+                    f"{event['onset_s']:g} s) sticks out of the span or of a valid interval; shorten window_s, "
+                    "change offset_s, or pass incomplete=drop"
                 )
     if not made:
         asked = f" of kind '{kind}': {nearest(kind, kinds)}" if kind is not None else ""
@@ -221,10 +221,10 @@ def trial_windows(
     made = []
     for span in spans:
         rate = dataset.rate_hz(span.recording_id)
-        stretches = list(stretches(dataset, span))
-        if len(stretches) != 1:
+        runs = list(stretches(dataset, span))
+        if len(runs) != 1:
             raise DataError(f"{_name(span)} is not inside one valid interval; a trial may not cross a gap")
-        origin, first, last = stretches[0]
+        origin, first, last = runs[0]
         at = first + round(offset_s * rate)
         n = last - at if window_s is None else samples_in(dataset, window_s, span.recording_id)
         if at < first or at + n > last or n < 1:
@@ -253,7 +253,9 @@ def labels_in(dataset: Dataset, spans: Sequence[Span], *, kind: str | None = Non
         if e["label"] and (kind is None or e["kind"] == kind)
     }
     if not found:
-        raise DataError(f"{dataset.path}: no labelled event{f' of kind {kind!r}' if kind else ''} in {len(spans)} spans")
+        raise DataError(
+            f"{dataset.path}: no labelled event{f' of kind {kind!r}' if kind else ''} in {len(spans)} spans"
+        )
     return sorted(found)
 
 

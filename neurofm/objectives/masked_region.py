@@ -5,7 +5,7 @@ Shape legend: B batch, T segment, C channel, D width, P samples per patch, S tim
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from neurofm.models.base import Model
 from neurofm.objectives.base import Loss
 from neurofm.objectives.grid import from_patches, grid, patch_samples_of, sample_mask
 from neurofm.objectives.keyed import keyed_uniform, sample_keys
+from neurofm.objectives.ridge_skip import RidgeSkip
 from neurofm.objectives.scores import masked_mse, r_squared
 from neurofm.objectives.skip import SKIPS
 from neurofm.schema.batch import NeuralBatch
@@ -36,7 +37,8 @@ class MaskedRegion(nn.Module):
     hide_count : sequence of two ints, optional
         Range of the number hidden, both ends included; takes the place of `hide_fraction`.
     skip : dict, optional
-        ``{"name": …, **choices}`` of a linear path in `objectives.skip` added to the network's estimate.
+        ``{"name": …, **choices}`` of a linear path in `objectives.skip` added to the network's estimate, which then
+        starts from zero.
     predict_groups : int
         `predict` without a mask hides every n-th channel in turn, so each is estimated from the others once.
 
@@ -79,11 +81,13 @@ class MaskedRegion(nn.Module):
             choices = dict(skip)
             self.skip = SKIPS.build(choices.pop("name", ""), facts, **choices)
             self.needs = (*self.needs, "channel_ids")
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
 
     def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the squared error over the hidden channels."""
         hidden = self.draw(batch, generator)
-        estimate = self.estimate(model, batch, hidden)
+        estimate = self.estimate(model, batch, hidden, leave_one_out=True)
         where = hidden[..., None] & sample_mask(batch)
         # samples after the last whole patch have no token, hence no estimate
         where[..., batch.signal.shape[-1] // self.patch_samples * self.patch_samples :] = False
@@ -114,8 +118,17 @@ class MaskedRegion(nn.Module):
             full = torch.where(turn[..., None], self.estimate(model, batch, turn & batch.channel_mask), full)
         return full
 
-    def estimate(self, model: Model, batch: NeuralBatch, hidden: Tensor) -> Tensor:
-        """Estimate all channels without looking at the `hidden` ones, (B, C, S)."""
+    def solve(self, stretches: Iterable[NeuralBatch], *, new_subject: bool) -> None:
+        """Solve what has a closed form, from unbroken stretches of signal, before any gradient step."""
+        if isinstance(self.skip, RidgeSkip):
+            self.skip.solve(stretches, new_subject=new_subject)
+
+    def estimate(self, model: Model, batch: NeuralBatch, hidden: Tensor, *, leave_one_out: bool = False) -> Tensor:
+        """Estimate all channels without looking at the `hidden` ones, (B, C, S).
+
+        With `leave_one_out`, a skip that never uses a channel for its own estimate sees the other hidden ones too:
+        so the network learns the residual that is left when one channel at a time is missing.
+        """
         # the values themselves are removed too, so no model can look behind its own mask
         seen = batch.with_signal(batch.signal.masked_fill(hidden[..., None], 0.0))
         n_segments = batch.signal.shape[-1] // self.patch_samples
@@ -123,7 +136,10 @@ class MaskedRegion(nn.Module):
         tokens, _ = grid(model.encode(seen, mask_tokens=mask_tokens), batch.signal.shape[1])  # type: ignore[attr-defined]
         estimate = from_patches(self.head(tokens), batch.signal.shape[-1])
         if self.skip is not None:
-            estimate = estimate + self.skip(seen.signal, batch.channel_mask & ~hidden, batch)
+            if leave_one_out and getattr(self.skip, "exclude_self", False):
+                estimate = estimate + self.skip(batch.signal, batch.channel_mask, batch)
+            else:
+                estimate = estimate + self.skip(seen.signal, batch.channel_mask & ~hidden, batch)
         return estimate
 
     def draw(self, batch: NeuralBatch, generator: torch.Generator | None) -> Tensor:

@@ -6,6 +6,9 @@ Shape legend: B batch, T segment, C channel, D width, F features of a patch, S t
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +16,9 @@ from neurofm.models.base import Model
 from neurofm.objectives.base import Loss
 from neurofm.objectives.grid import from_patches, grid, patch_samples_of, to_patches
 from neurofm.objectives.info_nce import draw_negatives, info_nce
+from neurofm.objectives.ridge_skip import RidgeSkip
 from neurofm.objectives.scores import masked_mse, r_squared
+from neurofm.objectives.skip import SKIPS
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
@@ -27,7 +32,7 @@ class NextState(nn.Module):
     model : Model
         Needs `embed_tokens(batch)` → (B, T, C, D), `encode(batch, tokens=…)` and a tokenizer; must be causal.
     facts : Facts
-        Unused beyond the common form of all objectives.
+        Names of the channels, for `skip`.
     kind : str
         ``contrastive``: InfoNCE of the model's own next token among sampled others (as published).
         ``regression``: squared error of the next segment's patch features.
@@ -45,6 +50,9 @@ class NextState(nn.Module):
         For ``regression``: ``features`` (what the tokenizer computes of a patch) or ``samples``.
     residual : bool
         For ``regression``: predict the change from the present segment instead of the next segment itself.
+    skip : mapping, optional
+        ``{"name": "ridge", "lags": [0, -1], …}``: a linear autoregression added to the network's estimate, which then
+        starts from zero; with kind=regression, target=samples and patches of one sample.
     """
 
     needs: tuple[str, ...] = ("signal", "channel_mask", "time_mask")
@@ -62,6 +70,7 @@ class NextState(nn.Module):
         detach_targets: bool = False,
         target: str = "features",
         residual: bool = False,
+        skip: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         _one_of("kind", kind, ("contrastive", "regression"))
@@ -85,6 +94,9 @@ class NextState(nn.Module):
             if target == "features":
                 width = model.tokenizer.n_features  # type: ignore[attr-defined]
         self.head = nn.Linear(model.dim, width, bias=kind == "regression")
+        self.skip: RidgeSkip | None = None
+        if skip is not None:
+            self.skip = self._build_skip(facts, dict(skip))
 
     def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the loss of one batch."""
@@ -158,7 +170,24 @@ class NextState(nn.Module):
     def _estimate(self, tokens: Tensor, model: Model, batch: NeuralBatch) -> Tensor:
         """Return what each segment says of the next, (B, T, C, F)."""
         change = self.head(tokens)
+        if self.skip is not None:
+            return change + to_patches(self.skip(batch.signal, batch.channel_mask, batch), self.patch_samples)
         return self._features(model, batch) + change if self.residual else change
+
+    def _build_skip(self, facts: Facts, choices: dict[str, Any]) -> RidgeSkip:
+        if self.kind != "regression" or self.target != "samples" or self.patch_samples != 1:
+            raise ConfigError(
+                "objective 'next_state': skip needs kind=regression, target=samples and a model with patch_samples=1"
+            )
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.needs = (*self.needs, "channel_ids")
+        return SKIPS.build(choices.pop("name", ""), facts, horizon=1, exclude_self=False, **choices)
+
+    def solve(self, stretches: Iterable[NeuralBatch], *, new_subject: bool) -> None:
+        """Solve what has a closed form, from unbroken stretches of signal, before any gradient step."""
+        if self.skip is not None:
+            self.skip.solve(stretches, new_subject=new_subject)
 
     @torch.no_grad()
     def _features(self, model: Model, batch: NeuralBatch) -> Tensor:

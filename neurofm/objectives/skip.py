@@ -16,7 +16,13 @@ from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 from neurofm.schema.registry import Registry
 
-SKIPS = Registry("skip", {"channel_mixing": "neurofm.objectives.skip:ChannelMixing"})
+SKIPS = Registry(
+    "skip",
+    {
+        "channel_mixing": "neurofm.objectives.skip:ChannelMixing",
+        "ridge": "neurofm.objectives.ridge_skip:RidgeSkip",
+    },
+)
 
 
 class ChannelMixing(nn.Module):

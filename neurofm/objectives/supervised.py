@@ -70,7 +70,7 @@ class Supervised(nn.Module):
             )
         if rank < 1 or not 0 <= label_smoothing < 1:
             raise ConfigError(
-                f"objective 'supervised': rank={rank} must be at least 1 and label_smoothing={label_smoothing} in [0, 1)"
+                f"objective 'supervised': rank={rank} must be at least 1 and label_smoothing={label_smoothing} below 1"
             )
         self.readout, self.n_classes, self.label_smoothing = readout, n_classes, label_smoothing
         self.dropout = nn.Dropout(dropout)

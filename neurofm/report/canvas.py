@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -34,7 +34,7 @@ ROLE = {
 }  # fmt: skip
 # Light paper to the deep end of the blue; both ends keep a contrast to the cell text chosen by `cell_ink`
 SEQUENTIAL = LinearSegmentedColormap.from_list("neurofm", ["#f2f6fa", "#9ecae6", "#3c8dc0", "#0b4f86", "#062f55"])
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9.0, "axes.titlesize": 9.5, "axes.titleweight": "bold",
     "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
     "axes.edgecolor": PALETTE["muted"][0], "axes.labelcolor": PALETTE["ink"][0], "text.color": PALETTE["ink"][0],
@@ -62,11 +62,10 @@ def new_figure(width: float = 6.6, height: float = 3.4) -> Figure:
     return figure
 
 
-def soften(ax: Axes, *, grid: str = "y") -> None:
+def soften(ax: Axes, *, grid: Literal["x", "y", "both"] = "y") -> None:
     """Thin grid behind the data in one direction."""
     ax.set_axisbelow(True)
-    if grid:
-        ax.grid(axis=grid, color=PALETTE["grid"][0], linewidth=0.7)
+    ax.grid(axis=grid, color=PALETTE["grid"][0], linewidth=0.7)
 
 
 def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]], *, size: float = 8.5) -> None:
@@ -89,12 +88,21 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]], *, size: 
         shift = float(np.mean([ends[n][1] for n in order]) - np.mean(places))
         shift = min(shift, high - places[-1]) if places[-1] + shift > high else shift
         places = [p + shift for p in places]
+    # One column at the furthest end, so that no name lies on another series' interval
+    x = max((end[0] for end in ends.values()), default=0.0)
     for name, y in zip(order, places, strict=True):
-        x, _, tone = ends[name]
+        tone = ends[name][2]
         ax.annotate(
             name, (x, y), xytext=(6, 0), textcoords="offset points", color=tone, fontsize=size, va="center",
             annotation_clip=False,
         )  # fmt: skip
+
+
+def ticks_within(ax: Axes, low: float, high: float) -> None:
+    """Keep the x ticks that stand at data, none under the room left for labels; the limits stay as they are."""
+    limit = ax.get_xlim()
+    ax.set_xticks([t for t in ax.get_xticks() if low - 1e-9 <= t <= high + 1e-9])
+    ax.set_xlim(limit)
 
 
 def cell_ink(share: float) -> str:
@@ -130,12 +138,18 @@ def _themed(svg: str, name: str, alt: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for key, (light, _) in PALETTE.items():
         svg = re.sub(re.escape(light), f"var(--{key})", svg, flags=re.IGNORECASE)
+    # matplotlib names clips and markers by a hash of floats whose last bits vary; by order of appearance they do not
+    hashed = list(dict.fromkeys(re.findall(r'\bid="([a-zA-Z][0-9a-f]{10})"', svg)))
+    for k, old in enumerate(sorted(hashed, key=svg.index)):
+        svg = re.sub(rf"\b{old}\b", f"part-{k}", svg)
     # Several drawings share one page, so every id carries the drawing's name
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(xlink:href|href)="#', rf'\1="#{name}-', svg)
     svg = svg.replace("url(#", f"url(#{name}-")
     width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg).group(1))  # type: ignore[union-attr]
-    opening = f'<svg role="img" aria-label="{escape(alt, quote=True)}" style="max-width:{width * 1.35:.0f}px" '
+    # Letters stay readable: a narrow page scrolls the drawing instead of shrinking it below this
+    size = f"max-width:{width * 1.35:.0f}px;min-width:{width * 0.95:.0f}px"
+    opening = f'<svg role="img" aria-label="{escape(alt, quote=True)}" style="{size}" '
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     return svg.replace("<svg ", opening, 1).strip()

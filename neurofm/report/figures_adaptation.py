@@ -139,8 +139,11 @@ def _person_panels(
         _budget_axis(panel, budgets)
         panel.tick_params(labelsize=6.5)
         soften(panel)
-    for panel in panels[len(people) :]:
-        panel.set_visible(False)
+    columns = panels[0].get_subplotspec().get_gridspec().ncols
+    for k, panel in enumerate(panels):
+        panel.set_visible(k < len(people))
+        # Shared axes write their ticks under the last row only, which may be short of a panel
+        panel.tick_params(labelbottom=k + columns >= len(people))
     return rows
 
 
@@ -231,7 +234,7 @@ def region_scores(
         ax = figure.subplots()
         x = np.arange(len(regions))
         stack = np.array([m[order] for m in means.values()])
-        ax.vlines(x, stack.min(0), stack.max(0), color=colour("grid"), linewidth=2.2)
+        ax.vlines(x, stack.min(0), stack.max(0), color=colour("muted"), alpha=0.5, linewidth=1.2)
         for s, m in means.items():
             ax.plot(x, m[order], "o", color=tone[s], markersize=4.6, label=s)
         ax.set_xticks(x, [regions[k] for k in order], rotation=90, fontsize=7)

@@ -18,6 +18,7 @@ from neurofm.report.canvas import (
     row,
     soften,
     style,
+    ticks_within,
 )
 from neurofm.report.content import Drawing
 
@@ -99,6 +100,7 @@ def time_resolved_accuracy(
         ax.set(xlabel=f"end of the {1000 * width_s:.0f} ms window (s)", ylabel="accuracy")
         ax.set_title(f"When can the label be read? ({first.n} test trials)")
         soften(ax)
+        ticks_within(ax, float(first.start_s[0]), float(first.stop_s[-1]))
         figure.canvas.draw()
         label_ends(ax, ends)
         before = {d: c.accuracy[c.stop_s <= 1e-9] for d, c in curves.items()}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike
 
 from neurofm.benchmarks.metrics import r2
-from neurofm.report.canvas import CYCLE, colour, finish, label_ends, new_figure, row, soften, style
+from neurofm.report.canvas import CYCLE, colour, finish, label_ends, new_figure, row, soften, style, ticks_within
 from neurofm.report.content import Drawing
 from neurofm.schema.errors import DataError
 
@@ -104,7 +105,8 @@ def training_curves(
             soften(ax)
             if ends:
                 left, right = ax.get_xlim()
-                ax.set_xlim(left, right + (right - left) * (0.06 + 0.028 * max(map(len, ends))))
+                ax.set_xlim(left, right + (right - left) * (0.04 + 0.022 * max(map(len, ends))))
+                ticks_within(ax, left, max(x for x, _, _ in ends.values()))
         figure.canvas.draw()
         for ax, runs in zip(axes, histories.values(), strict=True):
             last = {r["series"]: r for r in rows if r["panel"] == ax.get_title(loc="left")}
@@ -170,6 +172,8 @@ def dataset_overview(
         power.set(xlabel="frequency (Hz)", ylabel=f"{unit}² / Hz")
         power.set_title(f"Power spectra of {len(spectra)}")
         soften(power)
+        for axis in (power.xaxis, power.yaxis):
+            axis.set_minor_formatter(NullFormatter())
         shortest, longest = min(minutes.values()), max(minutes.values())
         alt = (
             f"{len(people)} people with {shortest:.1f} to {longest:.1f} minutes each; "

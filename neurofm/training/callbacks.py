@@ -17,6 +17,12 @@ from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import NeurofmError
 
 
+def log_due(trainer: pl.Trainer) -> bool:
+    """Whether the step being taken gets a row of metrics; asking first saves Lightning's bookkeeping on the others."""
+    step = trainer.global_step + 1
+    return step % trainer.log_every_n_steps == 0 or step == trainer.max_steps  # type: ignore[attr-defined]
+
+
 class Throughput(Callback):
     """Log windows/s, tokens/s, the share of time spent waiting for data, and padding.
 
@@ -87,12 +93,14 @@ class FiniteGuard(Callback):
         finite = bool(torch.isfinite(norm))
         if finite:
             self._in_a_row = 0
-            pl_module.log("train/gradient_norm", norm)
+            if log_due(trainer):
+                pl_module.log("train/gradient_norm", norm)
         else:
             self.skipped, self._in_a_row = self.skipped + 1, self._in_a_row + 1
             for p in pl_module.parameters():
                 p.grad = None
-        pl_module.log("train/skipped_steps", float(self.skipped))
+        if not finite or log_due(trainer):
+            pl_module.log("train/skipped_steps", float(self.skipped))
         if self._in_a_row >= self.patience:
             raise NeurofmError(
                 f"{self._in_a_row} steps in a row had a loss or gradient that is not finite (at step "

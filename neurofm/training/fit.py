@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,6 +49,23 @@ def quiet() -> Iterator[None]:
         advert.setLevel(logging.NOTSET)
 
 
+class _Batches:
+    """A list of batches as a loader: Lightning takes a bare list for a list of loaders."""
+
+    def __init__(self, batches: Sequence[Any]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
+
+
+def _as_loader(loader: Iterable[Any] | None) -> Iterable[Any] | None:
+    return _Batches(loader) if isinstance(loader, Sequence) else loader
+
+
 def fit(
     *,
     module: NeuroModule,
@@ -80,7 +97,7 @@ def fit(
     module : NeuroModule
         Holds the trained weights afterwards; the averaged ones with `ema_decay`.
     loader, validation_loader : iterable of NeuralBatch
-        For an exact resume the first needs `__len__`, `state_dict` and `load_state_dict`.
+        For an exact resume the first needs `__len__`, `state_dict` and `load_state_dict`. A list of batches will do.
     run : RunFolder
         Gets metrics, checkpoints and curves. If it was opened with resume=True and holds a checkpoint, training
         continues from there.
@@ -155,7 +172,7 @@ def fit(
             use_distributed_sampler=False,
             default_root_dir=run.path,
         )
-        trainer.fit(module, loader, validation_loader, ckpt_path=resume_from, weights_only=True)
+        trainer.fit(module, _as_loader(loader), _as_loader(validation_loader), ckpt_path=resume_from, weights_only=True)
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
     if keep.best_step:
         metrics |= {f"best/{keep.monitor}": keep.best, "best/step": float(keep.best_step)}

@@ -76,7 +76,7 @@ class CsvLogger(Logger):
             writer = csv.DictWriter(f, self._columns)
             writer.writeheader()
             writer.writerows(self._rows)
-        self._file = self.path.open("a", encoding="utf-8", newline="")  # noqa: SIM115, closed by finalize
+        self._file = self.path.open("a", encoding="utf-8", newline="")  # closed by finalize
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

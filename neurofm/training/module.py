@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from neurofm.objectives.base import Loss
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
+from neurofm.training.callbacks import log_due
 from neurofm.training.schedule import parameter_groups, warmup_cosine
 from neurofm.training.seeds import keyed_generator, seed_of
 
@@ -63,6 +64,9 @@ class NeuroModule(pl.LightningModule):
         self.warmup_steps, self.total_steps, self.lr_floor = warmup_steps, total_steps, lr_floor
         self.layer_decay, self.seed = layer_decay, seed
         self.batches_seen = 0
+        # sum and count of every training figure since the last row of metrics, and the step that row belongs to
+        self._sums: dict[str, tuple[Tensor, int]] = {}
+        self._reported = -1
 
     def loss(self, batch: NeuralBatch, generator: torch.Generator) -> Loss:
         """Compute the objective after checking that the batch has what it needs."""
@@ -79,19 +83,26 @@ class NeuroModule(pl.LightningModule):
         self.batches_seen += 1
         torch.manual_seed(seed_of(self.seed, "dropout", number, self.global_rank))
         loss = self.loss(batch, keyed_generator(self.seed, "mask", number))
-        self._log("train", loss, batch)
+        self._log_mean(loss, batch)
         return loss.total
 
     def validation_step(self, batch: NeuralBatch, batch_idx: int) -> None:
         """One batch of validation, with the same masks at every validation; Lightning's hook."""
-        self._log("val", self.loss(batch, keyed_generator(self.seed, "val", batch_idx)), batch)
+        values = _figures(self.loss(batch, keyed_generator(self.seed, "val", batch_idx)))
+        self.log_dict({f"val/{k}": v for k, v in values.items()}, batch_size=len(batch), sync_dist=True)
 
-    def _log(self, part: str, loss: Loss, batch: NeuralBatch) -> None:
-        values = {"loss": loss.total.detach(), **loss.metrics}
-        if len(loss.terms) > 1:
-            values |= loss.terms
-        # rates of change are logged by the callbacks; across ranks only validation is worth a reduction
-        self.log_dict({f"{part}/{k}": v for k, v in values.items()}, batch_size=len(batch), sync_dist=part == "val")
+    def _log_mean(self, loss: Loss, batch: NeuralBatch) -> None:
+        """Log the mean of every figure since the last row."""
+        step = self.trainer.global_step
+        if self._reported not in (-1, step):
+            self._sums, self._reported = {}, -1
+        for name, value in _figures(loss).items():
+            total, n = self._sums.get(name, (torch.zeros_like(value), 0))
+            total = total.to(value)
+            self._sums[name] = (total + value, n + 1)
+        if log_due(self.trainer):
+            self._reported = step
+            self.log_dict({f"train/{k}": total / n for k, (total, n) in self._sums.items()}, batch_size=len(batch))
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule; Lightning's hook."""
@@ -109,9 +120,18 @@ class NeuroModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the batch number, which keys masks and dropout."""
+        """Keep the batch number, which keys masks and dropout, and the sums of the next row of metrics."""
         checkpoint["batches_seen"] = self.batches_seen
+        checkpoint["figures"] = {k: [total.item(), n] for k, (total, n) in self._sums.items()}
+        checkpoint["figures_reported"] = self._reported
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue counting where the checkpoint stopped."""
         self.batches_seen = int(checkpoint["batches_seen"])
+        self._sums = {k: (torch.tensor(total), n) for k, (total, n) in checkpoint["figures"].items()}
+        self._reported = int(checkpoint["figures_reported"])
+
+
+def _figures(loss: Loss) -> dict[str, Tensor]:
+    terms = loss.terms if len(loss.terms) > 1 else {}
+    return {"loss": loss.total.detach(), **loss.metrics, **terms}

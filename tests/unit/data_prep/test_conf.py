@@ -51,5 +51,7 @@ def test_every_source_is_registered_under_its_name(tmp_path):
     needed = {"arrays": {"root": tmp_path}, "bids": {"root": tmp_path}, "files": {"root": tmp_path, "glob": "*"}}
     for name in SOURCES.names():
         source = SOURCES.build(name, **needed.get(name, {}))
-        assert source.name == name and source.describe()["name"] == name and source.modalities
+        assert source.name == name
+        assert source.describe()["name"] == name
+        assert source.modalities
         assert str(tmp_path) not in str(source.describe())

@@ -118,13 +118,16 @@ def test_quantizer_uses_the_whole_range():
 
 def test_index_finds_the_bytes_of_every_member(tmp_path):
     rng = np.random.default_rng(0)
-    _, _, shards = write(make([rng.standard_normal((95, 3)), rng.standard_normal((11, 3))]), tmp_path, 2.0, "int16", 3000)
+    _, _, shards = write(
+        make([rng.standard_normal((95, 3)), rng.standard_normal((11, 3))]), tmp_path, 2.0, "int16", 3000
+    )
     assert len(shards) > 2
     for shard in shards:
         path = tmp_path / "shards" / shard.file
         data = path.read_bytes()
         size, segments = read_index(str(path) + ".idx")
-        assert size == len(data) == shard.bytes and len(segments) == shard.n_segments
+        assert size == len(data) == shard.bytes
+        assert len(segments) == shard.n_segments
         with tarfile.open(path) as tar:
             for segment in segments:
                 span = segment.streams["signal"]
@@ -185,7 +188,7 @@ def test_further_streams_keep_their_own_clock(tmp_path):
 def test_values_that_are_not_finite_are_an_error_that_names_the_channel(tmp_path):
     x = np.zeros((9, 2))
     x[3, 1] = np.nan
-    with pytest.raises(DataError, match="'c1'.*quality"):
+    with pytest.raises(DataError, match=r"'c1'.*quality"):
         write(make([x]), tmp_path, None, "int16")
 
 

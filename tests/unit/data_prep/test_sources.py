@@ -43,7 +43,8 @@ def test_stride_repair_is_exact(c, t, seed):
 def test_stride_repair_leaves_healthy_data_alone():
     x = np.random.default_rng(0).standard_normal((5, 10, 400))
     assert repair_stride(x) is x
-    assert repair_stride(x[:, :1]) is not None and repair_stride(x[:, :1]).shape == (5, 1, 400)
+    assert repair_stride(x[:, :1]) is not None
+    assert repair_stride(x[:, :1]).shape == (5, 1, 400)
     constant = np.ones((3, 4, 50))
     assert repair_stride(constant) is constant
 
@@ -52,7 +53,8 @@ def test_read_ts(tmp_path):
     path = tmp_path / "x.ts"
     path.write_text("#text\n@problemName x\n@data\n1,2,-3e-5:4,5,6:left\n7,8,9:1,2,3:right\n")
     values, labels = read_ts(path)
-    assert values.tolist() == [[[1, 2, -3e-5], [4, 5, 6]], [[7, 8, 9], [1, 2, 3]]] and labels == ["left", "right"]
+    assert values.tolist() == [[[1, 2, -3e-5], [4, 5, 6]], [[7, 8, 9], [1, 2, 3]]]
+    assert labels == ["left", "right"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,8 @@ def test_pattern_takes_entities_from_paths():
 
 
 @pytest.mark.parametrize(
-    ("name", "canonical"), [("EEG FPZ-REF.", "fpz"), ("Fp1", "fp1"), ("EEG C3-LE", "c3"), ("A1-Cz", "a1-cz"), ("Cz.", "cz")]
+    ("name", "canonical"),
+    [("EEG FPZ-REF.", "fpz"), ("Fp1", "fp1"), ("EEG C3-LE", "c3"), ("A1-Cz", "a1-cz"), ("Cz.", "cz")],
 )
 def test_canonical_names(name, canonical):
     assert canonical_name(name) == canonical
@@ -117,9 +120,11 @@ def test_files_reads_fif_lazily_with_events_bad_spans_and_bad_channels(tmp_path)
     assert (rec.subject, rec.run, rec.recording_id) == ("P01", "2", "files_sub-p01_run-2")
     assert [c.name for c in rec.signal.channels] == ["Fz", "Cz", "Pz"]
     assert [c.bad for c in rec.signal.channels] == [False, False, True]
-    assert rec.interval_start_s == (0.0, 5.0) and rec.signal.n_samples == (800, 1000)
+    assert rec.interval_start_s == (0.0, 5.0)
+    assert rec.signal.n_samples == (800, 1000)
     assert np.allclose(whole(rec.signal, 1), x[:3, 1000:].T * 1e6)
-    assert rec.streams[1].name == "covariate" and np.allclose(whole(rec.streams[1], 0), x[3:4, :800].T * 1e6)
+    assert rec.streams[1].name == "covariate"
+    assert np.allclose(whole(rec.streams[1], 0), x[3:4, :800].T * 1e6)
     assert [(e.onset_s, e.label) for e in rec.events] == [(1.0, "left"), (2.5, "right")]
     assert "Miller" not in repr(rec)
 
@@ -147,9 +152,7 @@ def test_bids_round_trip(tmp_path):
         path = mne_bids.BIDSPath(root=tmp_path, subject=subject, session="a", task="t", run="1", datatype="eeg")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            mne_bids.write_raw_bids(
-                raw.copy(), path, format="EDF", allow_preload=True, overwrite=True, verbose="error"
-            )
+            mne_bids.write_raw_bids(raw.copy(), path, format="EDF", allow_preload=True, overwrite=True, verbose="error")
     items = SOURCES.build("bids", root=tmp_path, subjects=["02"]).list()
     assert [i.subject for i in items] == ["02"]
     rec = items[0].load()
@@ -165,7 +168,8 @@ def test_arrays_in_memory():
     x = np.random.default_rng(0).standard_normal((3, 500))
     source = SOURCES.build("arrays", arrays={"p1": x}, rate_hz=100, channels=["a", "b", "c"], layout="channel_time")
     rec = source.list()[0].load()
-    assert np.array_equal(whole(rec.signal), x.T) and [c.name for c in rec.signal.channels] == ["a", "b", "c"]
+    assert np.array_equal(whole(rec.signal), x.T)
+    assert [c.name for c in rec.signal.channels] == ["a", "b", "c"]
     other = SOURCES.build("arrays", arrays={"p1": x + 1}, rate_hz=100, layout="channel_time")
     assert source.list()[0].fingerprint != other.list()[0].fingerprint
 
@@ -177,8 +181,11 @@ def test_arrays_folder_with_facts_in_yaml_and_npz(tmp_path):
     (tmp_path / "arrays.yaml").write_text("modality: ieeg\nunit: uV\n")
     first, second = SOURCES.build("arrays", root=tmp_path).list()
     rec = first.load()
-    assert rec.modality == "ieeg" and rec.signal.channels[0].kind == "seeg" and rec.signal.unit == "uV"
-    assert rec.signal.n_samples == (50,) * 4 and [e.label for e in rec.events] == ["a", "b", "a", "b"]
+    assert rec.modality == "ieeg"
+    assert rec.signal.channels[0].kind == "seeg"
+    assert rec.signal.unit == "uV"
+    assert rec.signal.n_samples == (50,) * 4
+    assert [e.label for e in rec.events] == ["a", "b", "a", "b"]
     assert np.array_equal(whole(rec.signal, 2), trials[2])
     with pytest.raises(DataError, match="rate_hz is None"):
         second.load()
@@ -209,14 +216,16 @@ def test_simulated_structure_can_be_recovered():
     assert cosines.min() > 0.98
     population = population_mixing(source.choices)
     near = np.sum(true * population, axis=0)
-    assert near.mean() > 0.8 and not np.allclose(true, population)
+    assert near.mean() > 0.8
+    assert not np.allclose(true, population)
 
 
 def test_simulated_classes_can_be_told_apart_and_repeat():
     source = SOURCES.build("simulated", n_subjects=1, n_trials=90, n_classes=2, effect=3.0)
     items = {i.key.split("_")[1]: i for i in source.list()}
     recs = {part: items[part].load() for part in ("train", "test")}
-    assert [recs[p].part for p in recs] == ["train", "test"] and len(recs["train"].events) == 60
+    assert [recs[p].part for p in recs] == ["train", "test"]
+    assert len(recs["train"].events) == 60
 
     def features(rec):
         x = np.stack([whole(rec.signal, i)[30:70].mean(axis=0) for i in range(len(rec.events))])

@@ -24,7 +24,9 @@ def channels(n: int, kind: str = "eeg", unit: str = "uV") -> tuple[Channel, ...]
     return tuple(Channel(name=f"c{i}", kind=kind, unit=unit) for i in range(n))
 
 
-def run(stage, x: np.ndarray, rate_hz: float, cuts: list[int] | None = None, chans=None) -> tuple[np.ndarray, SignalInfo]:
+def run(
+    stage, x: np.ndarray, rate_hz: float, cuts: list[int] | None = None, chans=None
+) -> tuple[np.ndarray, SignalInfo]:
     info = stage.start(SignalInfo(rate_hz=rate_hz, channels=chans or channels(x.shape[1])))
     out = [stage.push(b) for b in np.split(x, cuts or [])]
     rest = stage.flush()
@@ -78,7 +80,8 @@ def test_resample_is_scipys_polyphase_and_its_length_is_exact(n, rates):
     y, info = run(stage, x, rate)
     ratio = ratio_of(rate, wanted)
     up, down = ratio.numerator, ratio.denominator
-    assert info.rate_hz == wanted and len(y) == -(-n * up // down)
+    assert info.rate_hz == wanted
+    assert len(y) == -(-n * up // down)
     # oracle: scipy on the signal lengthened by hand, with the same kernel, cut back
     kernel = anti_alias_kernel(up, down, 0.16, 60.0) / up
     pad = -(-(len(kernel) // 2) // up)
@@ -86,7 +89,9 @@ def test_resample_is_scipys_polyphase_and_its_length_is_exact(n, rates):
     left = [2 * x[0] - x[k] if k < n else None for k in range(pad, 0, -1)]
     right = [2 * x[-1] - x[n - 1 - k] if k < n else None for k in range(1, pad + 1)]
     far_left, far_right = (2 * x[0] - x[-1], 2 * x[-1] - x[0]) if n > 1 else (x[0], x[-1])
-    longer = np.stack([far_left if v is None else v for v in left] + [*x] + [far_right if v is None else v for v in right])
+    longer = np.stack(
+        [far_left if v is None else v for v in left] + [*x] + [far_right if v is None else v for v in right]
+    )
     oracle = resample_poly(longer, up, down, axis=0, window=kernel)
     skip = pad * up // down
     assert np.abs(y - oracle[skip : skip + len(y)]).max() < 1e-9
@@ -163,7 +168,8 @@ def test_rereference_uses_good_channels_of_each_kind():
     x = np.random.default_rng(0).standard_normal((40, 5))
     y, info = run(STAGES.build("rereference"), x, 100.0, chans=chans)
     mean = (x[:, 1] + x[:, 2]) / 2
-    assert np.allclose(y[:, :3], x[:, :3] - mean[:, None]) and np.array_equal(y[:, 3:], x[:, 3:])
+    assert np.allclose(y[:, :3], x[:, :3] - mean[:, None])
+    assert np.array_equal(y[:, 3:], x[:, 3:])
     assert [c.reference for c in info.channels] == ["average"] * 3 + [""] * 2
 
 
@@ -207,11 +213,14 @@ def test_quality_marks_flat_and_missing_channels_and_cuts_gaps():
     x[400:410, 0] = np.inf
     out, flow = staged(recording([x]), {"name": "quality", "min_piece_s": 1.0})
     assert [c.bad for c in flow.info.channels] == [False, True, True, False]
-    assert "flat at 7" in flow.info.channels[1].reason and "60.0 %" in flow.info.channels[2].reason
-    assert [len(o) for o in out] == [400, 590] and [i.start_s for i in flow.intervals] == [0.0, 4.1]
+    assert "flat at 7" in flow.info.channels[1].reason
+    assert "60.0 %" in flow.info.channels[2].reason
+    assert [len(o) for o in out] == [400, 590]
+    assert [i.start_s for i in flow.intervals] == [0.0, 4.1]
     assert all(np.isfinite(o).all() for o in out)
     assert np.array_equal(np.concatenate(out)[:, 0], np.delete(x[:, 0], slice(400, 410)))
-    assert flow.figures["gaps"] == 1 and flow.figures["dropped"] == pytest.approx(0.01)
+    assert flow.figures["gaps"] == 1
+    assert flow.figures["dropped"] == pytest.approx(0.01)
 
 
 def test_quality_drops_short_pieces_but_never_whole_trials():
@@ -219,7 +228,8 @@ def test_quality_drops_short_pieces_but_never_whole_trials():
     holed = x.copy()
     holed[2] = np.nan
     out, flow = staged(recording([x, holed, x]), {"name": "quality"})
-    assert [len(o) for o in out] == [50, 50] and [i.source for i in flow.intervals] == [0, 2]
+    assert [len(o) for o in out] == [50, 50]
+    assert [i.source for i in flow.intervals] == [0, 2]
 
 
 def test_quality_rejects_when_nothing_is_left():
@@ -234,7 +244,8 @@ def test_stages_after_a_gap_see_each_piece_by_itself():
     x[2000:2010] = np.nan
     out, flow = staged(recording([x], 400.0), {"name": "quality"}, {"name": "resample", "rate_hz": 100})
     alone, _ = run(STAGES.build("resample", rate_hz=100), x[2010:], 400.0)
-    assert np.allclose(out[1], alone) and flow.intervals[1].start_s == pytest.approx(2010 / 400)
+    assert np.allclose(out[1], alone)
+    assert flow.intervals[1].start_s == pytest.approx(2010 / 400)
 
 
 @given(st.lists(st.booleans(), max_size=40))

@@ -29,11 +29,13 @@ def synthetic_scores() -> list[dict]:
         level = 0.04 * rng.normal()
         for b in BUDGETS:
             gain = 0.035 * np.log2(b / 25) / 2
-            for model, value in (("finetuned", 0.53 + gain), ("scratch", 0.30 + 3 * gain), ("ridge", 0.50 + gain)):
-                for seed in range(1 if model == "ridge" else 3):
-                    rows.append(score_row(subject=person, budget=b, budget_unit="volumes", model=model, seed=seed,
-                                          metric="r2", value=value + level + 0.006 * rng.normal(), run_id="r",
-                                          baseline=model == "ridge", test_hash="t"))  # fmt: skip
+            values = {"finetuned": 0.53 + gain, "scratch": 0.30 + 3 * gain, "ridge": 0.50 + gain}
+            rows += [
+                score_row(subject=person, budget=b, budget_unit="volumes", model=model, seed=seed, metric="r2",
+                          run_id="r", test_hash="t", baseline=model == "ridge",
+                          value=value + level + 0.006 * rng.normal())
+                for model, value in values.items() for seed in range(1 if model == "ridge" else 3)
+            ]  # fmt: skip
     return rows
 
 
@@ -41,7 +43,8 @@ def synthetic_drawings() -> dict[str, Drawing]:
     rng = np.random.default_rng(1)
     curves = figures.curves_from_rows(
         synthetic_scores(), metric="r2",
-        series={"fine-tuned": {"model": "finetuned"}, "from scratch": {"model": "scratch"}, "ridge": {"model": "ridge"}},
+        series={"fine-tuned": {"model": "finetuned"}, "from scratch": {"model": "scratch"},
+                "ridge": {"model": "ridge"}},
     )  # fmt: skip
     tones = {"fine-tuned": "finetuned", "from scratch": "scratch", "ridge": "ridge"}
     pair = {b: [[curves[s][p][b] for p in PEOPLE] for s in ("fine-tuned", "from scratch")] for b in BUDGETS}
@@ -66,7 +69,8 @@ def synthetic_drawings() -> dict[str, Drawing]:
         "adaptation": figures.adaptation_curve(curves, tones=tones, ceiling=(0.66, "ceiling of linear models")),
         "gains": gains,
         "regions": figures.region_scores(
-            {"fine-tuned": by_region + rng.normal(0.02, 0.02, (7, 32)), "ridge": by_region + rng.normal(0, 0.02, (7, 32))},
+            {"fine-tuned": by_region + rng.normal(0.02, 0.02, (7, 32)),
+             "ridge": by_region + rng.normal(0, 0.02, (7, 32))},
             regions=regions, tones=tones,
         ),
         "traces": figures.traces(true, {"fine-tuned": true * 0.8 + 0.25 * rng.normal(size=true.shape)},

@@ -1,0 +1,177 @@
+"""From a pretrained model and a new subject's calibration to a folder of decoders, one per budget and strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from neurofm.adapt.finetune import Finetuned, finetune
+from neurofm.data.transforms import Compose, transform_from_json
+from neurofm.hub.load import LoadedModel, load_model
+from neurofm.hub.save import save_model
+from neurofm.schema.errors import ConfigError, nearest
+from neurofm.schema.facts import Facts
+from neurofm.training.corpus import Corpus
+from neurofm.training.run import RunFolder, environment
+
+CALIBRATION = "calibration-"
+
+
+def corpus_of(
+    loaded: LoadedModel,
+    *,
+    data: Mapping[str, Any] | None = None,
+    task: Mapping[str, Any] | None = None,
+    transforms: str = "fitted",
+) -> Corpus:
+    """Open the data that a model was trained on, or others, through the model's own transforms.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        Its card says which data and task it was trained on; they are the defaults.
+    data, task : mapping, optional
+        As in `conf/data` and `conf/task`.
+    transforms : str
+        "fitted": those of the model, with what they learned in pretraining. "fresh": the same, untaught.
+    """
+    own = loaded.card["provenance"]
+    data, task = dict(data or own["data"]), dict(task or own["task"])
+    choices = {k: v for k, v in {**data, **task}.items() if k not in ("id", "name")}
+    if transforms == "fitted":
+        choices["transforms"] = Compose(transforms=[transform_from_json(t) for t in loaded.transforms])
+    else:
+        choices["transforms"] = [{"name": t["name"], **t["choices"]} for t in loaded.transforms]
+    return Corpus(**choices)
+
+
+def task_facts(loaded: LoadedModel, corpus: Corpus, part: str) -> Facts:
+    """Facts of the new task: the model's own vocabulary and rate, the task's window and classes."""
+    new = corpus.facts(part)
+    return replace(loaded.facts, window_s=new.window_s, classes=new.classes)
+
+
+def calibration_parts(corpus: Corpus, budgets: Sequence[str | int] | None) -> dict[str, str]:
+    """Budget → part of the split that holds it; a split without budgets has the one part "train".
+
+    Raises
+    ------
+    ConfigError
+        When a budget is not in the split.
+    """
+    known = {name.removeprefix(CALIBRATION): name for name in corpus.split.parts if name.startswith(CALIBRATION)}
+    if not known and "train" in corpus.split.parts:
+        known = {"all": "train"}
+    if not known:
+        raise ConfigError("the split has neither calibration parts nor a part 'train', so there is nothing to learn from")
+    if budgets is None:
+        return known
+    for budget in budgets:
+        if str(budget) not in known:
+            raise ConfigError(f"budgets: the split has no budget '{budget}': {nearest(str(budget), known)}")
+    return {str(b): known[str(b)] for b in budgets}
+
+
+def adapt_subject(
+    *,
+    checkpoint: str,
+    run_dir: str,
+    strategies: Mapping[str, Mapping[str, Any]],
+    loop: Mapping[str, Any],
+    budgets: Sequence[str | int] | None = None,
+    data: Mapping[str, Any] | None = None,
+    task: Mapping[str, Any] | None = None,
+    objective: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    config: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[str, str, Finetuned]]:
+    """Fine-tune on every budget with every strategy; yield (budget, strategy, result) as each is saved.
+
+    Parameters
+    ----------
+    checkpoint : str
+        Folder of the pretrained model.
+    run_dir : str
+        Gets ``<strategy>-<budget>/model`` for each.
+    strategies : mapping of str to mapping
+        Name in `ADAPT` → its choices. "scratch" learns its transforms from the calibration alone as well.
+    loop : mapping
+        Arguments of `finetune`: steps, lr_peak …
+    budgets : sequence, optional
+        Labels of the split's calibration parts; default all.
+    data, task, objective : mapping, optional
+        Default: those of the pretraining.
+    seed : int
+        Of new weights, order, masks and dropout.
+    overwrite : bool
+        Replace decoders that are there.
+    config : mapping, optional
+        Kept in the run folder.
+    """
+    loaded = load_model(checkpoint)
+    corpora = {
+        s: corpus_of(loaded, data=data, task=task, transforms="fresh" if s == "scratch" else "fitted") for s in strategies
+    }
+    parts = calibration_parts(next(iter(corpora.values())), budgets)
+    folder = Path(run_dir)
+    for budget, part in parts.items():
+        for strategy, choices in strategies.items():
+            corpus = corpora[strategy]
+            run = RunFolder(folder / f"{strategy}-{budget}", overwrite=overwrite)
+            run.write_config(config or {})
+            corpus.fit_transforms(part)
+            facts = task_facts(loaded, corpus, part)
+            batches = corpus.loader(part, facts, batch_size=256, seed=seed, training=False)
+            result = finetune(
+                loaded, batches, stretches=corpus.stretches(part, facts), strategy=strategy, strategy_choices=choices,
+                objective=objective, facts=facts, seed=seed, **loop,
+            )  # fmt: skip
+            _save(run, result, corpus, part, checkpoint=loaded, budget=budget, seed=seed, data=data, task=task)
+            yield budget, strategy, result
+
+
+def _save(
+    run: RunFolder, result: Finetuned, corpus: Corpus, part: str, *, checkpoint: LoadedModel, budget: str, seed: int,
+    data: Mapping[str, Any] | None, task: Mapping[str, Any] | None,
+) -> None:  # fmt: skip
+    card, origin = result.loaded.card, checkpoint.card
+    own = origin["provenance"]
+    from_scratch = result.strategy == "scratch"
+    provenance = {
+        **corpus.provenance(part),
+        "role": "adaptation",
+        "strategy": result.strategy,
+        "budget": budget,
+        "steps": result.best_step,
+        "seed": seed,
+        "data": dict(data or own["data"]),
+        "task": dict(task or own["task"]),
+        # what a decoder saw before its calibration; one from scratch saw nothing
+        "pretrained": None
+        if from_scratch
+        else {
+            "weights_sha256": origin["weights"]["sha256"],
+            "model": str(checkpoint.folder),
+            **{k: own[k] for k in ("datasets", "split", "subjects", "seed")},
+        },
+        **environment(),
+    }
+    save_model(
+        run.model_dir,
+        model=result.loaded.model,
+        objective=result.loaded.objective,
+        model_name=card["model"]["name"],
+        model_choices=card["model"]["choices"],
+        objective_name=card["objective"]["name"],
+        objective_choices=card["objective"]["choices"],
+        facts=result.loaded.facts,
+        transforms=[t.to_json() for t in corpus.transform.transforms],
+        prep=corpus.dataset.manifest.prep,
+        provenance=provenance,
+        description=f"Adapted by '{result.strategy}' on the calibration '{budget}' of a new subject or task.",
+    )
+    run.write_provenance(config={}, data=provenance, seed=seed)
+    run.finish({"best_step": float(result.best_step), "seconds": result.seconds, "n_train": float(result.n_train)})

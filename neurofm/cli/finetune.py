@@ -1,0 +1,44 @@
+"""`neurofm finetune checkpoint=…`: pretrained model → decoders of a new subject, one per budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from neurofm.cli.app import run_app
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    return run_app("finetune", finetune, argv)
+
+
+def finetune(config: dict[str, Any]) -> None:
+    """Adapt one checkpoint; the test part is not opened."""
+    from neurofm.adapt.new_subject import adapt_subject
+
+    checkpoint = Path(config["checkpoint"])
+    run = checkpoint.parent if checkpoint.name == "model" else checkpoint
+    run_dir = config["run_dir"] or str(run.with_name(f"{run.name}-adapted"))
+    adapt = dict(config["adapt"])
+    strategies = {adapt.pop("name"): adapt}
+    if config["from_scratch"]:
+        strategies["scratch"] = {}
+    for budget, strategy, result in adapt_subject(
+        checkpoint=config["checkpoint"],
+        run_dir=run_dir,
+        strategies=strategies,
+        loop=config["loop"],
+        budgets=config["budgets"],
+        data=config["data"],
+        task=config["task"],
+        objective=config["objective"],
+        seed=config["seed"],
+        overwrite=config["overwrite"],
+        config=config,
+    ):
+        print(
+            f"{run_dir}/{strategy}-{budget}/model  {result.n_train} windows, {result.best_step} steps, "
+            f"{result.seconds:.1f} s",
+            flush=True,
+        )

@@ -1,0 +1,43 @@
+"""`neurofm train experiment=…`: shards → pretrained model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from neurofm.cli.app import run_app
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    return run_app("train", train, argv)
+
+
+def train(config: dict[str, Any]) -> dict[str, float]:
+    """Train one model and export it to ``run_dir/model``; return the final metrics."""
+    from neurofm.training.pretrain import pretrain
+
+    def choices(group: str) -> tuple[str, dict[str, Any]]:
+        return config[group]["name"], {k: v for k, v in config[group].items() if k != "name"}
+
+    model_name, model_choices = choices("model")
+    objective_name, objective_choices = choices("objective")
+    metrics = pretrain(
+        data=config["data"],
+        task=config["task"],
+        model_name=model_name,
+        model_choices=model_choices,
+        objective_name=objective_name,
+        objective_choices=objective_choices,
+        optim=config["optim"],
+        trainer=config["trainer"],
+        logger=config["logger"],
+        run_dir=config["run_dir"],
+        seed=config["seed"],
+        batch_size=config["batch_size"],
+        resume=config["resume"],
+        overwrite=config["overwrite"],
+        description=config["description"],
+        config=config,
+    )
+    print(f"{config['run_dir']}/model  " + "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k.startswith("val/")))
+    return metrics

@@ -1,0 +1,121 @@
+"""Windows of different recordings → one `NeuralBatch`, channels and time padded at the end.
+
+Shape legend: B batch, C channel, T time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from neurofm.data.index import Dataset
+from neurofm.data.windows import Window
+from neurofm.schema.batch import NeuralBatch
+from neurofm.schema.errors import DataError
+
+# 1-based in `NeuralBatch.modality`; the order is saved in models, so new ones go at the end
+MODALITIES = ("eeg", "ieeg", "meg", "fmri", "spikes", "calcium")
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What every window of a recording shares."""
+
+    rate_hz: float
+    positions: np.ndarray
+    channel_ids: np.ndarray
+    subject: int
+    modality: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A window with its values, shape (T, C), after the transforms."""
+
+    window: Window
+    sample_id: int
+    start_s: float
+    values: np.ndarray
+    about: About
+
+
+def channel_name(row: dict) -> str:
+    """Return the name a channel is known by across recordings: canonical where there is one."""
+    return row["canonical"] or row["name"]
+
+
+def channel_vocabulary(dataset: Dataset, recording_ids: Iterable[str] | None = None) -> tuple[str, ...]:
+    """Names of all good channels in order of first appearance; `channel_ids` count from 1 in it."""
+    names: dict[str, None] = {}
+    for r in dataset.recordings if recording_ids is None else recording_ids:
+        names.update(dict.fromkeys(channel_name(c) for c in dataset.channels(r)))
+    return tuple(names)
+
+
+def describe(dataset: Dataset, recording_id: str, *, vocabulary: dict[str, int], subjects: dict[str, int]) -> About:
+    """Look up what collating needs to know of a recording; unknown channels and subjects are 0.
+
+    A subject is found as ``dataset/subject`` or, failing that, as ``subject``.
+    """
+    rows = dataset.channels(recording_id)
+    row = dataset.recordings[recording_id]
+    subject = row["subject"]
+    return About(
+        rate_hz=dataset.rate_hz(recording_id),
+        positions=np.array([[c["x"], c["y"], c["z"]] for c in rows], np.float32).reshape(-1, 3),
+        channel_ids=np.array([vocabulary.get(channel_name(c), 0) for c in rows], np.int64),
+        subject=subjects.get(f"{row['dataset']}/{subject}", subjects.get(subject, 0)),
+        modality=MODALITIES.index(row["modality"]) + 1 if row["modality"] in MODALITIES else 0,
+    )
+
+
+def collate(samples: Sequence[Sample]) -> NeuralBatch:
+    """Put samples of one rate into a batch.
+
+    Raises
+    ------
+    DataError
+        When rates differ, or only some of the windows have a target.
+    """
+    rates = {s.about.rate_hz for s in samples}
+    if len(rates) != 1:
+        raise DataError(f"a batch holds rates of {sorted(rates)} Hz; group windows by rate or resample when preparing")
+    sizes = [s.values.shape for s in samples]
+    n, n_times, n_channels = len(samples), max(t for t, _ in sizes), max(c for _, c in sizes)
+    signal = np.zeros((n, n_channels, n_times), np.float32)
+    channel_mask = np.zeros((n, n_channels), bool)
+    time_mask = np.zeros((n, n_times), bool)
+    positions = np.full((n, n_channels, 3), np.nan, np.float32)
+    channel_ids = np.zeros((n, n_channels), np.int64)
+    for i, (s, (t, c)) in enumerate(zip(samples, sizes, strict=True)):
+        signal[i, :c, :t] = s.values.T
+        channel_mask[i, :c] = True
+        time_mask[i, :t] = True
+        positions[i, :c] = s.about.positions
+        channel_ids[i, :c] = s.about.channel_ids
+    return NeuralBatch(
+        signal=torch.from_numpy(signal),
+        channel_mask=torch.from_numpy(channel_mask),
+        time_mask=torch.from_numpy(time_mask),
+        rate_hz=rates.pop(),
+        positions=torch.from_numpy(positions),
+        channel_ids=torch.from_numpy(channel_ids),
+        subject=torch.tensor([s.about.subject for s in samples]),
+        modality=torch.tensor([s.about.modality for s in samples]),
+        trial=torch.tensor([s.window.trial for s in samples]),
+        target=_targets([s.window.target for s in samples]),
+        recording_id=[s.window.recording_id for s in samples],
+        start_s=torch.tensor([s.start_s for s in samples], dtype=torch.float64),
+        sample_id=torch.tensor([s.sample_id for s in samples]),
+    )
+
+
+def _targets(targets: Sequence[int | float | None]) -> torch.Tensor | None:
+    if all(t is None for t in targets):
+        return None
+    if any(t is None for t in targets):
+        raise DataError("some windows of a batch have a target and some have none; cut them by one task")
+    return torch.tensor(targets, dtype=torch.long if all(isinstance(t, int) for t in targets) else torch.float32)

@@ -1,0 +1,235 @@
+"""Windows → batches, in the order of the plan; one global cursor says how far training has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from neurofm.data.index import Dataset
+from neurofm.data.plan import bucket, plan_epoch, plan_hash, slice_of
+from neurofm.data.reader import Job, WindowReader
+from neurofm.data.transforms import Transform
+from neurofm.data.windows import Window, windows_hash
+from neurofm.schema.batch import NeuralBatch
+from neurofm.schema.errors import ConfigError, DataError
+
+
+class _Jobs:
+    """The sampler of the torch loader: what is left of this epoch."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self.jobs)
+
+
+class WindowLoader:
+    """Batches of windows; the same for any number of ranks and workers at equal global batch size.
+
+    An epoch begins where `load_state_dict` put the cursor, else at its first batch, and the next epoch follows by
+    itself; Lightning sets the epoch through `sampler`.
+
+    Parameters
+    ----------
+    datasets : Dataset or sequence of Dataset
+        Where the windows' recordings are.
+    windows : sequence of Window
+        What to read; its order is the order without `shuffle`.
+    batch_size : int
+        Windows per step over *all* ranks; a multiple of `world_size`.
+    seed : int
+        Of the order, jitter and augmentation.
+    transforms : Transform, optional
+        Usually a fitted `Compose`.
+    vocabulary, subjects : sequence of str
+        Channel names and subjects of the model (`Facts.channels`, `Facts.subjects`).
+    rank, world_size : int
+        This process among those that train together. Given, never guessed: a spawned worker could not know.
+    n_workers : int
+        Worker processes; 0 reads in this one.
+    shuffle, training : bool
+        Whether the order is permuted; whether jitter and augmentation happen (default: as `shuffle`).
+    last : str, optional
+        "drop" (default when shuffling), "keep" (default else) or "repeat"; see `plan_epoch`.
+    weights : sequence of float, optional
+        How often each window comes per epoch, to mix datasets.
+    preload : bool
+        Keep the decoded recordings in memory; for datasets that fit.
+    start_method : str, optional
+        "fork", "spawn" or "forkserver" for the workers; default the system's.
+
+    Attributes
+    ----------
+    skipped : list of str
+        Windows left out because their bytes were damaged (``on_corrupt="skip"``), one sentence each.
+    """
+
+    def __init__(
+        self,
+        datasets: Dataset | Sequence[Dataset],
+        windows: Sequence[Window],
+        *,
+        batch_size: int,
+        seed: int = 0,
+        transforms: Transform | None = None,
+        vocabulary: Sequence[str] = (),
+        subjects: Sequence[str] = (),
+        rank: int = 0,
+        world_size: int = 1,
+        n_workers: int = 0,
+        shuffle: bool = True,
+        training: bool | None = None,
+        last: str | None = None,
+        weights: Sequence[float] | None = None,
+        preload: bool = False,
+        start_method: str | None = None,
+    ) -> None:
+        if not windows:
+            raise DataError("there are no windows to load; check the split and the task")
+        if batch_size % world_size or not 0 <= rank < world_size:
+            raise ConfigError(
+                f"batch_size is {batch_size}; expected a multiple of the {world_size} ranks (rank {rank})"
+            )
+        members = [datasets] if isinstance(datasets, Dataset) else list(datasets)
+        self.reader = WindowReader(
+            members,
+            windows,
+            seed=seed,
+            transform=transforms,
+            vocabulary=vocabulary,
+            subjects=subjects,
+            training=shuffle if training is None else training,
+        )
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank, self.world_size = rank, world_size
+        self.shuffle = shuffle
+        self.last = last or ("drop" if shuffle else "keep")
+        self.skipped: list[str] = []
+        if preload:
+            for d in members:
+                d.preload(r for r in self.reader.about if r in d.recordings)
+        self._weights = None if weights is None else np.asarray(weights, np.float64)
+        about = [self.reader.about[w.recording_id] for w in windows]
+        keys = [(a.rate_hz, bucket(len(a.channel_ids))) for a in about]
+        number = {key: i for i, key in enumerate(sorted(set(keys)))}
+        self._groups = np.array([number[key] for key in keys])
+        self._windows_hash = windows_hash(windows)
+        self._cursor = (0, 0)
+        self._resumed = False
+        self._epoch_offset = 0
+        self._made: tuple[int, np.ndarray] | None = None
+        self._jobs = _Jobs()
+        self._torch = self._workers(n_workers, start_method)
+        self._length = len(self.plan(0))
+        if self._length == 0:
+            raise ConfigError(
+                f"batch_size is {batch_size}, but there are {len(windows)} windows in {len(number)} groups of equal rate and "
+                "channel count, none of them that large; lower it, or pass last=keep"
+            )
+
+    def _workers(self, n_workers: int, start_method: str | None) -> DataLoader | None:
+        if n_workers == 0:
+            return None
+        return DataLoader(
+            self.reader,
+            batch_size=None,
+            sampler=self._jobs,
+            num_workers=n_workers,
+            persistent_workers=True,
+            multiprocessing_context=start_method,
+            collate_fn=_as_it_is,
+        )
+
+    @property
+    def sampler(self) -> WindowLoader:
+        """Itself: Lightning calls ``loader.sampler.set_epoch(epoch)`` before each epoch."""
+        return self
+
+    def plan(self, epoch: int) -> np.ndarray:
+        """Return the global batches of an epoch, shape (batch, batch_size)."""
+        if self._made is None or self._made[0] != epoch:
+            made = plan_epoch(
+                len(self.reader),
+                seed=self.seed,
+                epoch=epoch,
+                batch_size=self.batch_size,
+                shuffle=self.shuffle,
+                last=self.last,
+                groups=self._groups,
+                weights=self._weights,
+            )
+            self._made = (epoch, made)
+        return self._made[1]
+
+    def __len__(self) -> int:
+        """Batches per epoch; the same in every epoch and on every rank."""
+        return self._length
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the start of an epoch; no effect when the cursor is already in it.
+
+        After `load_state_dict` the cursor stays, and the caller's count is taken relative to it: Lightning counts an
+        epoch that `max_steps` cut short as done, and resuming such a run must not leave the rest of it out.
+        """
+        if self._resumed:
+            self._epoch_offset = self._here()[0] - epoch
+        elif self._here()[0] != epoch + self._epoch_offset:
+            self._cursor = (epoch + self._epoch_offset, 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Cursor behind the last batch handed out; the same on every rank."""
+        epoch, next_batch = self._cursor
+        return {"epoch": epoch, "next_batch": next_batch, "plan_hash": plan_hash(self.plan(epoch), self._windows_hash)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue at a cursor, on any number of ranks and workers.
+
+        Raises
+        ------
+        ConfigError
+            When windows, order or global batch size are not those the cursor was made with.
+        """
+        epoch, next_batch = int(state["epoch"]), int(state["next_batch"])
+        here = plan_hash(self.plan(epoch), self._windows_hash)
+        if here != state["plan_hash"]:
+            raise ConfigError(
+                f"plan_hash is {state['plan_hash']} in the checkpoint and {here} here; resume with the same dataset, "
+                "split, window, seed and global batch size, or start a new run"
+            )
+        self._cursor, self._resumed = (epoch, next_batch), True
+
+    def _here(self) -> tuple[int, int]:
+        """Return the cursor, with the end of an epoch read as the start of the next."""
+        epoch, next_batch = self._cursor
+        return (epoch + 1, 0) if next_batch >= self._length else (epoch, next_batch)
+
+    def __iter__(self) -> Iterator[NeuralBatch]:
+        epoch, begin = self._here()
+        if not self._resumed:
+            begin = 0
+        self._cursor, self._resumed = (epoch, begin), False
+        jobs: list[Job] = [
+            (epoch, tuple(slice_of(batch, rank=self.rank, world_size=self.world_size).tolist()))
+            for batch in self.plan(epoch)[begin:]
+        ]
+        self._jobs.jobs = jobs
+        source = map(self.reader.__getitem__, jobs) if self._torch is None else iter(self._torch)
+        for number, (batch, skipped) in enumerate(source, begin + 1):
+            self.skipped += skipped
+            # before the batch is handed out: whoever holds it may save the state that follows it
+            self._cursor = (epoch, number)
+            if batch is None:
+                raise DataError(f"no window of a batch could be read: {skipped[0]}")
+            yield batch
+
+
+def _as_it_is(item: Any) -> Any:
+    return item

@@ -1,0 +1,111 @@
+"""The tars of a dataset: whether they are whole, and where a recording's segments lie in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from neurofm.data.files import Folder
+from neurofm.data.segments import CorruptError
+from neurofm.schema.errors import DataError
+from neurofm.schema.hashing import sha256_file
+from neurofm.schema.manifest import Manifest, ShardEntry
+from neurofm.schema.segments import SegmentEntry, StreamSpan, read_index
+
+
+@dataclass(slots=True)
+class Pieces:
+    """The segments of one stream in one valid interval, in time order: first samples, tars and places in them."""
+
+    first: list[int] = field(default_factory=list)
+    file: list[str] = field(default_factory=list)
+    span: list[StreamSpan] = field(default_factory=list)
+    n_samples: int = 0
+
+
+class Shards:
+    """The tars and their indexes; an index is read when a recording in its tar is first asked for.
+
+    Parameters
+    ----------
+    folder : Folder
+        The dataset's root.
+    manifest : Manifest
+        What the tars should be.
+    verify : bool
+        Whether the bytes of an index are compared with the manifest.
+    """
+
+    def __init__(self, folder: Folder, manifest: Manifest, *, verify: bool) -> None:
+        self.folder = folder
+        self.verify = verify
+        self._shards = {s.file: s for s in manifest.shards}
+        self._entries: dict[str, dict[str, list[SegmentEntry]]] = {}
+
+    def check(self, shard: ShardEntry, *, full: bool) -> None:
+        """Compare a tar's size, and its sha256 when `full`, with the manifest; see that its index is there.
+
+        Raises
+        ------
+        DataError
+            When one of them is missing or differs.
+        """
+        file = f"shards/{shard.file}"
+        size = self.folder.size(file)
+        if size != shard.bytes:
+            raise CorruptError(
+                f"{self.folder.name(file)}: has {size} bytes where dataset.json states {shard.bytes}; it is "
+                f"{'truncated' if size < shard.bytes else 'not the file that was prepared'}, copy it again"
+            )
+        self.folder.size(f"{file}.idx")
+        if full:
+            with self.folder.local([file]) as folder:
+                if sha256_file(folder / file) != shard.sha256:
+                    raise CorruptError(f"{self.folder.name(file)}: sha256 differs from dataset.json; copy it again")
+
+    def pieces(self, recording_id: str, stream: str, files: Iterable[str], *, n_intervals: int) -> list[Pieces]:
+        """Find the segments of one stream of a recording, for each of its valid intervals."""
+        found = [
+            (entry.interval, entry.start_s, file, entry.streams[stream])
+            for file in names(files)
+            for entry in self._index(file).get(recording_id, ())
+            if stream in entry.streams
+        ]
+        pieces = [Pieces() for _ in range(n_intervals)]
+        for interval, _, file, span in sorted(found, key=lambda x: x[:2]):
+            if not 0 <= interval < n_intervals:
+                raise DataError(
+                    f"{self.folder.name(f'shards/{file}.idx')}: '{recording_id}' has no interval {interval}"
+                )
+            p = pieces[interval]
+            p.first.append(p.n_samples)
+            p.file.append(f"shards/{file}")
+            p.span.append(span)
+            p.n_samples += span.n_valid
+        return pieces
+
+    def _index(self, file: str) -> dict[str, list[SegmentEntry]]:
+        if file not in self._entries:
+            shard = self._shards.get(file)
+            if shard is None:
+                raise DataError(
+                    f"{self.folder.name('dataset.json')}: does not list the shard '{file}'; prepare it again"
+                )
+            name = f"shards/{file}.idx"
+            with self.folder.local([name]) as folder:
+                if self.verify and sha256_file(folder / name) != shard.index_sha256:
+                    raise CorruptError(f"{self.folder.name(name)}: sha256 differs from dataset.json; copy it again")
+                size, entries = read_index(folder / name)
+            if size != shard.bytes or len(entries) != shard.n_segments:
+                raise CorruptError(f"{self.folder.name(name)}: belongs to another tar than dataset.json lists")
+            by_recording: dict[str, list[SegmentEntry]] = {}
+            for entry in entries:
+                by_recording.setdefault(entry.recording_id, []).append(entry)
+            self._entries[file] = by_recording
+        return self._entries[file]
+
+
+def names(shards: Iterable[str]) -> list[str]:
+    """File names of shards, whether or not their folder is named too."""
+    return [os.path.basename(s) for s in shards]

@@ -1,0 +1,123 @@
+"""Walks every objective: builds, learns with every parameter, minds no padding, names what it needs."""
+
+import pytest
+import torch
+import yaml
+
+from neurofm.models import MODELS
+from neurofm.objectives import OBJECTIVES
+from neurofm.schema.batch import NeuralBatch
+from neurofm.schema.errors import ConfigError
+from neurofm.schema.facts import Facts
+
+FACTS = Facts(rate_hz=10.0, window_s=1.2, max_channels=4, channels=("a", "b", "c", "d"), classes=("x", "y", "z"))
+CASES = [
+    ("next_state", {}),
+    ("next_state", {"sampling": "published", "detach_targets": True}),
+    ("next_state", {"kind": "regression"}),
+    ("next_state", {"kind": "regression", "target": "samples", "residual": True}),
+    ("masked_region", {}),
+    ("masked_region", {"hide_count": [1, 2]}),
+    ("masked_region", {"skip": {"name": "channel_mixing"}}),
+    ("supervised", {}),
+    ("supervised", {"readout": "flatten", "label_smoothing": 0.1, "class_weights": [1.0, 2.0, 3.0]}),
+]
+IDS = [f"{n}-{'-'.join(map(str, c.values())) or 'default'}" for n, c in CASES]
+
+
+def build(name, choices):
+    torch.manual_seed(0)
+    model = MODELS.build(
+        "mvpformer", FACTS, patch_samples=3, dim=16, n_layers=2, n_heads=2, ffn_dim=16, dropout=0.0, n_channels=9,
+        mask_token=True, backend="math",
+    )  # fmt: skip
+    objective = OBJECTIVES.build(name, model, FACTS, **choices)
+    # a head that starts from zero lets no gradient through at the first step; any other value does
+    torch.nn.init.normal_(objective.head.weight, std=0.1)
+    return model, objective
+
+
+def make_batch(extra=0, seed=1):
+    g = torch.Generator().manual_seed(seed)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]] * 2, dtype=torch.bool)
+    signal = torch.randn(6, 4, 12, generator=g) * mask[..., None]
+    pad = torch.nn.functional.pad
+    return NeuralBatch(
+        # what lies in the padding must not matter, so it is made to stand out
+        signal=pad(signal, (0, 0, 0, extra), value=7.0),
+        channel_mask=pad(mask, (0, extra)),
+        time_mask=torch.ones(6, 12, dtype=torch.bool),
+        channel_ids=pad(torch.arange(1, 5).expand(6, -1) * mask, (0, extra)),
+        rate_hz=10.0,
+        target=torch.tensor([0, 1, 2, 0, 1, 2]),
+    )
+
+
+def test_every_objective_is_walked():
+    assert {name for name, _ in CASES} == set(OBJECTIVES.names())
+
+
+@pytest.mark.parametrize(("name", "choices"), CASES, ids=IDS)
+def test_every_parameter_that_takes_part_gets_a_gradient(name, choices):
+    model, objective = build(name, choices)
+    loss = objective(model, make_batch(), torch.Generator().manual_seed(0))
+    assert torch.isfinite(loss.total)
+    loss.total.backward()
+    idle = {
+        n for n, p in [*model.named_parameters(), *objective.named_parameters()] if p.grad is None or not p.grad.any()
+    }
+    # the mask token takes part only where something is hidden
+    assert idle <= ({"mask_token"} if name != "masked_region" else set()), idle
+    assert all(v.ndim == 0 and not v.requires_grad for v in [*loss.terms.values(), *loss.metrics.values()])
+
+
+@pytest.mark.parametrize(("name", "choices"), CASES, ids=IDS)
+def test_padding_changes_neither_loss_nor_gradient(name, choices):
+    results = []
+    for extra in (0, 3):
+        model, objective = build(name, choices)
+        model.double(), objective.double()
+        batch = make_batch(extra)
+        batch = batch.with_signal(batch.signal.double())
+        loss = objective(model, batch, torch.Generator().manual_seed(5))
+        loss.total.backward()
+        grads = [p.grad for p in [*model.parameters(), *objective.parameters()] if p.grad is not None]
+        results.append((loss.total.detach(), torch.cat([g.flatten() for g in grads])))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize(("name", "choices"), CASES, ids=IDS)
+def test_same_generator_same_loss(name, choices):
+    model, objective = build(name, choices)
+    a, b = (objective(model, make_batch(), torch.Generator().manual_seed(3)).total for _ in range(2))
+    assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("name", "choices"), CASES, ids=IDS)
+def test_needs_are_fields_of_the_batch(name, choices):
+    _, objective = build(name, choices)
+    assert set(objective.needs) <= set(NeuralBatch.__dataclass_fields__)
+
+
+def test_every_yaml_builds(request):
+    for path in sorted((request.config.rootpath / "conf" / "objective").glob("*.yaml")):
+        choices = yaml.safe_load(path.read_text())
+        build(choices.pop("name"), choices)
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "sentence"),
+    [
+        ("next_stat", {}, "did you mean 'next_state'"),
+        ("next_state", {"knd": 1}, "did you mean 'kind'"),
+        ("next_state", {"kind": "contrast"}, "did you mean 'contrastive'"),
+        ("masked_region", {"hide_fraction": [0.5, 0.1]}, "low ≤ high"),
+        ("masked_region", {"skip": {"name": "chanel_mixing"}}, "did you mean 'channel_mixing'"),
+        ("supervised", {"readout": "pol"}, "did you mean 'pool'"),
+        ("supervised", {"class_weights": [1.0]}, "1 numbers for 3 classes"),
+    ],
+)
+def test_wrong_choices_get_a_sentence(name, choices, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        build(name, choices)
