@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,8 @@ class Finetuned:
         Windows learned from and watched while choosing the number of steps.
     seconds : float
         Wall time.
+    metrics : dict of str to float
+        Further figures for the model card, such as those of cross-validation.
     """
 
     loaded: LoadedModel
@@ -56,6 +58,7 @@ class Finetuned:
     n_train: int = 0
     n_tail: int = 0
     seconds: float = 0.0
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 def finetune(
@@ -71,6 +74,7 @@ def finetune(
     batch_size: int = 32,
     lr_peak: float = 3e-4,
     weight_decay: float = 0.01,
+    betas: Sequence[float] = (0.9, 0.95),
     warmup_steps: int = 10,
     gradient_clip: float = 1.0,
     prior_strength: float = 0.0,
@@ -101,7 +105,7 @@ def finetune(
         Of the new data; default: the pretraining's.
     steps, batch_size : int
         Most optimiser steps; windows per step. 0 steps give the model as it came.
-    lr_peak, weight_decay, warmup_steps, gradient_clip
+    lr_peak, weight_decay, betas, warmup_steps, gradient_clip
         As in training.
     prior_strength : float
         Weight of ½‖w − w₀‖², the distance of all trained parameters from where they started (L2-SP, Li et al.
@@ -140,14 +144,15 @@ def finetune(
     adapted: Adapted = ADAPT.build(strategy, loaded, facts, objective, **choices)
     adapted.loaded.model.to(device)
     adapted.loaded.objective.to(device)
-    if hasattr(adapted.loaded.objective, "solve"):
-        adapted.loaded.objective.solve(stretches, new_subject=True)
+    solve = getattr(adapted.loaded.objective, "solve", None)
+    if callable(solve):
+        solve(stretches, new_subject=True)
     if steps == 0:
         return Finetuned(adapted.merged(), strategy, 0, n_train=len(windows))
     early, late = _split(windows, tail, tail_fraction, gap_s, seed)
     loop = _Loop(
-        adapted, lr_peak=lr_peak, weight_decay=weight_decay, warmup_steps=min(warmup_steps, steps), total_steps=steps,
-        gradient_clip=gradient_clip, prior_strength=prior_strength, batch_size=batch_size, seed=seed,
+        adapted, lr_peak=lr_peak, weight_decay=weight_decay, betas=betas, warmup_steps=min(warmup_steps, steps),
+        total_steps=steps, gradient_clip=gradient_clip, prior_strength=prior_strength, batch_size=batch_size, seed=seed,
     )  # fmt: skip
     best_step = steps
     history: list[dict[str, float]] = []
@@ -182,11 +187,11 @@ class _Loop:
     """Train from the same start as often as asked; the weights of the best look are left in the model."""
 
     def __init__(
-        self, adapted: Adapted, *, lr_peak: float, weight_decay: float, warmup_steps: int, total_steps: int,
-        gradient_clip: float, prior_strength: float, batch_size: int, seed: int,
+        self, adapted: Adapted, *, lr_peak: float, weight_decay: float, betas: Sequence[float], warmup_steps: int,
+        total_steps: int, gradient_clip: float, prior_strength: float, batch_size: int, seed: int,
     ) -> None:  # fmt: skip
         self.adapted, self.seed, self.batch_size = adapted, seed, batch_size
-        self.lr_peak, self.weight_decay = lr_peak, weight_decay
+        self.lr_peak, self.weight_decay, self.betas = lr_peak, weight_decay, (float(betas[0]), float(betas[1]))
         self.warmup_steps, self.total_steps = warmup_steps, total_steps
         self.gradient_clip, self.prior_strength = gradient_clip, prior_strength
         self.parameters = list(adapted.trainable().values())
@@ -201,7 +206,7 @@ class _Loop:
         """Take up to `steps` steps; return how many were kept, and what was seen."""
         self._set(self.start)
         optimizer = torch.optim.AdamW(
-            self.adapted.groups(lr_peak=self.lr_peak, weight_decay=self.weight_decay), betas=(0.9, 0.95)
+            self.adapted.groups(lr_peak=self.lr_peak, weight_decay=self.weight_decay), betas=self.betas
         )
         peaks = [group["lr"] for group in optimizer.param_groups]
         best, best_step, kept = math.inf, 0, self.start

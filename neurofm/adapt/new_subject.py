@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from neurofm.adapt.crossval import cross_validate, decoder, folds_of
 from neurofm.adapt.finetune import Finetuned, finetune
 from neurofm.data.transforms import Compose, transform_from_json
 from neurofm.hub.load import LoadedModel, load_model
@@ -65,7 +66,9 @@ def calibration_parts(corpus: Corpus, budgets: Sequence[str | int] | None) -> di
     if not known and "train" in corpus.split.parts:
         known = {"all": "train"}
     if not known:
-        raise ConfigError("the split has neither calibration parts nor a part 'train', so there is nothing to learn from")
+        raise ConfigError(
+            "the split has neither calibration parts nor a part 'train', so there is nothing to learn from"
+        )
     if budgets is None:
         return known
     for budget in budgets:
@@ -84,6 +87,7 @@ def adapt_subject(
     data: Mapping[str, Any] | None = None,
     task: Mapping[str, Any] | None = None,
     objective: Mapping[str, Any] | None = None,
+    n_folds: int = 0,
     seed: int = 0,
     overwrite: bool = False,
     config: Mapping[str, Any] | None = None,
@@ -104,8 +108,11 @@ def adapt_subject(
         Labels of the split's calibration parts; default all.
     data, task, objective : mapping, optional
         Default: those of the pretraining.
+    n_folds : int
+        Folds of a cross-validation over the labelled trials of the calibration, with the same strategy and loop; its
+        figures go into the card. 0 for none.
     seed : int
-        Of new weights, order, masks and dropout.
+        Of new weights, order, masks and dropout, and of the folds.
     overwrite : bool
         Replace decoders that are there.
     config : mapping, optional
@@ -113,7 +120,8 @@ def adapt_subject(
     """
     loaded = load_model(checkpoint)
     corpora = {
-        s: corpus_of(loaded, data=data, task=task, transforms="fresh" if s == "scratch" else "fitted") for s in strategies
+        s: corpus_of(loaded, data=data, task=task, transforms="fresh" if s == "scratch" else "fitted")
+        for s in strategies
     }
     parts = calibration_parts(next(iter(corpora.values())), budgets)
     folder = Path(run_dir)
@@ -129,6 +137,13 @@ def adapt_subject(
                 loaded, batches, stretches=corpus.stretches(part, facts), strategy=strategy, strategy_choices=choices,
                 objective=objective, facts=facts, seed=seed, **loop,
             )  # fmt: skip
+            if n_folds:
+                fit_predict = decoder(
+                    loaded, facts=facts, strategy=strategy, strategy_choices=choices, objective=objective, loop=loop,
+                    seed=seed,
+                )  # fmt: skip
+                folds = folds_of(corpus, part, facts, n_folds=n_folds, seed=seed)
+                result.metrics.update(cross_validate(folds, fit_predict).metrics)
             _save(run, result, corpus, part, checkpoint=loaded, budget=budget, seed=seed, data=data, task=task)
             yield budget, strategy, result
 
@@ -171,7 +186,9 @@ def _save(
         transforms=[t.to_json() for t in corpus.transform.transforms],
         prep=corpus.dataset.manifest.prep,
         provenance=provenance,
+        metrics=result.metrics,
         description=f"Adapted by '{result.strategy}' on the calibration '{budget}' of a new subject or task.",
     )
     run.write_provenance(config={}, data=provenance, seed=seed)
-    run.finish({"best_step": float(result.best_step), "seconds": result.seconds, "n_train": float(result.n_train)})
+    counts = {"best_step": float(result.best_step), "seconds": result.seconds, "n_train": float(result.n_train)}
+    run.finish({**counts, **result.metrics})

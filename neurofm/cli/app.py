@@ -30,8 +30,15 @@ def run_app(verb: str, task: Callable[[dict[str, Any]], Any], argv: list[str]) -
     # without this Hydra catches the task's exceptions itself and prints its own page
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
+    failed: list[NeurofmError] = []
+
     def entry(config: DictConfig) -> Any:
-        return task(plain(config))
+        # raised after Hydra is through: it would print a page of its own, and a sweep's other points can still run
+        try:
+            return task(plain(config))
+        except NeurofmError as error:
+            failed.append(error)
+            return None
 
     app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(entry)
     saved, sys.argv = sys.argv, [f"neurofm {verb}", *argv]
@@ -41,6 +48,10 @@ def run_app(verb: str, task: Callable[[dict[str, Any]], Any], argv: list[str]) -
         raise ConfigError(explain(str(error), verb, argv)) from error
     finally:
         sys.argv = saved
+    for error in failed[1:]:
+        print(f"neurofm {verb}: {error}", file=sys.stderr)
+    if failed:
+        raise failed[0]
     return 0
 
 

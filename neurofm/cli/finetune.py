@@ -33,12 +33,16 @@ def finetune(config: dict[str, Any]) -> None:
         data=config["data"],
         task=config["task"],
         objective=config["objective"],
+        n_folds=config["cross_validate"],
         seed=config["seed"],
         overwrite=config["overwrite"],
         config=config,
     ):
-        print(
+        line = (
             f"{run_dir}/{strategy}-{budget}/model  {result.n_train} windows, {result.best_step} steps, "
-            f"{result.seconds:.1f} s",
-            flush=True,
+            f"{result.seconds:.1f} s"
         )
+        if "cv/balanced_accuracy" in result.metrics:
+            mean, sd = result.metrics["cv/balanced_accuracy"], result.metrics["cv/balanced_accuracy_sd"]
+            line += f"  cross-validated balanced accuracy {mean:.3f} ± {sd:.3f} ({config['cross_validate']} folds)"
+        print(line, flush=True)

@@ -6,6 +6,7 @@ Nothing heavy is imported before the verb is known, so that `neurofm --help` ans
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from neurofm.schema.errors import NeurofmError, nearest
@@ -51,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
 
         print(f"neurofm {__version__}")
         return 0
+    # idle threads that spin slow small models down many times over on a machine that is shared
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     verb, rest = argv[0], argv[1:]
     if verb not in VERBS:
         print(f"neurofm: unknown verb '{verb}': {nearest(verb, VERBS)}", file=sys.stderr)

@@ -76,7 +76,7 @@ class Dataset:
         self._shards = Shards(self._folder, self.manifest, verify=verify != "none")
         self._segments = SegmentReader(self._folder, verify=verify != "none", cache_bytes=int(cache_mb * 2**20))
         self._pieces: dict[tuple[str, str], list[Pieces]] = {}
-        self._gain: dict[tuple[str, str], tuple[np.ndarray, np.ndarray, np.ndarray | None]] = {}
+        self._gain: dict[tuple[str, str], tuple[np.ndarray, np.ndarray | None, np.ndarray | None]] = {}
         self._held: dict[str, list[np.ndarray]] = {}
         self._check_shards()
 
@@ -256,11 +256,12 @@ class Dataset:
             rows = self._segments.rows(pieces.file[i], pieces.span[i], at - begin, end - begin)
             part = out[at - first : end - first]
             np.multiply(rows if good is None else rows[:, good], scale, out=part, casting="unsafe")
-            part += offset
+            if offset is not None:
+                part += offset
             at, i = end, i + 1
         return out
 
-    def _gains(self, recording_id: str, stream: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def _gains(self, recording_id: str, stream: str) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         if (recording_id, stream) not in self._gain:
             rows = self._channels.get((recording_id, stream), [])
             good = np.array([not r["bad"] for r in rows], bool)
@@ -270,7 +271,11 @@ class Dataset:
                 )
             scale = np.array([r["scale"] for r in rows], np.float32)[good]
             offset = np.array([r["offset"] for r in rows], np.float32)[good]
-            self._gain[recording_id, stream] = (scale, offset, None if good.all() else np.flatnonzero(good))
+            self._gain[recording_id, stream] = (
+                scale,
+                offset if offset.any() else None,
+                None if good.all() else np.flatnonzero(good),
+            )
         return self._gain[recording_id, stream]
 
     def _row(self, recording_id: str) -> dict[str, Any]:

@@ -33,8 +33,11 @@ class _Jobs:
 class WindowLoader:
     """Batches of windows; the same for any number of ranks and workers at equal global batch size.
 
-    An epoch begins where `load_state_dict` put the cursor, else at its first batch, and the next epoch follows by
-    itself; Lightning sets the epoch through `sampler`.
+    A shuffled loader is a stream: each iteration goes on behind the last batch handed out, to the end of that epoch,
+    and the next iteration is the next epoch. So nothing is lost when a trainer leaves an epoch early, and Lightning,
+    which after resuming from the end of an epoch takes one batch and begins anew, gets every batch once. Lightning's
+    own count of epochs is not looked at, as it also counts those that ``max_steps`` cut short. An unshuffled loader
+    starts from its first batch each time, unless a state was loaded.
 
     Parameters
     ----------
@@ -70,6 +73,9 @@ class WindowLoader:
     skipped : list of str
         Windows left out because their bytes were damaged (``on_corrupt="skip"``), one sentence each.
     """
+
+    # Lightning asks validation loaders for it
+    batch_sampler: None = None
 
     def __init__(
         self,
@@ -124,15 +130,14 @@ class WindowLoader:
         self._windows_hash = windows_hash(windows)
         self._cursor = (0, 0)
         self._resumed = False
-        self._epoch_offset = 0
         self._made: tuple[int, np.ndarray] | None = None
         self._jobs = _Jobs()
         self._torch = self._workers(n_workers, start_method)
         self._length = len(self.plan(0))
         if self._length == 0:
             raise ConfigError(
-                f"batch_size is {batch_size}, but there are {len(windows)} windows in {len(number)} groups of equal rate and "
-                "channel count, none of them that large; lower it, or pass last=keep"
+                f"batch_size is {batch_size}; there are {len(windows)} windows in {len(number)} groups of equal rate "
+                "and channel count, none of them that large; lower it, or pass last=keep"
             )
 
     def _workers(self, n_workers: int, start_method: str | None) -> DataLoader | None:
@@ -147,11 +152,6 @@ class WindowLoader:
             multiprocessing_context=start_method,
             collate_fn=_as_it_is,
         )
-
-    @property
-    def sampler(self) -> WindowLoader:
-        """Itself: Lightning calls ``loader.sampler.set_epoch(epoch)`` before each epoch."""
-        return self
 
     def plan(self, epoch: int) -> np.ndarray:
         """Return the global batches of an epoch, shape (batch, batch_size)."""
@@ -174,15 +174,9 @@ class WindowLoader:
         return self._length
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch; no effect when the cursor is already in it.
-
-        After `load_state_dict` the cursor stays, and the caller's count is taken relative to it: Lightning counts an
-        epoch that `max_steps` cut short as done, and resuming such a run must not leave the rest of it out.
-        """
-        if self._resumed:
-            self._epoch_offset = self._here()[0] - epoch
-        elif self._here()[0] != epoch + self._epoch_offset:
-            self._cursor = (epoch + self._epoch_offset, 0)
+        """Go to the start of an epoch; no effect when the cursor is already in it."""
+        if self._here()[0] != epoch:
+            self._cursor = (epoch, 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Cursor behind the last batch handed out; the same on every rank."""
@@ -213,7 +207,7 @@ class WindowLoader:
 
     def __iter__(self) -> Iterator[NeuralBatch]:
         epoch, begin = self._here()
-        if not self._resumed:
+        if not self.shuffle and not self._resumed:
             begin = 0
         self._cursor, self._resumed = (epoch, begin), False
         jobs: list[Job] = [

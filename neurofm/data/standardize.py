@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from neurofm.data.collate import channel_name
 from neurofm.data.index import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.splits import whole
@@ -65,6 +66,11 @@ class Standardize(Transform):
         new subject's statistics will have.
     noise_probability : float
         Share of training windows that get such statistics; the others get those of all fitted spans.
+    prior_s : float, optional
+        Shrink the deviations of a recording fitted later towards the pattern of the recordings fitted first (two or
+        more: the training part). With m the mean over those of each channel's log deviation about its recording's own
+        level, d = log sd − m, g the mean of d over channels and n the fitted seconds,
+        log sd ← m + g + n / (n + prior_s) · (d − g). A short calibration knows its level well, each channel badly.
     transductive : bool
         Fit on the whole recordings, test parts included; every score made with it is then transductive.
     """
@@ -74,7 +80,9 @@ class Standardize(Transform):
     per: str = "recording"
     noise_range_s: Sequence[float] | None = None
     noise_probability: float = 1.0
+    prior_s: float | None = None
     transductive: bool = False
+    _pattern: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     _statistics: dict[str, Statistics] = field(default_factory=dict, init=False, repr=False)
     _sums: dict[str, Sums] = field(default_factory=dict, init=False, repr=False)
 
@@ -102,11 +110,41 @@ class Standardize(Transform):
         for span in sorted(set(spans)):
             person = self.per == "subject"
             groups[dataset.subject(span.recording_id) if person else span.recording_id].append(span)
+        before = set(self._statistics)
         for group, members in groups.items():
             if self.per == "recording":
                 self._keep(group, self._sum(dataset, members))
             else:
                 self._fit_subject(dataset, group, members)
+        if self.prior_s is not None:
+            self._apply_prior(dataset, groups, before)
+
+    def _apply_prior(self, dataset: Dataset, groups: Mapping[str, list[Span]], before: set[str]) -> None:
+        """Learn the pattern from the first fit of two recordings or more; shrink those of later fits towards it."""
+        fitted = [r for g in groups for r in ([g] if self.per == "recording" else dataset.select(subject=g))]
+        fitted = [r for r in fitted if r in self._statistics]
+        names = {r: [channel_name(c) for c in dataset.channels(r)] for r in fitted}
+        if not self._pattern:
+            if len(fitted) < 2 or before:
+                return
+            levels: dict[str, list[float]] = defaultdict(list)
+            for r in fitted:
+                log_sd = np.log(self._statistics[r].sd)
+                for name, value in zip(names[r], log_sd - log_sd.mean(), strict=True):
+                    levels[name].append(float(value))
+            self._pattern = {name: float(np.mean(values)) for name, values in levels.items()}
+            return
+        assert self.prior_s is not None
+        for r in fitted:
+            group = r if self.per == "recording" else dataset.subject(r)
+            seconds = sum(s.stop_s - s.start_s for s in groups[group])
+            mean, sd = self._statistics[r]
+            known = np.array([name in self._pattern for name in names[r]])
+            pattern = np.array([self._pattern.get(name, 0.0) for name in names[r]])
+            own = np.log(sd) - pattern
+            level = own[known].mean() if known.any() else 0.0
+            shrunk = np.exp(pattern + level + seconds / (seconds + self.prior_s) * (own - level))
+            self._statistics[r] = Statistics(mean, np.where(known, shrunk, sd))
 
     def fit_values(self, recording_id: str, values: np.ndarray, *, rate_hz: float = 1.0) -> None:
         """Fit a recording from an array of its calibration part, shape (T, C), that is in no dataset."""
@@ -140,15 +178,17 @@ class Standardize(Transform):
         return self._statistics[recording_id]
 
     def state(self) -> dict[str, Any]:
-        """Mean and sd of every fitted recording."""
-        return {r: {"mean": s.mean.tolist(), "sd": s.sd.tolist()} for r, s in sorted(self._statistics.items())}
+        """Mean and sd of every fitted recording, and the pattern that later ones lean on."""
+        known = {r: {"mean": s.mean.tolist(), "sd": s.sd.tolist()} for r, s in sorted(self._statistics.items())}
+        return {"recordings": known, "pattern": dict(sorted(self._pattern.items()))}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take fitted means and deviations; chunks to draw from exist only after `fit`."""
         self._sums = {}
         self._statistics = {
-            r: Statistics(np.array(s["mean"], np.float64), np.array(s["sd"], np.float64)) for r, s in state.items()
+            r: Statistics(np.array(s["mean"], np.float64), np.array(s["sd"], np.float64)) for r, s in state["recordings"].items()
         }
+        self._pattern = dict(state.get("pattern", {}))
 
     def _keep(self, recording_id: str, sums: Sums) -> None:
         self._statistics[recording_id] = sums.over(0, len(sums.n) - 1)

@@ -26,6 +26,7 @@ TRANSFORMS = Registry(
         "demean_window": "neurofm.data.transforms:DemeanWindow",
         "gaussian_noise": "neurofm.data.augment:GaussianNoise",
         "scale_fixed": "neurofm.data.transforms:ScaleFixed",
+        "spatial_whiten": "neurofm.data.spatial_whiten:SpatialWhiten",
         "standardize": "neurofm.data.standardize:Standardize",
         "time_shift": "neurofm.data.augment:TimeShift",
     },

@@ -59,7 +59,9 @@ class RidgeSkip(nn.Module):
         if len(penalty_own) != len(lags):
             raise ConfigError(f"skip 'ridge': penalty_own has {len(penalty_own)} numbers for {len(lags)} lags")
         if horizon < 0 or (horizon and max(lags) > 0):
-            raise ConfigError(f"skip 'ridge': lags={list(lags)} look beyond the present, which horizon={horizon} forbids")
+            raise ConfigError(
+                f"skip 'ridge': lags={list(lags)} look beyond the present, which horizon={horizon} forbids"
+            )
         self.lags = tuple(int(lag) for lag in lags)
         self.horizon, self.exclude_self = horizon, exclude_self
         self.penalty, self.penalty_own, self.penalty_alone = penalty, tuple(penalty_own), penalty_alone

@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from neurofm.models.base import Encoded, Model
 from neurofm.objectives.base import Loss
 from neurofm.objectives.grid import grid, patch_samples_of
+from neurofm.objectives.mixing import drop_channels, generator_of, mix_pairs
 from neurofm.objectives.scores import balanced_accuracy
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, nearest
@@ -40,6 +41,15 @@ class Supervised(nn.Module):
         Share of the target spread evenly over the classes.
     class_weights : sequence of float, optional
         One weight per class; for classes of unequal size.
+    mixup_alpha : float
+        In training, windows are mixed in pairs by weights from Beta(alpha, alpha), and so are their losses
+        (arXiv:1710.09412); 0 = off. The logged accuracy is then against the label of the larger weight.
+    channel_dropout : float
+        In training, probability of setting a channel of a window to zero.
+
+    Notes
+    -----
+    The last layer starts from zero: all classes are equally likely at first, whatever the size of the tokens.
     """
 
     needs: tuple[str, ...] = ("signal", "channel_mask", "time_mask", "target")
@@ -55,6 +65,8 @@ class Supervised(nn.Module):
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | None = None,
+        mixup_alpha: float = 0.0,
+        channel_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         n_classes = len(facts.classes)
@@ -72,18 +84,26 @@ class Supervised(nn.Module):
             raise ConfigError(
                 f"objective 'supervised': rank={rank} must be at least 1 and label_smoothing={label_smoothing} below 1"
             )
+        if mixup_alpha < 0 or not 0 <= channel_dropout < 1:
+            raise ConfigError(
+                f"objective 'supervised': mixup_alpha={mixup_alpha} must be 0 or more and "
+                f"channel_dropout={channel_dropout} from 0 to below 1"
+            )
         self.readout, self.n_classes, self.label_smoothing = readout, n_classes, label_smoothing
+        self.mixup_alpha, self.channel_dropout = mixup_alpha, channel_dropout
         self.dropout = nn.Dropout(dropout)
         weights = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float32)
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights, persistent=False)
-        if readout == "pool":
-            self.head = nn.Linear(model.dim, n_classes)
-            return
-        self.max_channels = facts.max_channels
-        self.n_segments = facts.window_samples // patch_samples_of(model)
-        self.reduce = nn.Linear(model.dim, rank)
-        self.head = nn.Linear(self.n_segments * self.max_channels * rank, n_classes)
+        n_features = model.dim
+        if readout == "flatten":
+            self.max_channels = facts.max_channels
+            self.n_segments = facts.window_samples // patch_samples_of(model)
+            self.reduce = nn.Linear(model.dim, rank)
+            n_features = self.n_segments * self.max_channels * rank
+        self.head = nn.Linear(n_features, n_classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the cross-entropy over the windows that have a label."""
@@ -91,18 +111,19 @@ class Supervised(nn.Module):
         labelled = batch.target >= 0
         if batch.target_mask is not None:
             labelled = labelled & batch.target_mask
-        logits = self.predict(model, batch)[labelled]
-        target = batch.target[labelled].long()
-        if len(target) and int(target.max()) >= self.n_classes:
+        target = batch.target.long()
+        if bool(labelled.any()) and int(target[labelled].max()) >= self.n_classes:
             raise ConfigError(
-                f"batch.target holds class {int(target.max())}, but there are only {self.n_classes} classes"
+                f"batch.target holds class {int(target[labelled].max())}, but there are only {self.n_classes} classes"
             )
-        summed = F.cross_entropy(
-            logits, target, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="sum"
-        )
+        batch, partner, share = self._augmented(batch, labelled, generator)
+        logits = self.predict(model, batch)[labelled]
+        share, other, target = share[labelled], target[partner][labelled], target[labelled]
         # weighted mean, as torch defines it; clamped so that a batch without labels costs nothing
-        weight = torch.ones_like(logits[:, 0]) if self.class_weights is None else self.class_weights[target]
-        total = summed / weight.sum().clamp(min=1e-12)
+        own_loss, own_weight = self._cross_entropy(logits, target)
+        other_loss, other_weight = self._cross_entropy(logits, other)
+        summed = (share * own_loss + (1 - share) * other_loss).sum()
+        total = summed / (share * own_weight + (1 - share) * other_weight).sum().clamp(min=1e-12)
         predicted = logits.argmax(dim=1)
         metrics = {}
         if len(target):
@@ -111,6 +132,28 @@ class Supervised(nn.Module):
                 "balanced_accuracy": balanced_accuracy(predicted, target, self.n_classes),
             }
         return Loss(total, {"cross_entropy": total.detach()}, metrics)
+
+    def _cross_entropy(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted cross-entropy of each window and its weight, both (B,)."""
+        loss = F.cross_entropy(
+            logits, target, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="none"
+        )
+        return loss, torch.ones_like(loss) if self.class_weights is None else self.class_weights[target]
+
+    def _augmented(
+        self, batch: NeuralBatch, labelled: Tensor, generator: torch.Generator | None
+    ) -> tuple[NeuralBatch, Tensor, Tensor]:
+        """Mixed and thinned windows in training, with partner and own share of each; else the windows as they are."""
+        partner = torch.arange(len(batch), device=batch.signal.device)
+        share = torch.ones(len(batch), device=batch.signal.device, dtype=batch.signal.dtype)
+        if not self.training or not (self.mixup_alpha or self.channel_dropout):
+            return batch, partner, share
+        rng = generator_of(generator)
+        if self.mixup_alpha:
+            batch, partner, share = mix_pairs(batch, labelled, self.mixup_alpha, rng)
+        if self.channel_dropout:
+            batch = drop_channels(batch, self.channel_dropout, rng)
+        return batch, partner, share
 
     def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
         """Return logits, shape (B, K)."""

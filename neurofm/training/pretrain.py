@@ -89,8 +89,6 @@ def pretrain(
         Final metrics.
     """
     corpus = open_corpus(data, task)
-    run = RunFolder(run_dir, resume=resume, overwrite=overwrite)
-    run.write_config(config or {})
     corpus.fit_transforms(PART)
     facts = corpus.facts(PART)
     rank, world_size = ranks(trainer)
@@ -101,14 +99,16 @@ def pretrain(
     if corpus.split.parts.get("validation"):
         validation = corpus.loader("validation", facts, batch_size=batch_size, seed=seed, training=False)
     provenance = corpus.provenance(PART)
-    run.write_provenance(config=config or {}, data=provenance, seed=seed)
-
     torch.manual_seed(seed_of(seed, "weights"))
     model = MODELS.build(model_name, facts, allow_import=True, **model_choices)
     objective = OBJECTIVES.build(objective_name, model, facts, allow_import=True, **objective_choices)
     if hasattr(objective, "solve"):
         objective.solve(corpus.stretches(PART, facts), new_subject=False)
     module = NeuroModule(model=model, objective=objective, total_steps=trainer["max_steps"], seed=seed, **optim)
+    # claimed only now, so that a wrong choice leaves no folder behind
+    run = RunFolder(run_dir, resume=resume, overwrite=overwrite)
+    run.write_config(config or {})
+    run.write_provenance(config=config or {}, data=provenance, seed=seed)
     metrics = fit(module=module, loader=loader, validation_loader=validation, run=run, **trainer, **logger)
     save_model(
         run.model_dir,

@@ -64,7 +64,9 @@ def write_tar(path, made, segment_s):
                     key = f"{m.recording_id}_{round((start_s + at / m.rate_hz) * 1000):09d}"
                     data = npy(array[at : at + size].astype(m.dtype))
                     add(f"{key}.json", json.dumps({"recording_id": m.recording_id}).encode())
-                    span = StreamSpan(add(f"{key}.signal.npy", data), len(data), zlib.crc32(data), len(array[at : at + size]))
+                    span = StreamSpan(
+                        add(f"{key}.signal.npy", data), len(data), zlib.crc32(data), len(array[at : at + size])
+                    )
                     entries.append(
                         SegmentEntry(key, m.recording_id, interval, start_s + at / m.rate_hz, {"signal": span})
                     )

@@ -14,7 +14,7 @@ from neurofm.data.segments import CorruptError
 from neurofm.schema.errors import ConfigError, DataError
 
 
-@pytest.fixture()
+@pytest.fixture
 def copy(ramps, tmp_path):
     return shutil.copytree(ramps, tmp_path / "copy")
 
@@ -51,7 +51,9 @@ def test_any_read_equals_the_slice(tmp_path_factory, shard_maker, data):
     arrays = [rng.integers(-3000, 3000, (n, n_channels)).astype(dtype) for n in lengths]
     m = shard_maker.Made("r", arrays, rate_hz=rate, starts_s=starts, scale=0.25, offset=-7.0, dtype=dtype)
     folder = shard_maker.make(tmp_path_factory.mktemp("h"), [m], segment_s=data.draw(st.floats(1, 12)) / rate)
-    d = Dataset(folder, verify=data.draw(st.sampled_from(["touch", "none"])), cache_mb=data.draw(st.sampled_from([0, 1])))
+    d = Dataset(
+        folder, verify=data.draw(st.sampled_from(["touch", "none"])), cache_mb=data.draw(st.sampled_from([0, 1]))
+    )
     for _ in range(4):
         k = data.draw(st.integers(0, len(lengths) - 1))
         first = data.draw(st.integers(0, lengths[k] - 1))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurofm.data.plan import EMPTY, bucket, plan_epoch, plan_hash, slice_of
@@ -24,6 +24,7 @@ def test_order_is_stable_over_releases():
 ORDER = [[2, 1, 0, 6], [7, 4, 5, 3]]
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     n=st.integers(1, 200), batch_size=st.integers(1, 16), groups=st.integers(1, 4), seed=st.integers(0, 9),
     last=st.sampled_from(["drop", "keep", "repeat"]), shuffle=st.booleans(),
@@ -46,6 +47,7 @@ def test_every_window_once(n, batch_size, groups, seed, last, shuffle):
         assert EMPTY not in plan
 
 
+@settings(max_examples=40, deadline=None)
 @given(per_rank=st.integers(1, 5), world=st.integers(1, 6), n=st.integers(1, 120))
 def test_ranks_share_a_batch_without_loss(per_rank, world, n):
     plan = plan_epoch(n, seed=0, epoch=0, batch_size=per_rank * world, last="drop")
@@ -80,7 +82,7 @@ def test_buckets_pad_less_than_a_tenth():
 
 
 def test_wrong_choices():
-    with pytest.raises(ConfigError, match="last is 'dorp': did you mean 'drop'"):
-        plan_epoch(5, seed=0, epoch=0, batch_size=2, last="dorp")
+    with pytest.raises(ConfigError, match="last is 'drpo': did you mean 'drop'"):
+        plan_epoch(5, seed=0, epoch=0, batch_size=2, last="drpo")
     with pytest.raises(ConfigError, match="batch_size is 0"):
         plan_epoch(5, seed=0, epoch=0, batch_size=0)

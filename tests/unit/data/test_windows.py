@@ -62,7 +62,7 @@ def test_trials_carry_their_label(trials):
     assert labels_in(d, spans) == ["a", "b", "c"]
     with pytest.raises(DataError, match="label 'c' is not one of the classes"):
         trial_windows(d, spans, classes=["a", "b"])
-    with pytest.raises(DataError, match="holds no window of 0.9 s at offset 0.25 s"):
+    with pytest.raises(DataError, match=r"holds no window of 0.9 s at offset 0.25 s"):
         trial_windows(d, spans, window_s=0.9, offset_s=0.25)
 
 

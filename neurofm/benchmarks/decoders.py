@@ -1,0 +1,159 @@
+"""Finding the decoders that `neurofm finetune` left behind, and letting them answer a protocol's questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from neurofm.adapt.new_subject import corpus_of
+from neurofm.data.splits import Span
+from neurofm.hub.load import LoadedModel, load_model
+from neurofm.schema.batch import NeuralBatch
+from neurofm.schema.errors import ConfigError
+from neurofm.schema.hashing import read_json
+from neurofm.training.corpus import Corpus
+
+# windows per forward pass
+CHUNK = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """One adapted model and the data it is to be scored on.
+
+    Attributes
+    ----------
+    loaded : LoadedModel
+        In evaluation mode.
+    corpus : Corpus
+        Its data through its own fitted transforms.
+    subject, strategy, budget : str
+        Whose, how it was adapted, and on which calibration part.
+    seed : int
+        Of the adaptation.
+    """
+
+    loaded: LoadedModel
+    corpus: Corpus
+    subject: str
+    strategy: str
+    budget: str
+    seed: int
+
+    @property
+    def test(self) -> list[Span]:
+        """The test part; only evaluation asks for it."""
+        return self.corpus.split["test"]
+
+    @property
+    def trained_on(self) -> list[Span]:
+        """What its pretraining saw; empty for one from scratch."""
+        pretrained = self.loaded.card["provenance"].get("pretrained")
+        return [Span(*s) for s in pretrained["split"]["spans"]] if pretrained else []
+
+    @property
+    def calibrated_on(self) -> list[Span]:
+        """What its adaptation and its transforms saw."""
+        return [Span(*s) for s in self.loaded.card["provenance"]["split"]["spans"]]
+
+
+def find_decoders(runs: str | Path, *, task: str, dataset: str | None = None) -> list[Path]:
+    """Model folders under `runs` that were adapted to `task`, sorted.
+
+    Raises
+    ------
+    ConfigError
+        When there are none.
+    """
+    found = []
+    for card_path in sorted(Path(runs).glob("**/card.json")):
+        origin = read_json(card_path).get("provenance", {})
+        if origin.get("role") != "adaptation" or origin.get("task", {}).get("name") != task:
+            continue
+        if dataset is None or any(d["id"] == dataset for d in origin["datasets"]):
+            found.append(card_path.parent)
+    if not found:
+        raise ConfigError(f"{runs}: holds no decoder for task '{task}'; make some with `neurofm finetune checkpoint=…`")
+    return found
+
+
+def open_decoder(folder: Path) -> Decoder:
+    """Load one decoder; the split it was made with is made again and must have the same hash."""
+    loaded = load_model(folder)
+    origin = loaded.card["provenance"]
+    corpus = corpus_of(loaded)
+    if corpus.split.hash != origin["split"]["hash"]:
+        raise ConfigError(
+            f"{folder}: was adapted under split {origin['split']['hash']}, the data now give {corpus.split.hash}; "
+            "prepare the dataset it was made from, or adapt again"
+        )
+    (subject,) = {corpus.dataset.subject(s.recording_id) for s in corpus.split["test"]}
+    return Decoder(
+        loaded=loaded, corpus=corpus, subject=subject, strategy=origin["strategy"], budget=str(origin["budget"]),
+        seed=int(origin["seed"]),
+    )  # fmt: skip
+
+
+class RegionPredictor:
+    """A decoder of hidden regions or next volumes as the callables that `benchmarks.protocols` asks."""
+
+    def __init__(self, decoder: Decoder, recording_id: str) -> None:
+        self.decoder, self.recording_id = decoder, recording_id
+        self.model, self.objective = decoder.loaded.model, decoder.loaded.objective
+
+    def batches(self, values: NDArray[np.float64]) -> Sequence[NeuralBatch]:
+        """Cut windows (window, time, region) into batches."""
+        corpus, facts = self.decoder.corpus, self.decoder.loaded.facts
+        return [
+            corpus.as_batch(values[i : i + CHUNK].astype(np.float32), self.recording_id, facts)
+            for i in range(0, len(values), CHUNK)
+        ]
+
+    @torch.inference_mode()
+    def masked(self, values: NDArray[np.float64], hidden: int) -> NDArray[np.float64]:
+        """Estimate the hidden region, (window, time)."""
+        said = []
+        for batch in self.batches(np.nan_to_num(values)):
+            mask = torch.zeros_like(batch.channel_mask)
+            mask[:, hidden] = True
+            said.append(self.objective.predict(self.model, batch, mask)[:, hidden].numpy())  # type: ignore[operator]
+        return np.concatenate(said)
+
+    @torch.inference_mode()
+    def masked_by_skip(self, values: NDArray[np.float64], hidden: int) -> NDArray[np.float64]:
+        """Answer as `masked` does, with the closed-form part of the objective alone."""
+        said = []
+        for batch in self.batches(np.nan_to_num(values)):
+            visible = batch.channel_mask.clone()
+            visible[:, hidden] = False
+            said.append(self.objective.skip(batch.signal, visible, batch)[:, hidden].numpy())  # type: ignore[operator,union-attr]
+        return np.concatenate(said)
+
+    @torch.inference_mode()
+    def next(self, history: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Predict the volume after each history (window, context, region) → (window, region)."""
+        # the volume to be predicted has to be there for its shape; a causal model cannot see it
+        longer = np.concatenate([history, np.zeros_like(history[:, :1])], axis=1)
+        said = [self.objective.predict(self.model, b)[..., -1].numpy() for b in self.batches(longer)]  # type: ignore[operator]
+        return np.concatenate(said)
+
+
+@torch.inference_mode()
+def logits_of(decoder: Decoder, part: str) -> tuple[NDArray[np.float64], list[int]]:
+    """Log-probabilities of the windows of a part, (trial, class), and their targets in the same order."""
+    facts = decoder.loaded.facts
+    loader = decoder.corpus.loader(part, facts, batch_size=CHUNK, seed=0, training=False)
+    logits: list[Any] = []
+    targets: list[int] = []
+    for batch in loader:
+        said = decoder.loaded.objective.predict(decoder.loaded.model, batch)  # type: ignore[operator]
+        logits.append(said.log_softmax(-1).double().numpy())
+        assert batch.target is not None
+        targets += batch.target.tolist()
+    return np.concatenate(logits), targets
