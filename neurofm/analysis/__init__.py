@@ -1,0 +1,1 @@
+"""State, structure and geometry methods over the same shards. Empty so far."""

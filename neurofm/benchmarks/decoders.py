@@ -132,7 +132,7 @@ class RegionPredictor:
         for batch in self.batches(np.nan_to_num(values)):
             visible = batch.channel_mask.clone()
             visible[:, hidden] = False
-            said.append(self.objective.skip(batch.signal, visible, batch)[:, hidden].numpy())  # type: ignore[operator,union-attr]
+            said.append(self.objective.skip(batch.signal, visible, batch)[:, hidden].numpy())  # type: ignore[operator]
         return np.concatenate(said)
 
     @torch.inference_mode()

@@ -111,7 +111,10 @@ def score_new_subjects(
         scored.findings += [f for f in findings if f not in scored.findings]
         if decoder.subject not in bars:
             bars[decoder.subject] = _bars(decoder, context)
-        rows = [_row(common, decoder, scores, model, scored) for model, scores in _answers(decoder, protocol, margin, context)]
+        rows = [
+            _row(common, decoder, scores, model, scored)
+            for model, scores in _answers(decoder, protocol, margin, context)
+        ]
         if (decoder.subject, decoder.budget) not in done:
             done.add((decoder.subject, decoder.budget))
             rows += _bar_rows(common, bars[decoder.subject], decoder, protocol, transductive_bars, scored)
@@ -153,9 +156,9 @@ def _row(
 ) -> dict[str, Any]:
     scored.traces[decoder.subject, decoder.budget, model, decoder.strategy, decoder.seed] = scores
     return {
-        **common, "model": model, "strategy": decoder.strategy, "budget": float(decoder.budget), "budget_unit": "volumes",
-        "seed": decoder.seed, "metric": "r2", "value": scores.mean_r2, "n": len(scores.regions),
-        "normalised_by": f"its first {decoder.budget} volumes",
+        **common, "model": model, "strategy": decoder.strategy, "budget": float(decoder.budget),
+        "budget_unit": "volumes", "seed": decoder.seed, "metric": "r2", "value": scores.mean_r2,
+        "n": len(scores.regions), "normalised_by": f"its first {decoder.budget} volumes",
         "checkpoint_hash": decoder.loaded.card["weights"]["sha256"],
     }  # fmt: skip
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import neurofm
 from neurofm.schema.errors import ConfigError
@@ -21,3 +23,20 @@ def options(group: str, *extra: Path) -> list[str]:
     """Return the names of the YAML files of one group, here and in the user's own folders."""
     folders = [conf_dir(), *extra]
     return sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
+
+
+def require_prepared(data: Mapping[str, Any]) -> None:
+    """Check that the shards of a `conf/data` choice are there; the sentence says how to make them.
+
+    Raises
+    ------
+    ConfigError
+        When they are not.
+    """
+    path, name = str(data["path"]), str(data.get("id", ""))
+    if "://" in path or (Path(path) / "dataset.json").exists():
+        return
+    command = f"neurofm prep dataset={name if name in options('dataset') else '…'}"
+    if path != f"shards/{name}":
+        command += f" out={path}"
+    raise ConfigError(f"{path}: is not a prepared dataset; run `{command}` first, or say where it is with data.path=…")

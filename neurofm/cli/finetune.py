@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from neurofm.cli.app import run_app
+from neurofm.cli.conf import require_prepared
 
 
 def main(argv: list[str]) -> int:
@@ -15,11 +16,13 @@ def main(argv: list[str]) -> int:
 
 def finetune(config: dict[str, Any]) -> None:
     """Adapt one checkpoint; the test part is not opened."""
+    if config["data"] is not None:
+        require_prepared(config["data"])
     from neurofm.adapt.new_subject import adapt_subject
 
     checkpoint = Path(config["checkpoint"])
     run = checkpoint.parent if checkpoint.name == "model" else checkpoint
-    run_dir = config["run_dir"] or str(run.with_name(f"{run.name}-adapted"))
+    run_dir = config["run_dir"] or str(run.with_name(f"{run.name}-{config['suffix']}"))
     adapt = dict(config["adapt"])
     strategies = {adapt.pop("name"): adapt}
     if config["from_scratch"]:

@@ -29,8 +29,8 @@ def usage() -> str:
     lines += [f"  {verb:<9} {what:<52} neurofm {verb} {example}" for verb, (_, what, example) in VERBS.items()]
     lines += [
         "",
-        "Arguments of the first five verbs are Hydra overrides (key=value, group=choice); `neurofm VERB --help` shows",
-        "the groups and the configuration, `--cfg job` what it resolves to, `--multirun` sweeps, `--config-dir` adds yours.",
+        "Arguments of the first five verbs are Hydra overrides (key=value, group=choice): `neurofm VERB --help` shows",
+        "groups and configuration, `--cfg job` what it resolves to; `--multirun` sweeps, `--config-dir` adds yours.",
     ]
     return "\n".join(lines)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from neurofm.cli.app import run_app
+from neurofm.cli.conf import require_prepared
 
 
 def main(argv: list[str]) -> int:
@@ -14,6 +15,7 @@ def main(argv: list[str]) -> int:
 
 def train(config: dict[str, Any]) -> dict[str, float]:
     """Train one model and export it to ``run_dir/model``; return the final metrics."""
+    require_prepared(config["data"])
     from neurofm.training.pretrain import pretrain
 
     def choices(group: str) -> tuple[str, dict[str, Any]]:
@@ -39,5 +41,7 @@ def train(config: dict[str, Any]) -> dict[str, float]:
         description=config["description"],
         config=config,
     )
-    print(f"{config['run_dir']}/model  " + "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k.startswith("val/")))
+    print(
+        f"{config['run_dir']}/model  " + "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k.startswith("val/"))
+    )
     return metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -153,9 +154,15 @@ class SpatialWhiten(Transform):
             raise ConfigError(
                 f"spatial_whiten: lowpass_hz={self.lowpass_hz:g} must lie below half the rate, {rate_hz / 2:g} Hz"
             )
-        sos = butter(FILTER_ORDER, self.lowpass_hz, fs=rate_hz, output="sos")
+        sos = _filter(self.lowpass_hz, rate_hz)
         # scipy's own padding, shortened for windows that are not longer than it
         return sosfiltfilt(sos, x, axis=0, padlen=min(3 * (2 * len(sos) + 1), len(x) - 1))
+
+
+@functools.lru_cache
+def _filter(lowpass_hz: float, rate_hz: float) -> np.ndarray:
+    """Second-order sections; designing them takes longer than filtering a window."""
+    return butter(FILTER_ORDER, lowpass_hz, fs=rate_hz, output="sos")
 
 
 def whitening_matrix(covariance: np.ndarray, shrinkage: float) -> np.ndarray:

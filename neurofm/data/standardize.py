@@ -186,7 +186,8 @@ class Standardize(Transform):
         """Take fitted means and deviations; chunks to draw from exist only after `fit`."""
         self._sums = {}
         self._statistics = {
-            r: Statistics(np.array(s["mean"], np.float64), np.array(s["sd"], np.float64)) for r, s in state["recordings"].items()
+            r: Statistics(np.array(s["mean"], np.float64), np.array(s["sd"], np.float64))
+            for r, s in state["recordings"].items()
         }
         self._pattern = dict(state.get("pattern", {}))
 

@@ -35,7 +35,9 @@ class Objective(Protocol):
     needs: tuple[str, ...]
     """Batch fields that must not be None."""
 
-    def __call__(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None) -> Loss: ...
+    def __call__(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None) -> Loss:
+        """Return the loss of one batch."""
+        ...
 
     def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
         """Return what the benchmark scores: logits (B, classes) or a signal estimate (B, C, T)."""

@@ -45,4 +45,5 @@ class Facts:
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Facts:
         """Inverse of `to_json`."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+        return cls(**plain)

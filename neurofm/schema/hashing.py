@@ -45,7 +45,7 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        f = open(part, mode, **({} if "b" in mode else {"encoding": "utf-8"}))
+        f = open(part, mode, encoding=None if "b" in mode else "utf-8")  # noqa: SIM115 (closed by `with f` below)
     except OSError as error:
         raise DataError(f"{path.parent}: cannot be written ({error.strerror}); choose another folder") from error
     try:

@@ -1,0 +1,1 @@
+"""Frozen image, audio and text encoders. Empty so far."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,12 @@ def _everything(dataset: Dataset) -> Split:
     return Split(parts={"pretrain": whole(dataset, sorted(dataset.recordings))}, rule=f"everything of {dataset.id}")
 
 
-RULES = {"new_subject": _new_subject, "official": _official, "by_time": by_time, "everything": _everything}
+RULES: dict[str, Callable[..., Split]] = {
+    "new_subject": _new_subject,
+    "official": _official,
+    "by_time": by_time,
+    "everything": _everything,
+}
 
 
 def make_split(dataset: Dataset, *, rule: str, **choices: Any) -> Split:

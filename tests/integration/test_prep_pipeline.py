@@ -138,7 +138,7 @@ from data_prep.pipeline import prepare
 {patch}
 if __name__ == "__main__":
     prepare(source={source}, stages={stages}, out=sys.argv[1], dask={dask}, progress=False, segment_s=10.0, overwrite=True)
-"""  # noqa: E501
+"""
 SLOW = {"name": "simulated", "n_subjects": 12, "n_channels": 32, "duration_s": 600}
 
 

@@ -1,0 +1,160 @@
+"""The parts a benchmark is made of: each scores some decoders and says what belongs in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neurofm.benchmarks.new_subject import Scored, score_new_subjects
+from neurofm.benchmarks.trials import TrialScores, score_trials
+from neurofm.data.index import Dataset
+from neurofm.report import new_subject, trials
+from neurofm.report.content import Claim, Section
+from neurofm.report.figures import dataset_overview, training_curves
+from neurofm.training.loggers import read_metrics
+
+
+@dataclass
+class Part:
+    """What one part adds to the report."""
+
+    claims: list[Claim] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    looks: dict[str, int] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def regions(*, strategy: str = "full", protocol: str = "masked_region", **choices: Any) -> Part:
+    """Score new subjects on region time series."""
+    scored = Scored()
+    for line, scored in score_new_subjects(protocol=protocol, **choices):  # noqa: B007
+        print(line, flush=True)
+    dataset = next(iter(scored.datasets.values()))
+    return Part(
+        claims=new_subject.claims_of(scored, protocol, strategy),
+        sections=[new_subject.section_of(scored, protocol, strategy)],
+        rows=scored.rows,
+        looks={f"{dataset.id}, {protocol}, last volumes of {s}": n for s, n in scored.looks.items()},
+        facts={
+            f"{dataset.id} content": dataset.manifest.content_hash,
+            f"{dataset.id} licence": dataset.manifest.licence,
+        },
+    )
+
+
+def labelled_trials(
+    *, tasks: Sequence[str], controls: Sequence[str] = (), titles: dict[str, str], strategy: str = "full",
+    event_s: dict[str, float] | None = None, **choices: Any,
+) -> Part:  # fmt: skip
+    """Score one person's labelled trials, and negative controls beside them."""
+    part = Part()
+    judged: list[TrialScores] = []
+    for task in [*tasks, *controls]:
+        scored = TrialScores(task=task)
+        for line, scored in score_trials(  # noqa: B007
+            task=task, event_s=(event_s or {}).get(task), is_control=task in controls, **choices
+        ):
+            print(line, flush=True)
+        part.rows += scored.rows
+        part.looks[f"official test trials of {task}"] = scored.looks
+        if task in controls:
+            part.claims.append(trials.control_claim(scored))
+            judged.append(scored)
+        else:
+            part.claims += trials.claims_of(scored, strategy, titles[task])
+            part.sections.append(trials.section_of(scored, strategy, titles[task]))
+    if judged:
+        part.sections.append(
+            Section(
+                title="Negative controls",
+                lead="These sets carry no signal that transfers from training to test: a decoder that finds some leaks.",
+                tables=[trials.table_of(judged)],
+            )
+        )
+    return part
+
+
+def corpus(*, path: str, title: str, n_channels: int = 6, seconds: float = 120.0, **_: Any) -> Part:
+    """Show what the data are: who, how long, traces, spectra, what was rejected."""
+    from scipy.signal import welch
+
+    dataset = Dataset(path)
+    minutes: dict[str, float] = {}
+    for row in dataset.recordings.values():
+        minutes[row["subject"]] = minutes.get(row["subject"], 0.0) + row["duration_s"] / 60
+    recording = sorted(dataset.recordings)[0]
+    rate = dataset.rate_hz(recording)
+    values = dataset.read_interval(recording, 0)[: round(seconds * rate), :n_channels].astype(np.float64)
+    values = (values - values.mean(0)) / np.where(values.std(0) > 0, values.std(0), 1)
+    spectra = {}
+    for subject in dataset.subjects[:7]:
+        x = dataset.read_interval(dataset.select(subject=subject)[0], 0).astype(np.float64)
+        f, p = welch((x - x.mean(0)) / np.where(x.std(0) > 0, x.std(0), 1), fs=rate, nperseg=min(256, len(x)), axis=0)
+        spectra[subject] = (f[1:], p.mean(1)[1:])
+    names = [c["name"] for c in dataset.channels(recording)][:n_channels]
+    drawing = dataset_overview(
+        minutes=minutes,
+        example=values,
+        rate_hz=rate,
+        channels=names,
+        spectra=spectra,
+        name=f"corpus-{dataset.id.replace('_', '-')}",
+    )
+    rejected = [f"Left out: {r['recording_id'] or r['source_file']}: {r['reason']}" for r in dataset.rejected]
+    repaired = sorted(
+        {
+            f"{c['name']} of {r}: {c['reason']}"
+            for r in dataset.recordings
+            for c in dataset.channels(r, True)
+            if c["reason"]
+        }
+    )
+    notes = [*rejected, *(f"Repaired or flagged: {line}" for line in repaired[:12])]
+    lead = (
+        f"{len(dataset.recordings)} recordings of {len(dataset.subjects)} subjects, {sum(minutes.values()) / 60:.2f} h. Every "
+        f"shard's size and index agreed with dataset.json, and every segment read with its checksum. "
+        f"Largest error of storage: {dataset.manifest.round_trip_error:.1e} of a channel's range."
+    )
+    return Part(
+        sections=[
+            Section(
+                title=title,
+                lead=lead,
+                drawings=[
+                    (drawing, "Minutes per subject, first channels of the first recording, mean spectrum per subject.")
+                ],
+                notes=notes,
+            )
+        ]
+    )
+
+
+def training(*, runs: str, title: str = "Training", limit: int = 12, **_: Any) -> Part:
+    """Show how losses went in the pretraining runs under a folder."""
+    histories: dict[str, dict[str, Any]] = {"training loss": {}, "validation loss": {}}
+    for path in sorted(Path(runs).glob("**/metrics.csv"))[:limit]:
+        rows = read_metrics(path)
+        run = str(path.parent.relative_to(runs))
+        for quantity, column in (("training loss", "train/loss"), ("validation loss", "val/loss")):
+            points = [(r["step"], r[column]) for r in rows if column in r]
+            if points:
+                histories[quantity][run] = tuple(zip(*points, strict=True))
+    histories = {k: v for k, v in histories.items() if v}
+    if not histories:
+        return Part()
+    slug = title.lower().replace(" ", "-")
+    drawing = training_curves(histories, name=slug)
+    return Part(sections=[Section(title=title, drawings=[(drawing, "One line per pretraining run.")])])
+
+
+PARTS: dict[str, Callable[..., Part]] = {
+    "regions": regions,
+    "trials": labelled_trials,
+    "corpus": corpus,
+    "training": training,
+}

@@ -1,0 +1,120 @@
+"""Claims and sections on a benchmark of labelled trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from neurofm.benchmarks.trials import ENSEMBLE, TrialScores
+from neurofm.report.content import Claim, Section, Table
+from neurofm.report.figures import confusion_matrix, time_resolved_accuracy
+
+BAR = "shrinkage LDA"
+
+
+def claims_of(scored: TrialScores, strategy: str, title: str) -> list[Claim]:
+    """What was claimed before scoring, and whether it held."""
+    ours, bar = scored.scores[ENSEMBLE, strategy], scored.scores[BAR, ""]
+    seeds = scored.per_seed[strategy]
+    claims = [
+        Claim(
+            text=f"{title}: the pretrained model reaches shrinkage LDA on the official test split.",
+            held=ours.balanced.value >= bar.balanced.value,
+            detail=f"Balanced accuracy {_interval(ours.balanced)} ({len(seeds)} seeds averaged; each alone "
+            f"{_list(seeds)}), LDA {_interval(bar.balanced)}; one person, {bar.accuracy.n} trials.",
+        )
+    ]
+    alone = scored.per_seed.get("scratch")
+    if alone:
+        gain = np.mean(seeds) - np.mean(alone)
+        claims.append(
+            Claim(
+                text=f"{title}: pretraining helps (not tested over people: there is one).",
+                held=None,
+                detail=f"Mean over seeds {np.mean(seeds):.3f} pretrained, {np.mean(alone):.3f} from scratch "
+                f"({gain:+.3f}); no interval over people can be given, so nothing is claimed.",
+            )
+        )
+    for curve in scored.time_resolved.values():
+        claims.append(
+            Claim(
+                text=f"{title}: no sub-window that ends before the movement is decoded above chance.",
+                held=not curve.above_chance_before(0.0),
+                detail="Shrinkage LDA refitted on each sub-window of 0.2 s, cut before it is filtered; permutation p, "
+                "Bonferroni over the windows before onset.",
+            )
+        )
+    return claims
+
+
+def control_claim(scored: TrialScores) -> Claim:
+    """Whether a set without signal was left at chance."""
+    assert scored.control is not None
+    return Claim(
+        text=f"Negative control {scored.task} stays at chance (exact binomial p ≥ .001).",
+        held=scored.control.severity != "leak",
+        detail=scored.control.message,
+    )
+
+
+def section_of(scored: TrialScores, strategy: str, title: str) -> Section:
+    """Confusion matrix, accuracy over time, table."""
+    shown = {
+        "pretrained": scored.scores[ENSEMBLE, strategy].confusion,
+        "shrinkage LDA": scored.scores[BAR, ""].confusion,
+    }
+    drawings: list[Any] = [
+        (
+            confusion_matrix(shown, classes=scored.classes, name=f"confusion-{scored.task.replace('_', '-')}"),
+            "Official test trials: true class by row, decoded class by column.",
+        )
+    ]
+    if scored.time_resolved:
+        drawings.append(
+            (
+                time_resolved_accuracy(scored.time_resolved, name=f"time-{scored.task.replace('_', '-')}"),
+                "Each point is a decoder refitted on the 0.2 s that end there. Before the movement it must sit at chance.",
+            )
+        )
+    return Section(
+        title=title,
+        lead="One person, official split: trained on the training trials, scored on the test trials. The cross-validated "
+        "column is from the training trials alone, and is what models were selected by.",
+        drawings=drawings,
+        tables=[table_of([scored])],
+    )
+
+
+def table_of(all_scored: Sequence[TrialScores]) -> Table:
+    """One line per decoder."""
+    lines = []
+    for scored in all_scored:
+        lines.append([scored.task, "chance", "–", f"{1 / len(scored.classes):.3f}", f"{1 / len(scored.classes):.3f}"])
+        for (model, strategy), s in scored.scores.items():
+            name = {"full": "pretrained", "scratch": "from scratch"}.get(strategy, strategy)
+            label = f"{name}, {len(scored.per_seed[strategy])} seeds averaged" if model == ENSEMBLE else model
+            lines.append([scored.task, label, _cv(scored, strategy), _interval(s.accuracy), _interval(s.balanced)])
+            if model == ENSEMBLE and len(scored.per_seed[strategy]) > 1:
+                lines.append([scored.task, f"{name}, each seed alone", "", "", _list(scored.per_seed[strategy])])
+    return Table(
+        caption="Accuracy with exact binomial interval, balanced accuracy with bootstrap interval over trials",
+        columns=["task", "decoder", "cross-validated, training trials", "accuracy", "balanced accuracy"],
+        rows=lines,
+    )
+
+
+def _cv(scored: TrialScores, strategy: str) -> str:
+    found = [v for k, v in scored.cv.items() if strategy and k.startswith(f"{strategy},")]
+    if not found:
+        return "–"
+    return f"{np.mean([m for m, _ in found]):.3f} ± {np.mean([sd for _, sd in found]):.3f}"
+
+
+def _interval(i: Any) -> str:
+    return f"{i.value:.3f} [{i.low:.3f}, {i.high:.3f}]"
+
+
+def _list(values: Sequence[float]) -> str:
+    return ", ".join(f"{v:.3f}" for v in values)
