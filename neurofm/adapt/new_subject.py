@@ -83,12 +83,13 @@ def adapt_subject(
     run_dir: str,
     strategies: Mapping[str, Mapping[str, Any]],
     loop: Mapping[str, Any],
+    scratch_loop: Mapping[str, Any] | None = None,
     budgets: Sequence[str | int] | None = None,
     data: Mapping[str, Any] | None = None,
     task: Mapping[str, Any] | None = None,
     objective: Mapping[str, Any] | None = None,
     n_folds: int = 0,
-    seed: int = 0,
+    seed: int | None = None,
     overwrite: bool = False,
     config: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[str, str, Finetuned]]:
@@ -104,6 +105,8 @@ def adapt_subject(
         Name in `ADAPT` → its choices. "scratch" learns its transforms from the calibration alone as well.
     loop : mapping
         Arguments of `finetune`: steps, lr_peak …
+    scratch_loop : mapping, optional
+        What differs for the strategy "scratch".
     budgets : sequence, optional
         Labels of the split's calibration parts; default all.
     data, task, objective : mapping, optional
@@ -111,7 +114,8 @@ def adapt_subject(
     n_folds : int
         Folds of a cross-validation over the labelled trials of the calibration, with the same strategy and loop; its
         figures go into the card. 0 for none.
-    seed : int
+    seed : int, optional
+        Default: that of the checkpoint.
         Of new weights, order, masks and dropout, and of the folds.
     overwrite : bool
         Replace decoders that are there.
@@ -119,6 +123,7 @@ def adapt_subject(
         Kept in the run folder.
     """
     loaded = load_model(checkpoint)
+    seed = int(loaded.card["provenance"]["seed"]) if seed is None else seed
     corpora = {
         s: corpus_of(loaded, data=data, task=task, transforms="fresh" if s == "scratch" else "fitted")
         for s in strategies
@@ -133,13 +138,14 @@ def adapt_subject(
             corpus.fit_transforms(part)
             facts = task_facts(loaded, corpus, part)
             batches = corpus.loader(part, facts, batch_size=256, seed=seed, training=False)
+            own_loop = {**loop, **(scratch_loop or {})} if strategy == "scratch" else loop
             result = finetune(
                 loaded, batches, stretches=corpus.stretches(part, facts), strategy=strategy, strategy_choices=choices,
-                objective=objective, facts=facts, seed=seed, **loop,
+                objective=objective, facts=facts, seed=seed, **own_loop,
             )  # fmt: skip
             if n_folds:
                 fit_predict = decoder(
-                    loaded, facts=facts, strategy=strategy, strategy_choices=choices, objective=objective, loop=loop,
+                    loaded, facts=facts, strategy=strategy, strategy_choices=choices, objective=objective, loop=own_loop,
                     seed=seed,
                 )  # fmt: skip
                 folds = folds_of(corpus, part, facts, n_folds=n_folds, seed=seed)

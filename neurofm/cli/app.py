@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from neurofm.cli.conf import conf_dir
-from neurofm.cli.explain import check_flags, check_types, explain
+from neurofm.cli.explain import check_flags, check_types, composed, explain
 from neurofm.schema.errors import ConfigError, NeurofmError
 
 
@@ -27,15 +27,15 @@ def run_app(verb: str, task: Callable[[dict[str, Any]], Any], argv: list[str]) -
     """
     # without this Hydra catches the task's exceptions itself and prints its own page
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    check_flags(argv)
-
+    argv = check_flags(argv)
+    usual = composed(verb, argv)
     failed: list[NeurofmError] = []
 
     def entry(config: DictConfig) -> Any:
         # raised after Hydra is through: it would print a page of its own, and a sweep's other points can still run
         try:
             resolved = plain(config)
-            check_types(resolved, verb, argv)
+            check_types(resolved, usual)
             return task(resolved)
         except NeurofmError as error:
             failed.append(error)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import neurofm
-from neurofm.schema.errors import ConfigError
+from neurofm.schema.errors import ConfigError, nearest
 
 
 def conf_dir() -> Path:
@@ -25,14 +26,21 @@ def options(group: str, *extra: Path) -> list[str]:
     return sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
 
 
-def require_prepared(data: Mapping[str, Any]) -> None:
-    """Check that the shards of a `conf/data` choice are there; the sentence says how to make them.
+def check_data(data: Mapping[str, Any], task: Mapping[str, Any] | None = None) -> None:
+    """Check that choices of `conf/data` and `conf/task` are known ones, and that the shards are there.
 
     Raises
     ------
     ConfigError
-        When they are not.
+        When a key is unknown, or nothing is prepared; the sentence says how to prepare it.
     """
+    from neurofm.training.corpus import Corpus
+
+    known = list(inspect.signature(Corpus).parameters)
+    for section, choices in (("data", data), ("task", task or {})):
+        for key in choices:
+            if key not in (*known, "id", "name"):
+                raise ConfigError(f"{section} has no key '{key}': {nearest(key, known)}")
     path, name = str(data["path"]), str(data.get("id", ""))
     if "://" in path or (Path(path) / "dataset.json").exists():
         return

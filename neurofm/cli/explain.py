@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import re
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,8 +19,10 @@ from neurofm.schema.errors import ConfigError, nearest
 DATA_FLAGS = ("--config-dir", "-cd")
 
 
-def check_flags(argv: list[str]) -> None:
-    """Parse the flags as Hydra will, but complain in one sentence.
+def check_flags(argv: list[str]) -> list[str]:
+    """Parse the flags as Hydra will, but complain in one sentence; return them first, the overrides behind.
+
+    Hydra itself takes no override on both sides of a flag.
 
     Raises
     ------
@@ -34,18 +38,19 @@ def check_flags(argv: list[str]) -> None:
         raise ConfigError(message)
 
     parser.error = complain  # type: ignore[method-assign]
-    parser.parse_args(argv)
+    overrides = list(parser.parse_intermixed_args(argv).overrides)
+    return [a for a in argv if a not in overrides] + overrides
 
 
-def check_types(config: dict[str, Any], verb: str, argv: list[str]) -> None:
-    """Find words where the configuration has a number or a switch.
+def check_types(config: dict[str, Any], usual: DictConfig) -> None:
+    """Find words where the configuration, as `composed`, has a number or a switch.
 
     Raises
     ------
     ConfigError
         Names the key, the value and what was expected.
     """
-    default = OmegaConf.to_container(_composed(verb, argv), resolve=False, throw_on_missing=False)
+    default = OmegaConf.to_container(usual, resolve=False, throw_on_missing=False)
 
     def walk(given: Any, usual: Any, key: str) -> None:
         if isinstance(given, dict) and isinstance(usual, dict):
@@ -79,6 +84,8 @@ def explain(error: Exception, verb: str, argv: list[str]) -> str:
             if "=" in token and key.split(".")[0].split("@")[0] not in _roots(verb):
                 return f"there is no key or group '{key}' in {verb}.yaml: {nearest(key, _roots(verb))}"
         return f"choose a {group}: {group}= one of {', '.join(options(group, *_folders(argv)))}"
+    if found := re.search(r"Multiple values for ([\w./@-]+)\.", message):
+        return f"'{found.group(1)}' is chosen twice: write {found.group(1)}=… once, without a plus"
     if found := re.search(r"An item is already at '([\w./@-]+)'", message):
         return f"'{found.group(1)}' is there already: write {found.group(1)}=… without the plus"
     if found := re.search(r"Could not (?:override|delete)[^']*'([\w./@-]+)'", message) or re.search(
@@ -89,21 +96,21 @@ def explain(error: Exception, verb: str, argv: list[str]) -> str:
 
 
 def _unknown_key(key: str, verb: str, argv: list[str]) -> str:
-    config = _composed(verb, argv)
+    config = composed(verb, argv)
     group, _, choice = key.partition(".")
     if choice and choice in _arguments(group, OmegaConf.select(config, f"{group}.name")):
         return f"{verb}.yaml does not set '{key}', but this {group} takes it: write +{key}=… to add it"
-    return f"there is no key or group '{key}' in {verb}.yaml: {nearest(key, [*_keys(config), *_roots(verb)])}"
+    close = nearest(key, [*_keys(config), *_roots(verb)])
+    # the whole list of keys helps nobody
+    return f"there is no key or group '{key}' in {verb}.yaml: {close if '?' in close else nearest('', _roots(verb))}"
 
 
 def _arguments(group: str, name: str | None) -> list[str]:
     """Arguments of what is registered under a name in the registry of a group."""
-    import inspect
-
     if group == "model":
-        from neurofm.models import MODELS as REGISTRY  # noqa: N811
+        from neurofm.models import MODELS as REGISTRY
     elif group == "objective":
-        from neurofm.objectives import OBJECTIVES as REGISTRY  # noqa: N811
+        from neurofm.objectives import OBJECTIVES as REGISTRY
     else:
         return []
     if name not in REGISTRY.names():
@@ -113,14 +120,14 @@ def _arguments(group: str, name: str | None) -> list[str]:
 
 def _folders(argv: list[str]) -> list[Path]:
     """The user's own configuration folders."""
-    apart = [b for a, b in zip(argv, argv[1:], strict=False) if a in DATA_FLAGS]
+    apart = [b for a, b in itertools.pairwise(argv) if a in DATA_FLAGS]
     joined = [a.partition("=")[2] for a in argv if a.startswith(tuple(f"{f}=" for f in DATA_FLAGS))]
     return [Path(p) for p in (*apart, *joined)]
 
 
-def _composed(verb: str, argv: list[str]) -> DictConfig:
+def composed(verb: str, argv: list[str]) -> DictConfig:
     """The configuration with the groups that were chosen, and nothing else changed; empty when that fails."""
-    extra = _folders(argv)
+    extra = [p for p in _folders(argv) if p.is_dir()]
     chosen = [a for a in argv if (pair := a.partition("="))[0] and pair[2] in options(pair[0], *extra)]
     chosen += [f"hydra.searchpath=[{','.join(f'file://{p.absolute()}' for p in extra)}]"] if extra else []
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from neurofm.cli.app import run_app
-from neurofm.cli.conf import require_prepared
+from neurofm.cli.conf import check_data
 
 
 def main(argv: list[str]) -> int:
@@ -17,7 +17,7 @@ def main(argv: list[str]) -> int:
 def finetune(config: dict[str, Any]) -> None:
     """Adapt one checkpoint; the test part is not opened."""
     if config["data"] is not None:
-        require_prepared(config["data"])
+        check_data(config["data"], config["task"])
     from neurofm.adapt.new_subject import adapt_subject
 
     checkpoint = Path(config["checkpoint"])
@@ -32,6 +32,7 @@ def finetune(config: dict[str, Any]) -> None:
         run_dir=run_dir,
         strategies=strategies,
         loop=config["loop"],
+        scratch_loop=config["scratch_loop"],
         budgets=config["budgets"],
         data=config["data"],
         task=config["task"],

@@ -1,6 +1,9 @@
-"""`neurofm list datasets | models | objectives | experiments | benchmarks | …`: what is here by name."""
+"""`neurofm list [datasets | models | …] [--config-dir DIR]`: what is here by name."""
 
 from __future__ import annotations
+
+import argparse
+from pathlib import Path
 
 import yaml
 from rich.console import Console
@@ -12,6 +15,8 @@ from neurofm.schema.errors import ConfigError, nearest
 # what the user types → the config group that answers it, and the override that chooses one
 GROUPS = {
     "datasets": ("dataset", "neurofm prep dataset="),
+    "preps": ("prep", "neurofm prep dataset=files prep@dataset="),
+    "data": ("data", "neurofm train data="),
     "models": ("model", "neurofm train model="),
     "objectives": ("objective", "neurofm train objective="),
     "tasks": ("task", "neurofm finetune task="),
@@ -23,24 +28,32 @@ GROUPS = {
 
 def main(argv: list[str]) -> int:
     """Print one table per group named in `argv`, or all."""
-    for name in argv:
+    parser = argparse.ArgumentParser(prog="neurofm list", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="GROUP", help=f"any of {', '.join(GROUPS)}; default all")
+    parser.add_argument("--config-dir", type=Path, help="a configuration folder of your own, as for the other verbs")
+    args = parser.parse_args(argv)
+    for name in args.names:
         if name not in GROUPS:
             raise ConfigError(f"cannot list '{name}': {nearest(name, GROUPS)}")
+    if args.config_dir is not None and not args.config_dir.is_dir():
+        raise ConfigError(f"{args.config_dir}: no such configuration folder")
+    folders = [conf_dir(), *([args.config_dir] if args.config_dir else [])]
     console = Console()
-    for name in argv or GROUPS:
+    for name in args.names or GROUPS:
         group, command = GROUPS[name]
         table = Table(title=f"{name}  ({command}…)", title_justify="left", box=None, pad_edge=False)
-        table.add_column("name", style="bold")
+        table.add_column("name", style="bold", no_wrap=True)
         table.add_column("what")
-        for option in options(group):
-            table.add_row(option, _summary(group, option))
+        for option in options(group, *folders[1:]):
+            # of a name in both, Hydra takes the first
+            table.add_row(option, summary(next(p for f in folders if (p := f / group / f"{option}.yaml").exists())))
         console.print(table, "")
     return 0
 
 
-def _summary(group: str, option: str) -> str:
-    """Return the first comment of the YAML, which says what it is."""
-    text = (conf_dir() / group / f"{option}.yaml").read_text(encoding="utf-8")
+def summary(file: Path) -> str:
+    """Return the first sentence of a YAML's first comment, which says what it is."""
+    text = file.read_text(encoding="utf-8")
     comments = []
     for line in text.splitlines():
         if line.startswith("# @package"):

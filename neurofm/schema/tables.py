@@ -35,6 +35,10 @@ COLUMNS: dict[str, dict[str, str]] = {
     "rejected": {
         "recording_id": "s", "subject": "s", "session": "s", "source_file": "s", "start_s": "f", "reason": "s",
     },
+    # row i says which window vector i of `neurofm embed` is of
+    "windows": {
+        "recording_id": "s", "subject": "s", "start_s": "f", "duration_s": "f", "trial": "i", "label": "s",
+    },
     # every score and every look at a test part (neurofm.benchmarks.results); run_id is one evaluate run
     "results": {
         "run_id": "s", "date": "s", "benchmark": "s", "dataset": "s", "subject": "s", "task": "s", "part": "s",

@@ -1,0 +1,47 @@
+"""`neurofm embed checkpoint=…`: model + shards → one vector per window."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from neurofm.cli.app import run_app
+from neurofm.cli.conf import check_data
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    return run_app("embed", embed, argv)
+
+
+def embed(config: dict[str, Any]) -> dict[str, Any]:
+    """Embed one dataset and say what was done; the test part is opened by ``part=test`` alone."""
+    if config["data"] is not None:
+        check_data(config["data"], config["task"])
+    from neurofm.api.dataset import embed_dataset
+    from neurofm.hub.load import load_model
+
+    loaded = load_model(config["checkpoint"], device=config["device"], allow_import=config["allow_import"])
+    if config["data"] is None:
+        check_data(loaded.card["provenance"]["data"], config["task"])
+    checkpoint = Path(config["checkpoint"])
+    run = checkpoint.parent if checkpoint.name == "model" else checkpoint
+    out = config["out"] or str(run.with_name(f"{run.name}-embeddings"))
+    about = embed_dataset(
+        loaded,
+        out=out,
+        data=config["data"],
+        task=config["task"],
+        part=config["part"],
+        calibration_s=config["calibration_s"],
+        batch_size=config["batch_size"],
+        device=config["device"],
+        overwrite=config["overwrite"],
+    )
+    print(
+        f"{out}: {about['n_windows']} windows of {about['window_s']:g} s × {about['dim']}, "
+        f"{about['part']} of {about['dataset']['id']}"
+    )
+    for note in about["notes"]:
+        print(f"  {note}")
+    return about

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# The whole flow on real recordings in minutes on two CPU cores: two held-out people, three budgets, one seed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+RUNS=${RUNS:-runs/demo}
+PEOPLE=${PEOPLE:-101309,211619}
+BUDGETS=${BUDGETS:-[50,100,200]}
+SEEDS=${SEEDS:-0}
+MEG_SEEDS=${MEG_SEEDS:-0,1,2}
+BENCHMARK=${BENCHMARK:-demo}
+started=$SECONDS
+step() { printf '\n== %s (%d s)\n' "$1" "$((SECONDS - started))"; }
+step "prep: raw recordings → shards"
+neurofm prep --multirun dataset=hcp7,meg_hmd,ecog_grip
+
+step "train: fMRI of six people, one person left out"
+neurofm train --multirun experiment=hcp7_masked runs="$RUNS" held_out="$PEOPLE" seed="$SEEDS" overwrite=true
+
+step "finetune: the person left out, by volumes of calibration"
+checkpoints=""
+for person in ${PEOPLE//,/ }; do
+  for seed in ${SEEDS//,/ }; do checkpoints+=",$RUNS/hcp7/$person-seed$seed"; done
+done
+neurofm finetune --multirun experiment=hcp7_new_subject checkpoint="${checkpoints#,}" budgets="$BUDGETS" overwrite=true
+
+step "train and finetune: MEG of wrist movements, and two negative controls"
+neurofm train --multirun experiment=meg_pretrain runs="$RUNS" seed="$MEG_SEEDS" overwrite=true
+checkpoints=""
+for seed in ${MEG_SEEDS//,/ }; do checkpoints+=",$RUNS/meg/seed$seed"; done
+neurofm finetune --multirun experiment=meg_hmd,meg_control_scp2,meg_control_eyes checkpoint="${checkpoints#,}" overwrite=true
+
+step "evaluate: scores, baselines, report"
+neurofm evaluate benchmark="$BENCHMARK" runs="$RUNS" results=runs out="$RUNS/report"
+step "done"

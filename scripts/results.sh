@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# The full grid: seven people, four budgets, three seeds. About an hour on two CPU cores.
+set -euo pipefail
+cd "$(dirname "$0")"
+RUNS=runs/results PEOPLE=101309,102311,102816,131217,211619,213522,377451 BUDGETS='[50,100,200,400]' SEEDS=0,1,2 \
+  BENCHMARK=${BENCHMARK:-results} bash demo.sh

@@ -1,0 +1,128 @@
+"""Every YAML in conf/ composes in some verb, and everything it names takes what it gives."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from data_prep.pipeline import prepare
+from data_prep.sources import SOURCES
+from data_prep.stages import STAGES
+from neurofm.adapt import ADAPT
+from neurofm.adapt.finetune import finetune
+from neurofm.cli import main
+from neurofm.data.transforms import TRANSFORMS
+from neurofm.models import MODELS
+from neurofm.objectives import OBJECTIVES
+from neurofm.objectives.skip import SKIPS
+from neurofm.tokenizers import TOKENIZERS
+from neurofm.training.corpus import RULES, Corpus
+from neurofm.training.fit import fit
+from neurofm.training.module import NeuroModule
+
+CONF = Path(__file__).parents[2] / "conf"
+VERBS = sorted(p.stem for p in CONF.glob("*.yaml"))
+FILES = sorted(p.relative_to(CONF) for p in CONF.glob("*/*.yaml"))
+# what a verb asks for before it composes, and what stands for a value that the user must give
+NEEDS = {"prep": ["dataset=simulated"]}
+HERE = {"prep": "prep@dataset"}
+
+
+def composed(verb, *overrides):
+    given = list(overrides)
+    given += [n for n in NEEDS.get(verb, []) if not any(o.startswith(n.partition("=")[0] + "=") for o in overrides)]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(verb, overrides=given)
+    for key in sorted(OmegaConf.missing_keys(config)):
+        OmegaConf.update(config, key, "given")
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def verbs_of(group):
+    """Verbs whose defaults list has the group."""
+    found = []
+    for verb in VERBS:
+        defaults = OmegaConf.load(CONF / f"{verb}.yaml").defaults
+        if any(OmegaConf.is_dict(d) and group in d for d in defaults):
+            found.append(verb)
+    return found or ["prep"]
+
+
+def takes(function, keywords, *, without=()):
+    """Assert that a function has these keyword arguments."""
+    known = inspect.signature(function).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
+        return
+    assert set(keywords) - set(without) <= set(known), f"{function}: {set(keywords) - set(without) - set(known)}"
+
+
+def named(registry, entry):
+    takes(registry.get(entry["name"]), entry, without=["name"])
+
+
+def check(config):
+    """Check every section that is there against what will be called with it."""
+    present = {k: v for k, v in config.items() if v is not None}
+    for section, registry in (("model", MODELS), ("objective", OBJECTIVES), ("adapt", ADAPT)):
+        if section in present:
+            named(registry, present[section])
+    if "model" in present:
+        TOKENIZERS.get(present["model"].get("tokenizer", "linear_patch"))
+    if (present.get("objective") or {}).get("skip"):
+        named(SKIPS, present["objective"]["skip"])
+    for section in ("data", "task"):
+        if section in present:
+            takes(Corpus.__init__, present[section], without=["id", "name"])
+    if "data" in present:
+        rule = present["data"]["split"]
+        takes(RULES[rule["rule"]], rule, without=["rule"])
+        for transform in present["data"]["transforms"]:
+            named(TRANSFORMS, transform)
+    if "optim" in present:
+        takes(NeuroModule.__init__, present["optim"])
+    for section in ("trainer", "logger"):
+        if section in present:
+            takes(fit, present[section])
+    if "loop" in present:
+        takes(finetune, present["loop"])
+    if "dataset" in present:
+        named(SOURCES, present["dataset"]["source"])
+        takes(prepare, present["dataset"], without=["id"])
+        for stage in present["stages"]:
+            named(STAGES, stage)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verb(verb):
+    config = composed(verb)
+    check(config)
+    assert "hydra" not in config
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_option(file):
+    group, option = file.parent.name, file.stem
+    tried, errors = verbs_of(group), []
+    for verb in tried:
+        try:
+            config = composed(verb, f"{HERE.get(group, group)}={option}")
+        except Exception as error:
+            errors.append(f"{verb}: {error}")
+            continue
+        check(config)
+    assert len(errors) < len(tried), errors
+
+
+@pytest.mark.parametrize("file", [*FILES, *(Path(f"{v}.yaml") for v in VERBS)], ids=str)
+def test_first_line_says_what_it_is(file):
+    lines = [x for x in (CONF / file).read_text(encoding="utf-8").splitlines() if not x.startswith("# @package")]
+    assert lines[0].startswith("# ")
+    assert len(lines[0]) > 12
+
+
+def test_every_verb_has_its_yaml():
+    assert set(VERBS) == set(main.VERBS) - {"list", "inspect"}
