@@ -143,6 +143,13 @@ class RegionPredictor:
         said = [self.objective.predict(self.model, b)[..., -1].numpy() for b in self.batches(longer)]  # type: ignore[operator]
         return np.concatenate(said)
 
+    @torch.inference_mode()
+    def next_by_skip(self, history: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Answer as `next` does, with the closed-form part of the objective alone."""
+        batches = self.batches(history)
+        said = [self.objective.skip(b.signal, b.channel_mask, b)[..., -1].numpy() for b in batches]  # type: ignore[operator]
+        return np.concatenate(said)
+
 
 @torch.inference_mode()
 def logits_of(decoder: Decoder, part: str) -> tuple[NDArray[np.float64], list[int]]:

@@ -149,6 +149,8 @@ def _answers(decoder: Decoder, protocol: str, margin: int, context: int) -> Iter
         return
     # as the bars: every model is first scored on the volume after `context` volumes of the test span
     yield MODEL, next_volume_scores(predictor.next, values, context=context)
+    if has_skip:
+        yield SKIP, next_volume_scores(predictor.next_by_skip, values, context=context)
 
 
 def _row(

@@ -42,7 +42,7 @@ class RidgeSkip(nn.Module):
         Λ of the population, for the other channels and for the channel itself (default: the same).
     penalty_own, penalty_own_self : sequence of float, one per lag
         Λ' of a new subject, likewise.
-    penalty_alone : float
+    penalty_alone, penalty_alone_self : float
         κ: of one person's own ridge, in the mixture and where there is no population (from scratch).
     pooled_share : float
         α; 1 = one ridge over all people.
@@ -68,6 +68,7 @@ class RidgeSkip(nn.Module):
         penalty_own: Sequence[float] = (3000.0, 1050.0, 3000.0),
         penalty_own_self: Sequence[float] | None = None,
         penalty_alone: float = 300.0,
+        penalty_alone_self: float | None = None,
         pooled_share: float = 0.4,
         adaptive_power: float = 1.5,
         penalty_first: float = 1000.0,
@@ -80,11 +81,15 @@ class RidgeSkip(nn.Module):
         self.penalty_self = _per_lag(penalty_self or penalty, lags)
         self.penalty_own_self = _per_lag(penalty_own_self or penalty_own, lags)
         if horizon < 0 or (horizon and max(lags) > 0):
-            raise ConfigError(f"skip 'ridge': lags={list(lags)} look beyond the present, not possible with horizon={horizon}")
+            raise ConfigError(
+                f"skip 'ridge': lags={list(lags)} look beyond the present, not possible with horizon={horizon}"
+            )
         if not 0 <= pooled_share <= 1:
             raise ConfigError(f"skip 'ridge': pooled_share={pooled_share} must lie between 0 and 1")
         self.horizon, self.exclude_self = horizon, exclude_self
-        self.penalty_alone, self.penalty_first = penalty_alone, penalty_first
+        self.penalty_alone = (float(penalty_alone),) * len(self.lags)
+        self.penalty_alone_self = (float(penalty_alone_self or penalty_alone),) * len(self.lags)
+        self.penalty_first = penalty_first
         self.pooled_share, self.adaptive_power = pooled_share, adaptive_power
         n = len(facts.channels)
         # [to, from, lag]
@@ -104,10 +109,13 @@ class RidgeSkip(nn.Module):
             none, a ridge of these data alone.
         """
         people = self._moments(stretches)
-        pooled = sum(g for g, _ in people.values()), sum(c for _, c in people.values())
         if not people:
             return
-        alone = self._flat(torch.full_like(self.weight, self.penalty_alone, dtype=torch.float64))
+        pooled = (
+            torch.stack([g for g, _ in people.values()]).sum(0),
+            torch.stack([c for _, c in people.values()]).sum(0),
+        )
+        alone = self._flat(self._diagonal(self.penalty_alone, self.penalty_alone_self))
         if new_subject:
             if not bool(self.weight.any()):
                 self._keep(self._ridge(*pooled, alone))
@@ -117,7 +125,9 @@ class RidgeSkip(nn.Module):
             penalties = self._flat(self._diagonal(self.penalty_own, self.penalty_own_self) * self.shape.double())
             self._keep(start + self._ridge(pooled[0], rest, penalties))
             return
-        solo = torch.stack([self._ridge(g, c, alone) for g, c in people.values()]).mean(0) if self.pooled_share < 1 else 0.0
+        solo = torch.zeros_like(pooled[1])
+        if self.pooled_share < 1:
+            solo = torch.stack([self._ridge(g, c, alone) for g, c in people.values()]).mean(0)
 
         def mixture(diagonal: Tensor) -> Tensor:
             ridge = self._ridge(*pooled, self._flat(diagonal))

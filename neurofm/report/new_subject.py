@@ -107,8 +107,7 @@ def claims_of(scored: Scored, protocol: str, strategy: str) -> list[Claim]:
             detail=f"Difference in R² {over}. {words(beat)}.",
         ),
     ]
-    if protocol == "masked_region":
-        claims += _more_claims(rows, model, ridge, strategy, over)
+    claims += _more_claims(rows, model, ridge, strategy, over, protocol)
     if people < ENOUGH_PEOPLE or seeds < ENOUGH_SEEDS:
         # what so few show is printed, but it is not called a result
         few = f"Shown for {people} people and {seeds} seed{'s' if seeds > 1 else ''}, which is too few to judge by. "
@@ -117,7 +116,7 @@ def claims_of(scored: Scored, protocol: str, strategy: str) -> list[Claim]:
 
 
 def _more_claims(
-    rows: Sequence[Mapping[str, Any]], model: Scores, ridge: Scores, strategy: str, over: str
+    rows: Sequence[Mapping[str, Any]], model: Scores, ridge: Scores, strategy: str, over: str, protocol: str
 ) -> list[Claim]:
     claims = []
     skip = mean_scores(rows, model=SKIP, strategy=strategy)
@@ -125,13 +124,13 @@ def _more_claims(
         share = paired(model, skip)
         claims.append(
             Claim(
-                text="Hidden regions: the attention network adds to the closed-form part of the model (interval above "
+                text=f"{LABELS[protocol][0]}: the attention network adds to the closed-form part of the model (interval above "
                 "zero at half of the budgets or more).",
                 held=majority_excludes_zero(share),
                 detail=f"Difference in R² {over}. {words(share)}.",
             )
         )
-    if 50.0 in model and 200.0 in ridge:
+    if protocol == "masked_region" and 50.0 in model and 200.0 in ridge:
         ours, theirs = (float(np.mean(list(s.values()))) for s in (model[50.0], ridge[200.0]))
         claims.append(
             Claim(

@@ -37,15 +37,15 @@ def claims_of(scored: TrialScores, strategy: str, title: str) -> list[Claim]:
                 f"({gain:+.3f}); no interval over people can be given, so nothing is claimed.",
             )
         )
-    for curve in scored.time_resolved.values():
-        claims.append(
-            Claim(
-                text=f"{title}: no sub-window that ends before the movement is decoded above chance.",
-                held=not curve.above_chance_before(0.0),
-                detail="Shrinkage LDA refitted on each sub-window of 0.2 s, cut before it is filtered; permutation p, "
-                "Bonferroni over the windows before onset.",
-            )
+    claims += [
+        Claim(
+            text=f"{title}: no sub-window that ends before the movement is decoded above chance.",
+            held=not curve.above_chance_before(0.0),
+            detail="Shrinkage LDA refitted on each sub-window of 0.2 s, cut before it is filtered; permutation p, "
+            "Bonferroni over the windows before onset.",
         )
+        for curve in scored.time_resolved.values()
+    ]
     return claims
 
 
