@@ -67,6 +67,12 @@ def inspect_dataset(path: Path, *, verify: bool = False) -> int:
             f"{rate.get(key, float('nan')):.4g}", _counts(count[key]), _counts(labels[key]),
         )  # fmt: skip
     console.print(table)
+    said: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for c in channels:
+        if c["reason"]:
+            said[c["recording_id"], f"{'bad: ' if c['bad'] else ''}{c['reason']}"].append(c["name"])
+    for (recording, reason), names in said.items():
+        console.print(f"[yellow]{recording}[/yellow] {', '.join(names)}: {reason}")
     for r in rejected:
         console.print(f"[yellow]rejected[/yellow] {r['recording_id'] or r['source_file']}: {r['reason']}")
     return verify_dataset(path, manifest, console) if verify else 0
