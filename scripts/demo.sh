@@ -9,7 +9,7 @@ SEEDS=${SEEDS:-0}
 MEG_SEEDS=${MEG_SEEDS:-0,1,2}
 MEG_FOLDS=${MEG_FOLDS:-0} # cross-validation on the training trials
 TASKS=${TASKS:-hcp7} # hcp7: hidden regions; hcp7_next: the next volume
-BENCHMARK=${BENCHMARK:-demo}
+BENCHMARKS=${BENCHMARKS:-demo}
 started=$SECONDS
 step() { printf '\n== %s (%d s)\n' "$1" "$((SECONDS - started))"; }
 step "prep: raw recordings → shards"
@@ -21,13 +21,15 @@ experiments=${TASKS/#hcp7,/hcp7_masked,}
 neurofm train --multirun experiment="$experiments" runs="$RUNS" held_out="$PEOPLE" seed="$SEEDS" overwrite=true
 
 step "finetune: the person left out, by volumes of calibration"
-checkpoints=""
 for task in ${TASKS//,/ }; do
+  checkpoints=""
   for person in ${PEOPLE//,/ }; do
     for seed in ${SEEDS//,/ }; do checkpoints+=",$RUNS/$task/$person-seed$seed"; done
   done
+  budgets=$BUDGETS
+  [ "$task" = hcp7_next ] && budgets=[50,200]
+  neurofm finetune --multirun experiment=hcp7_new_subject checkpoint="${checkpoints#,}" budgets="$budgets" overwrite=true
 done
-neurofm finetune --multirun experiment=hcp7_new_subject checkpoint="${checkpoints#,}" budgets="$BUDGETS" overwrite=true
 
 step "train and finetune: MEG of wrist movements, and two negative controls"
 neurofm train --multirun experiment=meg_pretrain runs="$RUNS" seed="$MEG_SEEDS" overwrite=true
@@ -37,5 +39,7 @@ neurofm finetune --multirun experiment=meg_hmd,meg_control_scp2,meg_control_eyes
   cross_validate="$MEG_FOLDS" overwrite=true
 
 step "evaluate: scores, baselines, report"
-neurofm evaluate benchmark="$BENCHMARK" runs="$RUNS" results=runs out="$RUNS/report"
+for benchmark in ${BENCHMARKS//,/ }; do
+  neurofm evaluate benchmark="$benchmark" runs="$RUNS" results=runs out="$RUNS/report-$benchmark"
+done
 step "done"

@@ -177,6 +177,8 @@ def _save(
             "weights_sha256": origin["weights"]["sha256"],
             "model": str(checkpoint.folder),
             **{k: own[k] for k in ("datasets", "split", "subjects", "seed")},
+            # a checkpoint that was itself adapted: what came before stays known to the audit
+            **({"pretrained": own["pretrained"]} if own.get("pretrained") else {}),
         },
         **environment(),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from neurofm.adapt.new_subject import corpus_of
 from neurofm.data.splits import Span
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.schema.batch import NeuralBatch
-from neurofm.schema.errors import ConfigError
+from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import read_json
 from neurofm.training.corpus import Corpus
 
@@ -52,15 +52,35 @@ class Decoder:
         return self.corpus.split["test"]
 
     @property
-    def trained_on(self) -> list[Span]:
-        """What its pretraining saw; empty for one from scratch."""
-        pretrained = self.loaded.card["provenance"].get("pretrained")
-        return [Span(*s) for s in pretrained["split"]["spans"]] if pretrained else []
+    def trained_on(self) -> list[Span] | None:
+        """What its pretraining saw; empty for one from scratch, None when its card does not say."""
+        if "pretrained" not in self.loaded.card["provenance"]:
+            return None
+        return [Span(*s) for before in self._before() for s in before["split"]["spans"]]
+
+    @property
+    def people_trained_on(self) -> list[str]:
+        """Subjects of the scored dataset that its card names as pretrained on."""
+        named = (str(s).rpartition("/") for before in self._before() for s in before["subjects"])
+        return sorted({subject for dataset, _, subject in named if dataset == self.corpus.dataset.id})
 
     @property
     def calibrated_on(self) -> list[Span]:
         """What its adaptation and its transforms saw."""
         return [Span(*s) for s in self.loaded.card["provenance"]["split"]["spans"]]
+
+    @property
+    def volumes(self) -> int:
+        """Length of its calibration in samples of the recording, whatever the budget is called."""
+        rate_hz = self.corpus.dataset.rate_hz
+        return sum(round((s.stop_s - s.start_s) * rate_hz(s.recording_id)) for s in self.calibrated_on)
+
+    def _before(self) -> Iterator[dict[str, Any]]:
+        """What its card says of the model it was adapted from, then of the one that came from, and so on."""
+        before = self.loaded.card["provenance"].get("pretrained")
+        while before:
+            yield before
+            before = before.get("pretrained")
 
 
 def find_decoders(runs: str | Path, *, task: str, dataset: str | None = None) -> list[Path]:
@@ -163,4 +183,6 @@ def logits_of(decoder: Decoder, part: str) -> tuple[NDArray[np.float64], list[in
         logits.append(said.log_softmax(-1).double().numpy())
         assert batch.target is not None
         targets += batch.target.tolist()
+    if loader.skipped:
+        raise DataError(f"part '{part}' cannot be scored whole: {loader.skipped[0]}")
     return np.concatenate(logits), targets

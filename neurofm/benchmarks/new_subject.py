@@ -13,7 +13,8 @@ from neurofm.benchmarks.decoders import Decoder, RegionPredictor, find_decoders,
 from neurofm.benchmarks.protocols import TraceScores, every_third_region, masked_region_scores, next_volume_scores
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.data.index import Dataset
-from neurofm.schema.errors import ConfigError, nearest
+from neurofm.data.splits import Span
+from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of
 
 PROTOCOLS = ("masked_region", "next_volume")
@@ -42,7 +43,7 @@ class Scored:
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    traces: dict[tuple[str, str, str, str, int], TraceScores] = field(default_factory=dict)
+    traces: dict[tuple[str, int, str, str, int], TraceScores] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     looks: dict[str, int] = field(default_factory=dict)
     datasets: dict[str, Dataset] = field(default_factory=dict)
@@ -95,19 +96,20 @@ def score_new_subjects(
         raise ConfigError(f"benchmark '{name}': unknown protocol '{protocol}': {nearest(protocol, PROTOCOLS)}")
     scored = Scored()
     bars: dict[str, FoldBars] = {}
-    done: set[tuple[str, str]] = set()
+    done: set[tuple[str, int]] = set()
     for folder in find_decoders(runs, task=task, dataset=dataset):
         decoder = open_decoder(folder)
         corpus = decoder.corpus
         scored.datasets[corpus.dataset.id] = corpus.dataset
         common = _common(name, decoder, run_id, protocol, margin, context, versions, allow_leak)
-        if decoder.subject not in scored.looks:
-            scored.looks[decoder.subject] = record_look(results, **common)
         findings = audit(
             train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, new_subject=True,
-            chronological=True, subject_of={r: corpus.dataset.subject(r) for r in corpus.dataset.recordings},
+            train_subjects=decoder.people_trained_on, chronological=True,
+            subject_of={r: corpus.dataset.subject(r) for r in corpus.dataset.recordings},
         )  # fmt: skip
         refuse_on_leak(findings, allow_leak=allow_leak)
+        if decoder.subject not in scored.looks:
+            scored.looks[decoder.subject] = record_look(results, **common)
         scored.findings += [f for f in findings if f not in scored.findings]
         if decoder.subject not in bars:
             bars[decoder.subject] = _bars(decoder, context)
@@ -115,12 +117,12 @@ def score_new_subjects(
             _row(common, decoder, scores, model, scored)
             for model, scores in _answers(decoder, protocol, margin, context)
         ]
-        if (decoder.subject, decoder.budget) not in done:
-            done.add((decoder.subject, decoder.budget))
+        if (decoder.subject, decoder.volumes) not in done:
+            done.add((decoder.subject, decoder.volumes))
             rows += _bar_rows(common, bars[decoder.subject], decoder, protocol, transductive_bars, scored)
         scored.rows += append_results(results, rows)
         best = next(r for r in rows if r["model"] == MODEL)
-        yield f"{decoder.subject}  {decoder.strategy:<8} {decoder.budget:>4}  R² {best['value']:.3f}", scored
+        yield f"{decoder.subject}  {decoder.strategy:<8} {decoder.volumes:>4}  R² {best['value']:.3f}", scored
 
 
 def _common(
@@ -137,7 +139,7 @@ def _common(
 
 
 def _answers(decoder: Decoder, protocol: str, margin: int, context: int) -> Iterator[tuple[str, TraceScores]]:
-    (test,) = decoder.test
+    test = _test_span(decoder)
     predictor = RegionPredictor(decoder, test.recording_id)
     values = decoder.corpus.values(test)
     has_skip = getattr(decoder.loaded.objective, "skip", None) is not None
@@ -153,14 +155,23 @@ def _answers(decoder: Decoder, protocol: str, margin: int, context: int) -> Iter
         yield SKIP, next_volume_scores(predictor.next_by_skip, values, context=context)
 
 
+def _test_span(decoder: Decoder) -> Span:
+    if len(decoder.test) != 1:
+        raise DataError(
+            f"{decoder.corpus.dataset.path}: the test part of subject '{decoder.subject}' is {len(decoder.test)} spans; "
+            "this benchmark needs one unbroken span"
+        )
+    return decoder.test[0]
+
+
 def _row(
     common: Mapping[str, Any], decoder: Decoder, scores: TraceScores, model: str, scored: Scored
 ) -> dict[str, Any]:
-    scored.traces[decoder.subject, decoder.budget, model, decoder.strategy, decoder.seed] = scores
+    scored.traces[decoder.subject, decoder.volumes, model, decoder.strategy, decoder.seed] = scores
     return {
-        **common, "model": model, "strategy": decoder.strategy, "budget": float(decoder.budget),
+        **common, "model": model, "strategy": decoder.strategy, "budget": float(decoder.volumes),
         "budget_unit": "volumes", "seed": decoder.seed, "metric": "r2", "value": scores.mean_r2,
-        "n": len(scores.regions), "normalised_by": f"its first {decoder.budget} volumes",
+        "n": len(scores.regions), "normalised_by": f"its first {decoder.volumes} volumes",
         "checkpoint_hash": decoder.loaded.card["weights"]["sha256"],
     }  # fmt: skip
 
@@ -168,10 +179,17 @@ def _row(
 def _bars(decoder: Decoder, context: int) -> FoldBars:
     """Prepare bars on the runs of everybody; the held-out person's is cut by `FoldBars` itself."""
     dataset = decoder.corpus.dataset
-    (test,) = decoder.test
+    test = _test_span(decoder)
+    for subject in dataset.subjects:
+        n = sum(len(dataset.valid(r)) for r in dataset.select(subject=subject))
+        if n > 1:
+            raise DataError(
+                f"{dataset.path}: subject '{subject}' has {n} stretches of data, the classical bars need one unbroken "
+                "run per person; prepare a dataset of one run each"
+            )
     runs = {dataset.subject(r): dataset.read_interval(r, 0) for r in sorted(dataset.recordings)}
-    rate = dataset.rate_hz(test.recording_id)
-    first, last = round(test.start_s * rate), round(test.stop_s * rate)
+    rate, origin = dataset.rate_hz(test.recording_id), dataset.valid(test.recording_id)[0][0]
+    first, last = (round((t - origin) * rate) for t in (test.start_s, test.stop_s))
     return FoldBars(
         runs, test=(first, last), targets=every_third_region(next(iter(runs.values())).shape[1]), context=context
     )
@@ -183,9 +201,9 @@ def _bar_rows(
     rows = []
     for transductive in (False, True) if transductive_too else (False,):
         ask = bars.masked if protocol == "masked_region" else bars.next_volume
-        for bar in ask(decoder.subject, int(decoder.budget), transductive=transductive):
+        for bar in ask(decoder.subject, decoder.volumes, transductive=transductive):
             if not transductive:
-                scored.traces[decoder.subject, decoder.budget, bar.model, "", -1] = bar.scores
+                scored.traces[decoder.subject, decoder.volumes, bar.model, "", -1] = bar.scores
             rows.append(
                 {
                     **common, "model": bar.model, "budget": float(bar.budget), "budget_unit": "volumes", "metric": "r2",

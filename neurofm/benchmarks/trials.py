@@ -16,6 +16,7 @@ from neurofm.benchmarks.baselines.lda import ShrinkageLDA
 from neurofm.benchmarks.decoders import Decoder, find_decoders, logits_of, open_decoder
 from neurofm.benchmarks.decoding import ClassScores, TimeResolved, classification_scores, label_scores, time_resolved
 from neurofm.benchmarks.results import append_results, record_look, span_hash
+from neurofm.schema.errors import ConfigError
 from neurofm.schema.hashing import hash_of
 
 MODEL = "neurofm"
@@ -82,7 +83,20 @@ def score_trials(
     """
     found = [open_decoder(folder) for folder in find_decoders(runs, task=task, dataset=dataset)]
     first = found[0]
+    for other in found[1:]:
+        if (other.test, other.loaded.facts.classes) != (first.test, first.loaded.facts.classes):
+            raise ConfigError(
+                f"{runs}: decoders of task '{task}' differ in test trials or classes ({first.loaded.folder} and "
+                f"{other.loaded.folder}); give the benchmark a folder of one person's decoders"
+            )
     out = TrialScores(task=task, classes=first.loaded.facts.classes)
+    for decoder in found:
+        subject_of = {r: decoder.corpus.dataset.subject(r) for r in decoder.corpus.dataset.recordings}
+        findings = audit(
+            train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, subject_of=subject_of
+        )
+        refuse_on_leak(findings, allow_leak=allow_leak)
+        out.findings += [f for f in findings if f not in out.findings]
     common = {
         "run_id": run_id, "benchmark": name, "dataset": first.corpus.dataset.id, "subject": first.subject, "task": task,
         "part": "test", "versions": versions, "leak_reason": allow_leak,
@@ -94,12 +108,6 @@ def score_trials(
     logits: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
     classes = np.array(out.classes)
     for decoder in found:
-        subject_of = {r: decoder.corpus.dataset.subject(r) for r in decoder.corpus.dataset.recordings}
-        findings = audit(
-            train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, subject_of=subject_of
-        )
-        refuse_on_leak(findings, allow_leak=allow_leak)
-        out.findings += [f for f in findings if f not in out.findings]
         said, target = logits_of(decoder, "test")
         scores = classification_scores(said, classes[target], classes=classes)
         logits[decoder.strategy].append(said)

@@ -17,7 +17,7 @@ def main(argv: list[str]) -> int:
 
 def evaluate(config: dict[str, Any]) -> Path:
     """Score every decoder that the benchmark's parts find, write the report, and return its path."""
-    from neurofm.cli.evaluate_parts import PARTS, Part
+    from neurofm.cli.evaluate_parts import PARTS, Part, keys_of
     from neurofm.report.content import Report
     from neurofm.report.html import write_report
     from neurofm.schema.errors import ConfigError, nearest
@@ -33,9 +33,15 @@ def evaluate(config: dict[str, Any]) -> Path:
     total = Part()
     for part in benchmark["parts"]:
         choices = dict(part)
-        kind = choices.pop("kind")
+        kind = choices.pop("kind", "")
         if kind not in PARTS:
             raise ConfigError(f"benchmark '{benchmark['name']}': unknown kind '{kind}': {nearest(kind, PARTS)}")
+        known = keys_of(kind)
+        for key in choices:
+            if key not in known:
+                raise ConfigError(
+                    f"benchmark '{benchmark['name']}': kind '{kind}' has no key '{key}': {nearest(key, known)}"
+                )
         found = PARTS[kind](name=benchmark["name"], **common, **choices)
         total.claims += found.claims
         total.sections += found.sections

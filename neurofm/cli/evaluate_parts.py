@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def regions(*, strategy: str = "full", protocol: str = "masked_region", **choice
 
 
 def labelled_trials(
-    *, tasks: Sequence[str], controls: Sequence[str] = (), titles: dict[str, str], strategy: str = "full",
+    *, tasks: Sequence[str], controls: Sequence[str] = (), titles: dict[str, str] | None = None, strategy: str = "full",
     event_s: dict[str, float] | None = None, **choices: Any,
 ) -> Part:  # fmt: skip
     """Score one person's labelled trials, and negative controls beside them."""
@@ -66,8 +67,9 @@ def labelled_trials(
             part.claims.append(trials.control_claim(scored))
             judged.append(scored)
         else:
-            part.claims += trials.claims_of(scored, strategy, titles[task])
-            part.sections.append(trials.section_of(scored, strategy, titles[task]))
+            title = (titles or {}).get(task, task)
+            part.claims += trials.claims_of(scored, strategy, title)
+            part.sections.append(trials.section_of(scored, strategy, title))
     if judged:
         part.sections.append(
             Section(
@@ -158,3 +160,13 @@ PARTS: dict[str, Callable[..., Part]] = {
     "corpus": corpus,
     "training": training,
 }
+# what a part hands on to, whose arguments may be chosen in a benchmark's YAML as well
+_SCORERS: dict[str, Callable[..., Any]] = {"regions": score_new_subjects, "trials": score_trials}
+_NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "task", "event_s", "is_control"}
+
+
+def keys_of(kind: str) -> list[str]:
+    """Return the keys that a part of this kind may have in a benchmark's YAML."""
+    own = [p.name for p in signature(PARTS[kind]).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    scorer = [p for p in signature(_SCORERS[kind]).parameters if p not in _NOT_CHOSEN] if kind in _SCORERS else []
+    return [*own, *scorer, *(["task"] if kind == "regions" else [])]

@@ -89,6 +89,8 @@ class Standardize(Transform):
     def __post_init__(self) -> None:
         if self.per not in ("recording", "subject"):
             raise ConfigError(f"standardize: per is '{self.per}'; expected 'recording' or 'subject'")
+        if self.prior_s is not None and not self.prior_s > 0:
+            raise ConfigError(f"standardize: prior_s is {self.prior_s}; expected seconds above 0, or null")
         if self.noise_range_s is not None:
             self.noise_range_s = tuple(float(x) for x in self.noise_range_s)
             if len(self.noise_range_s) != 2 or not 0 < self.noise_range_s[0] <= self.noise_range_s[1]:

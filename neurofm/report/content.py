@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from neurofm.benchmarks.audit import Finding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,15 @@ class Section:
     drawings: Sequence[tuple[Drawing, str]] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
+
+
+def notes_of(findings: Iterable[Finding]) -> list[str]:
+    """Leaks and warnings of an audit as notes below a section, or the sentence that there are none."""
+    findings = list(findings)
+    bad = [f"Leakage audit, {f.severity}: {f.message}" for f in findings if f.severity != "ok"]
+    return bad or (
+        [f"Leakage audit: {len(findings)} kinds of overlap were looked for, none was found."] if findings else []
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

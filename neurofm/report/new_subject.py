@@ -11,7 +11,7 @@ import numpy as np
 
 from neurofm.benchmarks.new_subject import MODEL, SKIP, Scored
 from neurofm.benchmarks.statistics import Paired, paired_interval, t_interval
-from neurofm.report.content import Claim, Section, Table
+from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures import adaptation_curve, paired_gains, region_scores, traces
 
 Scores = dict[float, dict[str, float]]
@@ -178,7 +178,13 @@ def section_of(scored: Scored, protocol: str, strategy: str) -> Section:
         drawing, _ = paired_gains(both, name=f"gains-{protocol.replace('_', '-')}", people=sorted(scored.looks))
         drawings.append((drawing, "Each dot is one person: pretrained minus from scratch on the same calibration."))
     drawings += _example(scored, protocol, strategy, bar, bar_name)
-    return Section(title=title, lead=_lead(protocol), drawings=drawings, tables=[_table(rows, protocol, strategy)])
+    return Section(
+        title=title,
+        lead=_lead(protocol),
+        drawings=drawings,
+        tables=[_table(rows, protocol, strategy)],
+        notes=notes_of(scored.findings),
+    )
 
 
 def _lead(protocol: str) -> str:
@@ -196,8 +202,8 @@ def _example(scored: Scored, protocol: str, strategy: str, bar: str, bar_name: s
     if not keys:
         return []
     # the person of middling score at the largest budget: neither the best nor the worst is shown off
-    largest = max(float(k[1]) for k in keys)
-    candidates = sorted((k for k in keys if float(k[1]) == largest), key=lambda k: scored.traces[k].mean_r2)
+    largest = max(k[1] for k in keys)
+    candidates = sorted((k for k in keys if k[1] == largest), key=lambda k: scored.traces[k].mean_r2)
     key = candidates[len(candidates) // 2]
     ours, theirs = scored.traces[key], scored.traces.get((key[0], key[1], bar, "", -1))
     order = np.argsort(ours.r2)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.trials import ENSEMBLE, TrialScores
-from neurofm.report.content import Claim, Section, Table
+from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures import confusion_matrix, time_resolved_accuracy
 
 BAR = "shrinkage LDA"
@@ -84,6 +84,7 @@ def section_of(scored: TrialScores, strategy: str, title: str) -> Section:
         "column is from the training trials alone, and is what models were selected by.",
         drawings=drawings,
         tables=[table_of([scored])],
+        notes=notes_of(scored.findings),
     )
 
 
