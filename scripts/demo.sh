@@ -26,9 +26,7 @@ for task in ${TASKS//,/ }; do
   for person in ${PEOPLE//,/ }; do
     for seed in ${SEEDS//,/ }; do checkpoints+=",$RUNS/$task/$person-seed$seed"; done
   done
-  budgets=$BUDGETS
-  [ "$task" = hcp7_next ] && budgets=[50,200]
-  neurofm finetune --multirun experiment=hcp7_new_subject checkpoint="${checkpoints#,}" budgets="$budgets" overwrite=true
+  neurofm finetune --multirun experiment=hcp7_new_subject checkpoint="${checkpoints#,}" budgets="$BUDGETS" overwrite=true
 done
 
 step "train and finetune: MEG of wrist movements, and two negative controls"

@@ -6,6 +6,7 @@ step, as much as a step itself on a small model.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -143,13 +144,14 @@ def finetune(
     choices = {"seed": seed, **(strategy_choices or {})}
     adapted: Adapted = ADAPT.build(strategy, loaded, facts, objective, **choices)
     adapted.loaded.model.to(device)
+    whole = list(stretches)
+    early, late = _split(windows, tail if steps else "none", tail_fraction, gap_s, seed)
+    unsolved = copy.deepcopy(adapted.loaded.objective.state_dict())
+    # what is watched must not have been solved with
+    _solve(adapted, [select(windows, early)] if len(late) else whole)
     adapted.loaded.objective.to(device)
-    solve = getattr(adapted.loaded.objective, "solve", None)
-    if callable(solve):
-        solve(stretches, new_subject=True)
     if steps == 0:
-        return Finetuned(adapted.merged(), strategy, 0, n_train=len(windows))
-    early, late = _split(windows, tail, tail_fraction, gap_s, seed)
+        return Finetuned(adapted.merged(), strategy, 0, n_train=len(windows), seconds=time.perf_counter() - started)
     loop = _Loop(
         adapted, lr_peak=lr_peak, weight_decay=weight_decay, betas=betas, warmup_steps=min(warmup_steps, steps),
         total_steps=steps, gradient_clip=gradient_clip, prior_strength=prior_strength, batch_size=batch_size, seed=seed,
@@ -160,6 +162,11 @@ def finetune(
         best_step, history = loop.run(
             select(windows, early), steps, watch=select(windows, late), every=evaluate_every, patience=patience
         )
+    if len(late) and refit and whole:
+        trained = [p.detach().clone() for p in loop.parameters]
+        adapted.loaded.objective.load_state_dict(unsolved)
+        _solve(adapted, whole)
+        loop.set(trained)
     if not len(late) or (refit and best_step):
         _, again = loop.run(windows, best_step)
         history = history or again
@@ -167,6 +174,13 @@ def finetune(
         adapted.merged(), strategy, best_step, history, len(windows) if refit or not len(late) else len(early),
         len(late), time.perf_counter() - started,
     )  # fmt: skip
+
+
+def _solve(adapted: Adapted, stretches: list[NeuralBatch]) -> None:
+    """Solve the objective's closed-form part, where it has one."""
+    solve = getattr(adapted.loaded.objective, "solve", None)
+    if callable(solve) and stretches:
+        solve(stretches, new_subject=True)
 
 
 def _split(windows: NeuralBatch, tail: str, fraction: float, gap_s: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -204,7 +218,7 @@ class _Loop:
         self, windows: NeuralBatch, steps: int, *, watch: NeuralBatch | None = None, every: int = 1, patience: int = 0
     ) -> tuple[int, list[dict[str, float]]]:
         """Take up to `steps` steps; return how many were kept, and what was seen."""
-        self._set(self.start)
+        self.set(self.start)
         optimizer = torch.optim.AdamW(
             self.adapted.groups(lr_peak=self.lr_peak, weight_decay=self.weight_decay), betas=self.betas
         )
@@ -235,7 +249,7 @@ class _Loop:
                 history.append({"step": float(step + 1), "loss": loss})
         if watch is None:
             return steps, history
-        self._set(kept)
+        self.set(kept)
         return best_step, history
 
     def _step(self, batch: NeuralBatch, optimizer: torch.optim.Optimizer, step: int) -> float:
@@ -273,6 +287,7 @@ class _Loop:
         return [p.detach().clone() for p in self.parameters]
 
     @torch.no_grad()
-    def _set(self, weights: list[Tensor]) -> None:
+    def set(self, weights: list[Tensor]) -> None:
+        """Put these weights into the trained parameters."""
         for parameter, value in zip(self.parameters, weights, strict=True):
             parameter.copy_(value)

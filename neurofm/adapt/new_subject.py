@@ -15,7 +15,7 @@ from neurofm.hub.save import save_model
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
 from neurofm.training.corpus import Corpus
-from neurofm.training.run import RunFolder, environment
+from neurofm.training.run import RunFolder, environment, refuse_if_finished
 
 CALIBRATION = "calibration-"
 
@@ -41,16 +41,34 @@ def corpus_of(
     own = loaded.card["provenance"]
     data, task = dict(data or own["data"]), dict(task or own["task"])
     choices = {k: v for k, v in {**data, **task}.items() if k not in ("id", "name")}
+    known = {d["id"]: d["content_hash"] for d in own.get("datasets", [])}
     if transforms == "fitted":
         choices["transforms"] = Compose(transforms=[transform_from_json(t) for t in loaded.transforms])
     else:
         choices["transforms"] = [{"name": t["name"], **t["choices"]} for t in loaded.transforms]
-    return Corpus(**choices)
+    corpus = Corpus(**choices)
+    manifest = corpus.dataset.manifest
+    if known.get(manifest.id, manifest.content_hash) != manifest.content_hash:
+        raise ConfigError(
+            f"{corpus.dataset.path}: content is {manifest.content_hash}, the model saw {known[manifest.id]} under the same "
+            f"id '{manifest.id}'; prepare the dataset as it was, or give the new one another id"
+        )
+    return corpus
 
 
 def task_facts(loaded: LoadedModel, corpus: Corpus, part: str) -> Facts:
     """Facts of the new task: the model's own vocabulary and rate, the task's window and classes."""
     new = corpus.facts(part)
+    if abs(new.rate_hz - loaded.facts.rate_hz) > 1e-6 * loaded.facts.rate_hz:
+        raise ConfigError(
+            f"{corpus.dataset.path}: has rate_hz={new.rate_hz:g}, the model was trained at {loaded.facts.rate_hz:g}; "
+            "prepare it with the stages of the model's own data"
+        )
+    if not set(new.channels) & set(loaded.facts.channels):
+        raise ConfigError(
+            f"{corpus.dataset.path}: none of its channels ({', '.join(new.channels[:3])}, …) is known to the model "
+            f"({', '.join(loaded.facts.channels[:3])}, …); give them their canonical names when preparing"
+        )
     return replace(loaded.facts, window_s=new.window_s, classes=new.classes)
 
 
@@ -124,17 +142,14 @@ def adapt_subject(
     """
     loaded = load_model(checkpoint)
     seed = int(loaded.card["provenance"]["seed"]) if seed is None else seed
-    corpora = {
-        s: corpus_of(loaded, data=data, task=task, transforms="fresh" if s == "scratch" else "fitted")
-        for s in strategies
-    }
-    parts = calibration_parts(next(iter(corpora.values())), budgets)
+    parts = calibration_parts(corpus_of(loaded, data=data, task=task), budgets)
     folder = Path(run_dir)
     for budget, part in parts.items():
         for strategy, choices in strategies.items():
-            corpus = corpora[strategy]
-            run = RunFolder(folder / f"{strategy}-{budget}", overwrite=overwrite)
-            run.write_config(config or {})
+            # a corpus of its own for each: nothing that one learned may reach another
+            corpus = corpus_of(loaded, data=data, task=task, transforms="fresh" if strategy == "scratch" else "fitted")
+            target = folder / f"{strategy}-{budget}"
+            refuse_if_finished(target, overwrite=overwrite)
             corpus.fit_transforms(part)
             facts = task_facts(loaded, corpus, part)
             batches = corpus.loader(part, facts, batch_size=256, seed=seed, training=False)
@@ -150,6 +165,9 @@ def adapt_subject(
                 )  # fmt: skip
                 folds = folds_of(corpus, part, facts, n_folds=n_folds, seed=seed)
                 result.metrics.update(cross_validate(folds, fit_predict).metrics)
+            # claimed only now, so that a wrong choice leaves no folder behind
+            run = RunFolder(target, overwrite=overwrite)
+            run.write_config(config or {})
             _save(run, result, corpus, part, checkpoint=loaded, budget=budget, seed=seed, data=data, task=task)
             yield budget, strategy, result
 

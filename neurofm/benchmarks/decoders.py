@@ -103,6 +103,26 @@ def find_decoders(runs: str | Path, *, task: str, dataset: str | None = None) ->
     return found
 
 
+def refuse_twins(folders: Sequence[Path]) -> None:
+    """Refuse two decoders of the same subject, strategy, budget and seed: averaged, they would pass for one.
+
+    Raises
+    ------
+    ConfigError
+        The message names both folders.
+    """
+    seen: dict[tuple[Any, ...], Path] = {}
+    for folder in folders:
+        origin = read_json(folder / "card.json")["provenance"]
+        key = (tuple(origin["subjects"]), origin["strategy"], str(origin["budget"]), origin["seed"])
+        if key in seen:
+            raise ConfigError(
+                f"{seen[key]} and {folder} are decoders of the same subject, strategy, budget and seed; remove one, or "
+                "give the benchmark a narrower folder with runs=…"
+            )
+        seen[key] = folder
+
+
 def open_decoder(folder: Path) -> Decoder:
     """Load one decoder; the split it was made with is made again and must have the same hash."""
     loaded = load_model(folder)

@@ -9,7 +9,7 @@ from typing import Any
 
 from neurofm.benchmarks.audit import Finding, audit, refuse_on_leak
 from neurofm.benchmarks.bars import FoldBars
-from neurofm.benchmarks.decoders import Decoder, RegionPredictor, find_decoders, open_decoder
+from neurofm.benchmarks.decoders import Decoder, RegionPredictor, find_decoders, open_decoder, refuse_twins
 from neurofm.benchmarks.protocols import TraceScores, every_third_region, masked_region_scores, next_volume_scores
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.data.index import Dataset
@@ -17,7 +17,8 @@ from neurofm.data.splits import Span
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of
 
-PROTOCOLS = ("masked_region", "next_volume")
+# protocol → the objective whose predictions it asks for
+PROTOCOLS = {"masked_region": "masked_region", "next_volume": "next_state"}
 MODEL = "neurofm"
 SKIP = "closed form alone"
 
@@ -97,20 +98,22 @@ def score_new_subjects(
     scored = Scored()
     bars: dict[str, FoldBars] = {}
     done: set[tuple[str, int]] = set()
-    for folder in find_decoders(runs, task=task, dataset=dataset):
+    found = find_decoders(runs, task=task, dataset=dataset)
+    # all of them before the first score, so that what is refused has not looked at anybody
+    refuse_twins(found)
+    for folder in found:
+        decoder = open_decoder(folder)
+        _require_objective(decoder, protocol)
+        findings = _audit(decoder)
+        refuse_on_leak(findings, allow_leak=allow_leak)
+        scored.findings += [f for f in findings if f not in scored.findings]
+    for folder in found:
         decoder = open_decoder(folder)
         corpus = decoder.corpus
         scored.datasets[corpus.dataset.id] = corpus.dataset
         common = _common(name, decoder, run_id, protocol, margin, context, versions, allow_leak)
-        findings = audit(
-            train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, new_subject=True,
-            train_subjects=decoder.people_trained_on, chronological=True,
-            subject_of={r: corpus.dataset.subject(r) for r in corpus.dataset.recordings},
-        )  # fmt: skip
-        refuse_on_leak(findings, allow_leak=allow_leak)
         if decoder.subject not in scored.looks:
             scored.looks[decoder.subject] = record_look(results, **common)
-        scored.findings += [f for f in findings if f not in scored.findings]
         if decoder.subject not in bars:
             bars[decoder.subject] = _bars(decoder, context)
         rows = [
@@ -123,6 +126,33 @@ def score_new_subjects(
         scored.rows += append_results(results, rows)
         best = next(r for r in rows if r["model"] == MODEL)
         yield f"{decoder.subject}  {decoder.strategy:<8} {decoder.volumes:>4}  R² {best['value']:.3f}", scored
+
+
+def _require_objective(decoder: Decoder, protocol: str) -> None:
+    """Refuse a decoder that answers another question than the protocol's."""
+    name = decoder.loaded.card["objective"]["name"]
+    if name != PROTOCOLS[protocol]:
+        raise ConfigError(
+            f"{decoder.loaded.folder}: has objective '{name}', protocol '{protocol}' asks for '{PROTOCOLS[protocol]}'; "
+            "train and adapt with that objective, or choose another benchmark"
+        )
+
+
+def _normalised_by(decoder: Decoder) -> str:
+    transform = decoder.corpus.transform
+    if transform.is_transductive:
+        return "the whole run, test included"
+    leaning = decoder.strategy != "scratch" and any(getattr(t, "prior_s", None) for t in transform.transforms)
+    return f"its first {decoder.volumes} volumes" + (", leaning on the pattern of other people" if leaning else "")
+
+
+def _audit(decoder: Decoder) -> list[Finding]:
+    dataset = decoder.corpus.dataset
+    return audit(
+        train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, new_subject=True,
+        train_subjects=decoder.people_trained_on, chronological=True,
+        subject_of={r: dataset.subject(r) for r in dataset.recordings},
+    )  # fmt: skip
 
 
 def _common(
@@ -171,7 +201,8 @@ def _row(
     return {
         **common, "model": model, "strategy": decoder.strategy, "budget": float(decoder.volumes),
         "budget_unit": "volumes", "seed": decoder.seed, "metric": "r2", "value": scores.mean_r2,
-        "n": len(scores.regions), "normalised_by": f"its first {decoder.volumes} volumes",
+        "n": len(scores.regions), "normalised_by": _normalised_by(decoder),
+        "transductive": decoder.corpus.transform.is_transductive,
         "checkpoint_hash": decoder.loaded.card["weights"]["sha256"],
     }  # fmt: skip
 

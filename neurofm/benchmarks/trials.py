@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from neurofm.benchmarks.audit import Finding, audit, negative_control, refuse_on_leak
 from neurofm.benchmarks.baselines.chance import majority
 from neurofm.benchmarks.baselines.lda import ShrinkageLDA
-from neurofm.benchmarks.decoders import Decoder, find_decoders, logits_of, open_decoder
+from neurofm.benchmarks.decoders import Decoder, find_decoders, logits_of, open_decoder, refuse_twins
 from neurofm.benchmarks.decoding import ClassScores, TimeResolved, classification_scores, label_scores, time_resolved
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.schema.errors import ConfigError
@@ -81,7 +81,9 @@ def score_trials(
     is_control : bool
         Whether the task carries no signal, so that a score above chance is a leak.
     """
-    found = [open_decoder(folder) for folder in find_decoders(runs, task=task, dataset=dataset)]
+    folders = find_decoders(runs, task=task, dataset=dataset)
+    refuse_twins(folders)
+    found = [open_decoder(folder) for folder in folders]
     first = found[0]
     for other in found[1:]:
         if (other.test, other.loaded.facts.classes) != (first.test, first.loaded.facts.classes):
@@ -187,7 +189,7 @@ def _rows(
     about: dict[str, Any] = {"model": model, "strategy": strategy, "baseline": baseline}
     if decoder is not None:
         about |= {
-            "strategy": decoder.strategy, "seed": decoder.seed,
+            "strategy": decoder.strategy, "seed": decoder.seed, "transductive": decoder.corpus.transform.is_transductive,
             "checkpoint_hash": decoder.loaded.card["weights"]["sha256"],
         }  # fmt: skip
     both = (("accuracy", scores.accuracy), ("balanced_accuracy", scores.balanced))

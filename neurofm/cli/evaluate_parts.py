@@ -74,7 +74,7 @@ def labelled_trials(
         part.sections.append(
             Section(
                 title="Negative controls",
-                lead="These sets carry no signal that transfers from training to test: a decoder that finds some leaks.",
+                lead="In these sets little or nothing below 8 Hz transfers from training to test. A score beyond chance at exact binomial p < .001 means a leak.",
                 tables=[trials.table_of(judged)],
             )
         )
@@ -139,7 +139,8 @@ def corpus(*, path: str, title: str, n_channels: int = 6, seconds: float = 120.0
 def training(*, runs: str, title: str = "Training", limit: int = 12, **_: Any) -> Part:
     """Show how losses went in the pretraining runs under a folder."""
     histories: dict[str, dict[str, Any]] = {"training loss": {}, "validation loss": {}}
-    for path in sorted(Path(runs).glob("**/metrics.csv"))[:limit]:
+    found = sorted(Path(runs).glob("**/metrics.csv"))
+    for path in found[:limit]:
         rows = read_metrics(path)
         run = str(path.parent.relative_to(runs))
         for quantity, column in (("training loss", "train/loss"), ("validation loss", "val/loss")):
@@ -151,7 +152,14 @@ def training(*, runs: str, title: str = "Training", limit: int = 12, **_: Any) -
         return Part()
     slug = title.lower().replace(" ", "-")
     drawing = training_curves(histories, name=slug)
-    return Part(sections=[Section(title=title, drawings=[(drawing, "One line per pretraining run.")])])
+    return Part(
+        sections=[
+            Section(
+                title=title,
+                drawings=[(drawing, f"One line per pretraining run, {min(limit, len(found))} of {len(found)}.")],
+            )
+        ]
+    )
 
 
 PARTS: dict[str, Callable[..., Part]] = {

@@ -63,6 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     except NeurofmError as error:
         print(f"neurofm {verb}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print(f"neurofm {verb}: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130

@@ -104,6 +104,7 @@ def pretrain(
     objective = OBJECTIVES.build(objective_name, model, facts, allow_import=True, **objective_choices)
     if hasattr(objective, "solve"):
         objective.solve(corpus.stretches(PART, facts), new_subject=False)
+    optim = {**optim, "warmup_steps": min(optim.get("warmup_steps", 0), trainer["max_steps"])}
     module = NeuroModule(model=model, objective=objective, total_steps=trainer["max_steps"], seed=seed, **optim)
     # claimed only now, so that a wrong choice leaves no folder behind
     run = RunFolder(run_dir, resume=resume, overwrite=overwrite)

@@ -161,6 +161,19 @@ class RunFolder:
         return read_json(self.path / "finished.json")
 
 
+def refuse_if_finished(path: str | Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds a run already, before anything is computed for it.
+
+    Raises
+    ------
+    ConfigError
+        Unless it is absent, empty or may be overwritten.
+    """
+    path = Path(path)
+    if not overwrite and path.is_dir() and any(p.name in _OWN for p in path.iterdir()):
+        raise ConfigError(f"{path}: holds a run already; choose another run_dir=…, or overwrite=true to start again")
+
+
 def environment() -> dict[str, Any]:
     """Return git state and package versions, without anything of the machine."""
     versions = {"python": platform.python_version(), "neurofm": neurofm.__version__}

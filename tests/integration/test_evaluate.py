@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -70,7 +71,13 @@ def do(*argv):
 
 
 def prep(name, source):
-    do("prep", "dataset=simulated", "dask=none", f"out=shards/{name}", *(f"dataset.source.{k}={v}" for k, v in source.items()))
+    do(
+        "prep",
+        "dataset=simulated",
+        "dask=none",
+        f"out=shards/{name}",
+        *(f"dataset.source.{k}={v}" for k, v in source.items()),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +116,13 @@ def flow(tmp_path_factory):
         yield folder
     finally:
         os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    """Intervals are tested elsewhere; here they only cost time."""
+    for name, n in (("classification_scores", 20), ("label_scores", 20), ("time_resolved", 200)):
+        monkeypatch.setattr(trials_benchmark, name, partial(getattr(trials_benchmark, name), n_draws=n))
 
 
 @pytest.fixture
@@ -181,7 +195,8 @@ def test_a_second_evaluation_counts_as_a_second_look(copied):
     assert max(r["looks"] for r in before) == 1
     do(*EVALUATE, "out=again")
     after = read_results("runs")
-    assert after[: len(before)] == before
+    # as text: NaN is not equal to itself
+    assert repr(after[: len(before)]) == repr(before)
     new = after[len(before) :]
     assert len(new) == len(before)
     assert {r["looks"] for r in new} == {2}
@@ -217,8 +232,8 @@ def test_a_planted_leak_is_refused(copied, capsys, what):
     assert "refused, the test leaks" in said
     assert "allow_leak=REASON" in said
     assert not Path("leaky").exists()
-    # what is refused has not looked at that person
-    assert not [r for r in read_results("runs")[len(before) :] if r["subject"] == "04"]
+    # what is refused has looked at nobody
+    assert len(read_results("runs")) == len(before)
 
 
 def test_a_leak_is_allowed_for_a_reason_that_is_printed(copied):
@@ -297,8 +312,7 @@ def test_a_decoder_of_an_adapted_model_remembers_where_that_came_from(copied):
 
 def score(**choices):
     common = dict(name="t", runs="runs/trials", results="scores", run_id="r", task="classes")
-    for line, out in score_trials(**{**common, **choices}):
-        pass
+    *_, (line, out) = score_trials(**{**common, **choices})
     assert line.startswith("classes")
     return out
 
@@ -318,10 +332,8 @@ def test_trials_are_scored_beside_their_baselines(copied):
     assert out.scores[ENSEMBLE, "full"].accuracy.value > 0.8
     assert out.scores["majority", ""].balanced.value == 0.5
     # an oracle of the ensemble: mean of the seeds' log-probabilities, trial by trial
-    logits = []
-    for folder in find_decoders("runs/trials", task="classes"):
-        if "full" in folder.parts[-2]:
-            logits.append(trials_benchmark.logits_of(open_decoder(folder), "test")[0])
+    full = [f for f in find_decoders("runs/trials", task="classes") if "full" in f.parts[-2]]
+    logits = [trials_benchmark.logits_of(open_decoder(f), "test")[0] for f in full]
     said = np.array(out.classes)[np.mean(logits, axis=0).argmax(1)]
     assert said.tolist() == out.scores[ENSEMBLE, "full"].predicted.tolist()
     assert out.looks == 1

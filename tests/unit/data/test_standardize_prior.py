@@ -58,7 +58,9 @@ def pattern_of(*deviations):
 def test_later_fits_are_shrunk_by_the_formula(people, per, seconds):
     first, later = whole(people, ["r_a", "r_b"]), [Span("r_c", 0.0, seconds)]
     t = fitted(people, first, later, per=per)
-    np.testing.assert_allclose(t.statistics("r_c").sd, shrunk(SD["c"], pattern_of(SD["a"], SD["b"]), seconds), rtol=1e-6)
+    np.testing.assert_allclose(
+        t.statistics("r_c").sd, shrunk(SD["c"], pattern_of(SD["a"], SD["b"]), seconds), rtol=1e-6
+    )
     np.testing.assert_allclose(t.statistics("r_c").mean, 100, rtol=1e-9)
     for k in "ab":
         # those the pattern comes from keep their own

@@ -113,7 +113,7 @@ def test_what_is_missing_or_mistyped_is_said(folder):
         Corpus(path=path, split={**SPLIT, "subject": None}, window_s=1.0)
     with pytest.raises(ConfigError, match="unknown split rule 'new_subjct': did you mean 'new_subject'"):
         Corpus(path=path, split={**SPLIT, "rule": "new_subjct"}, window_s=1.0)
-    with pytest.raises(ConfigError, match="split rule 'new_subject': .*gaps_s"):
+    with pytest.raises(ConfigError, match=r"split rule 'new_subject': .*gaps_s"):
         Corpus(path=path, split={**SPLIT, "gaps_s": 1}, window_s=1.0)
     with pytest.raises(ConfigError, match="windows='slidin' is unknown"):
         Corpus(path=path, split=SPLIT, window_s=1.0, windows="slidin")
