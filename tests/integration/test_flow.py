@@ -33,7 +33,7 @@ MODEL = [
     "model.causal=false", "+model.mask_token=true", "+model.channel_embedding=true",
 ]  # fmt: skip
 TRAIN = [
-    "train", "data=simulated", "held_out=04", "task=windows_1s", *MODEL, "objective.hide_fraction=[0.1,0.3]",
+    "train", "data=simulated", "held_out=04", "task=windows_1s", *MODEL, "objective=masked_region", "objective.hide_fraction=[0.1,0.3]",
     "optim.lr_peak=5e-3", "optim.warmup_steps=10", "trainer.progress=false", "name=sim",
 ]  # fmt: skip
 
