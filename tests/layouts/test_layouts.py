@@ -1,0 +1,87 @@
+"""Every public layout: a small tree written with the real libraries is read back as its writer says.
+
+A module of `trees/` holds `write(root) -> Tree` or several functions of that signature whose names begin with "write".
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.sources import SOURCES
+from neurofm.schema.errors import DataError
+from neurofm.schema.recording import Recording
+
+from .expected import Expected, Tree
+
+TREES = Path(__file__).parent / "trees"
+
+
+def writers() -> Iterator[tuple[str, Callable[[Path], Tree]]]:
+    for path in sorted(TREES.glob("[a-z]*.py")):
+        module = importlib.import_module(f".trees.{path.stem}", __package__)
+        for name in sorted(vars(module)):
+            if name.startswith("write") and getattr(module, name).__module__ == module.__name__:
+                yield f"{path.stem}:{name}", getattr(module, name)
+
+
+WRITERS = dict(writers())
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_tree_is_read_as_written(name, tmp_path):
+    tree = WRITERS[name](tmp_path)
+    source = SOURCES.build(tree.source, **tree.choices)
+    read, refused = [], []
+    for item in source.list():
+        try:
+            recording = item.load()
+            assert (item.subject or recording.subject) == recording.subject
+            read.append(recording)
+        except DataError as error:
+            refused.append(str(error))
+    assert len({r.recording_id for r in read}) == len(read) == len(tree.recordings), [r.recording_id for r in read]
+    for expected in tree.recordings:
+        fitting = [r for r in read if fits(r, expected)]
+        assert len(fitting) == 1, (expected.subject, expected.session, [r.recording_id for r in read])
+        check(fitting[0], expected)
+    assert len(refused) == len(tree.rejected), refused
+    for piece in tree.rejected:
+        assert any(piece in sentence for sentence in refused), (piece, refused)
+
+
+def fits(recording: Recording, expected: Expected) -> bool:
+    names = ("subject", "session", "task", "run", "part")
+    return all(getattr(expected, n) in (None, getattr(recording, n)) for n in names)
+
+
+def check(recording: Recording, expected: Expected) -> None:
+    signal = recording.signal
+    channels = signal.channels
+    found = {
+        "part": recording.part, "modality": recording.modality, "rate_hz": signal.rate_hz,
+        "channels": [c.name for c in channels], "kinds": [c.kind for c in channels],
+        "units": [c.unit for c in channels], "regions": [c.region for c in channels],
+        "n_samples": list(signal.n_samples),
+    }  # fmt: skip
+    for name, value in found.items():
+        asked = getattr(expected, name)
+        if asked is not None:
+            assert value == (pytest.approx(asked) if name == "rate_hz" else asked), name
+    for interval, values in expected.values.items():
+        given = signal.read(interval, 0, signal.n_samples[interval])
+        np.testing.assert_allclose(given, values, rtol=0, atol=expected.atol)
+        # a span from the middle is the same span of the whole
+        a, b = len(values) // 3, len(values) // 2
+        np.testing.assert_array_equal(signal.read(interval, a, b), given[a:b])
+    if expected.events is not None:
+        kind = expected.events_of_kind
+        events = sorted((e for e in recording.events if kind in (None, e.kind)), key=lambda e: e.onset_s)
+        assert [e.label for e in events] == [label for _, label in expected.events]
+        np.testing.assert_allclose([e.onset_s for e in events], [t for t, _ in expected.events], atol=2e-3)
+        if expected.stimulus_ids is not None:
+            assert [e.stimulus_id for e in events] == expected.stimulus_ids
