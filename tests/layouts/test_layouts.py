@@ -6,6 +6,7 @@ A module of `trees/` holds `write(root) -> Tree` or several functions of that si
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Recording
 
 from .expected import Expected, Tree
+from .pieces import check_piece, check_stimuli, electrode, electrodes, label_fits, place
 
 TREES = Path(__file__).parent / "trees"
 
@@ -45,10 +47,18 @@ def test_tree_is_read_as_written(name, tmp_path):
         except DataError as error:
             refused.append(str(error))
     assert len({r.recording_id for r in read}) == len(read) == len(tree.recordings), [r.recording_id for r in read]
+    stimuli: list[tuple[str, str]] = []
     for expected in tree.recordings:
         fitting = [r for r in read if fits(r, expected)]
-        assert len(fitting) == 1, (expected.subject, expected.session, [r.recording_id for r in read])
+        if len(fitting) > 1 and expected.pieces:
+            fitting = [r for r in fitting if place(r, expected.pieces[0]) is not None]
+        assert len(fitting) == 1, (expected.subject, expected.session, expected.file, [r.recording_id for r in read])
         check(fitting[0], expected)
+        for piece in expected.pieces:
+            stimuli += check_piece(fitting[0], piece)
+    check_stimuli(stimuli)
+    if tree.also is not None:
+        tree.also(read)
     assert len(refused) == len(tree.rejected), refused
     for piece in tree.rejected:
         assert any(piece in sentence for sentence in refused), (piece, refused)
@@ -56,6 +66,8 @@ def test_tree_is_read_as_written(name, tmp_path):
 
 def fits(recording: Recording, expected: Expected) -> bool:
     names = ("subject", "session", "task", "run", "part")
+    if expected.file is not None and Path(recording.source_file).name != Path(expected.file).name:
+        return False
     return all(getattr(expected, n) in (None, getattr(recording, n)) for n in names)
 
 
@@ -72,6 +84,8 @@ def check(recording: Recording, expected: Expected) -> None:
         asked = getattr(expected, name)
         if asked is not None:
             assert value == (pytest.approx(asked) if name == "rate_hz" else asked), name
+    if expected.electrodes is not None:
+        assert electrodes(recording) == [electrode(e) for e in expected.electrodes]
     for interval, values in expected.values.items():
         given = signal.read(interval, 0, signal.n_samples[interval])
         np.testing.assert_allclose(given, values, rtol=0, atol=expected.atol)
@@ -81,7 +95,10 @@ def check(recording: Recording, expected: Expected) -> None:
     if expected.events is not None:
         kind = expected.events_of_kind
         events = sorted((e for e in recording.events if kind in (None, e.kind)), key=lambda e: e.onset_s)
-        assert [e.label for e in events] == [label for _, label in expected.events]
+        events = [e for e in events if expected.events_of is None or re.search(expected.events_of, e.label)]
+        labels = [e.label for e in events]
+        assert len(labels) == len(expected.events), (labels, expected.events)
+        assert all(label_fits(a, b) for a, (_, b) in zip(labels, expected.events, strict=True)), labels
         np.testing.assert_allclose([e.onset_s for e in events], [t for t, _ in expected.events], atol=2e-3)
         if expected.stimulus_ids is not None:
             assert [e.stimulus_id for e in events] == expected.stimulus_ids
