@@ -31,7 +31,7 @@ def put_gdf(
         In order.
     """
     n, c = counts.shape
-    assert n % rate_hz == 0 and len(names) == c and counts.dtype == np.int16
+    assert (n % rate_hz, len(names), counts.dtype) == (0, c, np.int16)
 
     def each(form: str, *value: float) -> bytes:
         return struct.pack("<" + form, *value) * c
@@ -47,7 +47,7 @@ def put_gdf(
     channels += bytes(68 * c) + each("f", 100) + each("f", 0.5) + each("f", 50)
     channels += each("i", rate_hz) + each("i", INT16) + bytes(12 * c) + bytes(20 * c)
     header = fixed + channels
-    assert len(fixed) == 256 and len(header) == 256 * (1 + c)
+    assert (len(fixed), len(header)) == (256, 256 * (1 + c))
     # one record a second, each channel in turn
     data = counts.reshape(n // rate_hz, rate_hz, c).transpose(0, 2, 1).astype("<i2").tobytes()
     at, kind, length = (np.array(column) for column in zip(*events, strict=True))

@@ -7,7 +7,7 @@ import pickle
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -62,7 +62,7 @@ class Numpy1Pickler(pickle._Pickler):  # type: ignore[name-defined]
         self.write(pickle.STACK_GLOBAL)
         self.memoize(obj)
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[Any, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
     dispatch[type(python2_pickle)] = save_global
 
 
