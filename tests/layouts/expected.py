@@ -38,6 +38,8 @@ class Piece:
     stimuli : list of str
         Of the same events: names of stimuli. Over the whole tree, equal names must have equal `stimulus_id`s and
         different names different ones.
+    shown : (onset_s, name)
+        A stimulus: the events at this time carry one `stimulus_id`, equal for equal names as in `stimuli`.
     ratings : dict of str to float
         Word → number that some event during the piece must give (as value of an event of that kind or label, or as a
         number after the word in its label).
@@ -51,6 +53,7 @@ class Piece:
     events: list[tuple[Any, ...]] | None = None
     events_of: str | None = None
     stimuli: list[str] | None = None
+    shown: tuple[float, str] | None = None
     ratings: dict[str, float] = field(default_factory=dict)
 
 
@@ -61,7 +64,7 @@ class Expected:
     Attributes
     ----------
     subject, session, task, run, part, modality : str
-        As in `Recording`.
+        As in `Recording`; the subject may be a compiled pattern that must be found in it.
     file : str
         Name of the file that `Recording.source_file` ends with.
     rate_hz : float
@@ -87,7 +90,7 @@ class Expected:
         All to be found.
     """
 
-    subject: str | None
+    subject: str | re.Pattern[str] | None
     session: str | None = ""
     task: str | None = None
     run: str | None = None

@@ -72,8 +72,13 @@ def check_piece(recording: Recording, piece: Piece) -> list[tuple[str, str]]:
     for word, number in piece.ratings.items():
         given = [r for e in events if (r := rating(e, word)) is not None]
         assert any(abs(g - number) < 1e-3 for g in given), (recording.recording_id, at, word, number, given)
+    pairs = []
+    if piece.shown is not None:
+        ids = {e.stimulus_id for e in events if abs(e.onset_s - at - piece.shown[0]) < 2e-3}
+        assert len(ids) == 1, (recording.recording_id, at, piece.shown, events)
+        pairs.append((piece.shown[1], ids.pop()))
     if piece.events is None:
-        return []
+        return pairs
     events = [e for e in events if piece.events_of is None or re.search(piece.events_of, e.label)]
     said = [(recording.recording_id, round(at, 3)), [e.label for e in events], piece.events]
     assert len(events) == len(piece.events), said
@@ -82,7 +87,7 @@ def check_piece(recording: Recording, piece: Piece) -> list[tuple[str, str]]:
         assert abs(event.onset_s - at - onset_s) < 2e-3, (said, event.onset_s - at, onset_s)
         for d in duration_s:
             assert abs(event.duration_s - d) < 2e-3, (said, event.duration_s, d)
-    return list(zip(piece.stimuli or [], (e.stimulus_id for e in events), strict=False))
+    return pairs + list(zip(piece.stimuli or [], (e.stimulus_id for e in events), strict=False))
 
 
 def rating(event: Event, word: str) -> float | None:

@@ -65,7 +65,9 @@ def test_tree_is_read_as_written(name, tmp_path):
 
 
 def fits(recording: Recording, expected: Expected) -> bool:
-    names = ("subject", "session", "task", "run", "part")
+    names = ("session", "task", "run", "part")
+    if expected.subject is not None and not label_fits(recording.subject, expected.subject):
+        return False
     if expected.file is not None and Path(recording.source_file).name != Path(expected.file).name:
         return False
     return all(getattr(expected, n) in (None, getattr(recording, n)) for n in names)
