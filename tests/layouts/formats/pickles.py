@@ -57,19 +57,23 @@ class Numpy1Pickler(pickle._Pickler):  # type: ignore[name-defined]
         module = str(getattr(obj, "__module__", ""))
         if not module.startswith("numpy._core"):
             return super().save_global(obj, name)
-        self.save("numpy.core" + module.removeprefix("numpy._core"))
-        self.save(name or obj.__qualname__)
-        self.write(pickle.STACK_GLOBAL)
+        module, name = "numpy.core" + module.removeprefix("numpy._core"), name or obj.__qualname__
+        if self.proto >= 4:
+            self.save(module)
+            self.save(name)
+            self.write(pickle.STACK_GLOBAL)
+        else:
+            self.write(pickle.GLOBAL + f"{module}\n{name}\n".encode())
         self.memoize(obj)
 
     dispatch: ClassVar[dict[Any, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
     dispatch[type(python2_pickle)] = save_global
 
 
-def numpy1_pickle(value: Any) -> bytes:
-    """Return the protocol-4 pickle of a value holding arrays."""
+def numpy1_pickle(value: Any, protocol: int = 4) -> bytes:
+    """Return the pickle of a value holding arrays."""
     file = io.BytesIO()
-    Numpy1Pickler(file, protocol=4).dump(value)
+    Numpy1Pickler(file, protocol=protocol).dump(value)
     return file.getvalue()
 
 
@@ -85,8 +89,8 @@ class Call:
 
 
 def put_object_npy(path: Path, value: Any) -> None:
-    """Write what ``np.save`` writes of a dict: a 0-d object array, its data a pickle."""
+    """Write what ``np.save`` of numpy 1 writes of a dict: a 0-d object array, its data a pickle of protocol 3."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
-        file.write(numpy1_pickle(np.array(value, dtype=object)))
+        file.write(numpy1_pickle(np.array(value, dtype=object), 3))
