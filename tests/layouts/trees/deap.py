@@ -9,7 +9,7 @@ import numpy as np
 from neurofm.schema.recording import Recording
 
 from ..expected import Expected, Piece, Tree
-from ..formats.pickles import hostile, python2_pickle
+from ..formats.pickles import hostile, numpy1_pickle, python2_pickle
 from ..montages import words
 
 EEG = words(
@@ -65,7 +65,12 @@ def write_hostile(root: Path) -> Tree:
         opcodes = hostile(*call)
         (folder / f"s{k:02d}.dat").write_bytes(python2_pickle({"labels": labels, "data": data}, opcodes))
 
+    # an array of Python objects is none of numbers, even if it holds nothing else
+    data, labels = subject_data(rng, 1)
+    objects = {"labels": labels, "data": data.astype(object)}
+    (folder / f"s{len(calls) + 1:02d}.dat").write_bytes(numpy1_pickle(objects, 2))
+
     def also(read: list[Recording]) -> None:
         assert not mark.exists()
 
-    return Tree(source="deap", choices={"root": root}, recordings=[], rejected=[""] * len(calls), also=also)
+    return Tree(source="deap", choices={"root": root}, recordings=[], rejected=[""] * (len(calls) + 1), also=also)
