@@ -62,9 +62,7 @@ def _subject(
 def write(root: Path) -> Tree:
     """Two rates, a seizure that crosses two parts, a subject without seizures; the optional power tables are there."""
     seizures = [(1.25, 1.5), (1.9, 2.6)]
-    first = _subject(
-        root, "ID04", lengths=[1024, 700, 300], n_channels=6, rate_hz=512.0, seizures=seizures, seed=4
-    )
+    first = _subject(root, "ID04", lengths=[1024, 700, 300], n_channels=6, rate_hz=512.0, seizures=seizures, seed=4)
     with h5py.File(root / "ID04/ID04_total.h5", "a") as file:
         file["data/delta_power"] = np.ones((6, 3), "f4")
         file["data/delta_windows"] = np.arange(3)
