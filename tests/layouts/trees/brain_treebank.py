@@ -176,14 +176,6 @@ def write_half_rate(root: Path) -> Tree:
     return Tree(source="brain_treebank", choices={"root": root}, recordings=[expected])
 
 
-def write_without_transcript(root: Path) -> Tree:
-    """The signals are of use without the words: only events are missing."""
-    values = _trial(root, 5, 0, n_electrodes=len(NAMES), n_samples=2048)
-    _electrodes(root, 5, NAMES)
-    expected = Expected(subject="5", session=None, channels=NAMES, values={0: values}, events=[])
-    return Tree(source="brain_treebank", choices={"root": root}, recordings=[expected])
-
-
 def bad_and_trigger_channels(root: Path) -> tuple[Tree, list[str], dict[str, np.ndarray]]:
     """One trial of two: which channels are brain and fit to read, and the signal of each by name.
 
