@@ -12,7 +12,7 @@ from pynwb import NWBFile
 from pynwb.behavior import Position, SpatialSeries
 from pynwb.ecephys import LFP, ElectricalSeries
 from pynwb.misc import Units
-from pynwb.ophys import DfOverF, Fluorescence, ImageSegmentation, OpticalChannel, RoiResponseSeries
+from pynwb.ophys import DfOverF, Fluorescence, ImageSegmentation, OpticalChannel
 
 from ..expected import Expected, Tree
 from ._nwb import Truth, add_electrodes, nwb_file, save, series, spike_times, truth
@@ -105,14 +105,14 @@ def write_electrical_series(root: Path) -> Tree:
         stored = rng.integers(-3000, 3000, (1500, 3)).astype(np.int16)
         where = file.create_electrode_table_region(list(range(3)), "all")
         clock = {"rate": 500.0, "starting_time": 0.0} if subject == "E" else {"timestamps": 5.0 + np.arange(1500) / 250}
-        electrical = ElectricalSeries(
-            name="ElectricalSeries", data=stored, electrodes=where, conversion=1.95e-7, offset=1e-5,
-            channel_conversion=factors, **clock,
-        )  # fmt: skip
+        facts = {"name": "ElectricalSeries", "data": stored, "electrodes": where, "conversion": 1.95e-7, "offset": 1e-5}
+        facts |= {"channel_conversion": factors, **clock}
         if subject == "E":
-            file.add_acquisition(electrical)
+            file.add_acquisition(ElectricalSeries(**facts))
         else:
-            file.create_processing_module("ecephys", "lfp").add(LFP(electrical_series=electrical))
+            lfp = LFP()
+            file.create_processing_module("ecephys", "lfp").add(lfp)
+            lfp.create_electrical_series(**facts)
         save(file, root / f"sub-{subject}/sub-{subject}_ecephys.nwb")
         volts = stored * 1.95e-7 * (1.0 if factors is None else factors) + 1e-5
         recordings.append(
@@ -151,8 +151,9 @@ def write_calcium(root: Path) -> Tree:
             table.add_roi(image_mask=mask)
         traces = rng.normal(size=(200, 4))
         rois = table.create_roi_table_region("all", region=list(range(4)))
-        responses = RoiResponseSeries(name="traces", data=traces, rois=rois, unit="n.a.", rate=10.0, starting_time=0.0)
-        module.add(DfOverF(roi_response_series=responses) if subject == "G" else Fluorescence(responses, name=name))
+        box = DfOverF() if subject == "G" else Fluorescence(name=name)
+        module.add(box)
+        box.create_roi_response_series(name="traces", data=traces, rois=rois, unit="n.a.", rate=10.0, starting_time=0.0)
         save(file, root / f"sub-{subject}/sub-{subject}_ophys.nwb")
         recordings.append(
             Expected(
