@@ -101,7 +101,7 @@ def checked_tr_s(stated: dict[str, float | None], name: str, *, fix: str) -> flo
     """
     said = {who: s for who, s in stated.items() if s is not None}
     if not said:
-        raise DataError(f"{name}: {' and '.join(stated)} state no repetition time; {fix}")
+        raise DataError(f"{name}: no repetition time is stated by {' or '.join(stated)}; {fix}")
     first, tr_s = next(iter(said.items()))
     for who, s in said.items():
         if abs(s / tr_s - 1) > 0.01:

@@ -12,6 +12,7 @@ SOURCES = Registry(
         "ecog_grip": "data_prep.sources.ecog_grip:EcogGrip",
         "files": "data_prep.sources.files:Files",
         "hcp7": "data_prep.sources.hcp7:Hcp7",
+        "nifti": "data_prep.sources.nifti:Nifti",
         "simulated": "data_prep.sources.simulated:Simulated",
     },
 )
