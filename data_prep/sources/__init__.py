@@ -13,6 +13,7 @@ SOURCES = Registry(
         "files": "data_prep.sources.files:Files",
         "hcp7": "data_prep.sources.hcp7:Hcp7",
         "nifti": "data_prep.sources.nifti:Nifti",
+        "nsd": "data_prep.sources.nsd:Nsd",
         "simulated": "data_prep.sources.simulated:Simulated",
     },
 )
