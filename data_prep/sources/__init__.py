@@ -6,6 +6,7 @@ SOURCES = Registry(
     "source",
     {
         "aeon": "data_prep.sources.aeon:Aeon",
+        "algonauts2023": "data_prep.sources.algonauts2023:Algonauts2023",
         "arrays": "data_prep.sources.arrays:Arrays",
         "bids": "data_prep.sources.bids:Bids",
         "bids_fmri": "data_prep.sources.bids_fmri:BidsFmri",

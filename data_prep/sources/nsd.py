@@ -73,7 +73,7 @@ class Nsd(Source):
         regions: str | None = None,
     ) -> None:
         self.root = Path(root).expanduser()
-        self.subjects, self.sessions = _numbers(subjects, "subjects"), _numbers(sessions, "sessions")
+        self.subjects, self.sessions = numbers(subjects, "subjects"), numbers(sessions, "sessions")
         if space not in ("func1pt8mm", "func1mm"):
             raise ConfigError(f"source 'nsd': space '{space}' is not read; expected func1pt8mm or func1mm")
         self.space, self.betas, self.mask, self.regions = space, betas, mask, regions
@@ -106,7 +106,9 @@ class Nsd(Source):
                     items += self._items(subject, session, path, parts)
         return items
 
-    def _items(self, subject: int, session: int, path: Path, parts: Mapping[str, Sequence[Trial] | str]) -> Sequence[Item]:
+    def _items(
+        self, subject: int, session: int, path: Path, parts: Mapping[str, Sequence[Trial] | str]
+    ) -> Sequence[Item]:
         where = self.root / "nsddata" / "ppdata" / f"subj{subject:02d}" / self.space
         mask = where / "brainmask.nii.gz" if self.mask == "brainmask" else where / "roi" / f"{self.mask}.nii.gz"
         regions = None if self.regions is None else where / "roi" / f"{self.regions}.nii.gz"
@@ -127,14 +129,14 @@ class Nsd(Source):
         ]
 
 
-def _numbers(given: list[str | int] | None, what: str) -> list[int] | None:
+def numbers(given: Sequence[str | int] | None, what: str, source: str = "nsd") -> list[int] | None:
     """Return subject or session numbers: 1, "01" and "subj01" are the same."""
     if given is None:
         return None
     texts = [re.sub(r"^(subj|sub-|session)", "", str(g)) for g in given]
     for t in texts:
         if not t.isdigit():
-            raise ConfigError(f"source 'nsd': {what} holds '{t}'; expected numbers")
+            raise ConfigError(f"source '{source}': {what} holds '{t}'; expected numbers")
     return sorted({int(t) for t in texts})
 
 
@@ -245,8 +247,8 @@ def _voxels(path: Path, mask: Path, regions: Path | None) -> tuple[tuple[Channel
         if not same_grid(image, labels):
             raise DataError(f"{regions.name}: its shape or affine is not that of {mask.name}")
         table = STREAMS if regions.name.startswith("streams.") else {}
-        numbers = np.asanyarray(labels.dataobj)[inside]
-        names = [table.get(int(v), str(int(v))) if v > 0 else "" for v in numbers]
+        numbered = np.asanyarray(labels.dataobj)[inside]
+        names = [table.get(int(v), str(int(v))) if v > 0 else "" for v in numbered]
     values, factor = read_betas(path, inside)
     channels = voxel_channels(np.argwhere(inside), image.affine, "scanner", names, unit="percent")
     empty = ~np.isfinite(values).all(axis=0) | ~values.any(axis=0)
