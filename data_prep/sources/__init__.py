@@ -12,6 +12,7 @@ SOURCES = Registry(
         "bids_fmri": "data_prep.sources.bids_fmri:BidsFmri",
         "ecog_grip": "data_prep.sources.ecog_grip:EcogGrip",
         "files": "data_prep.sources.files:Files",
+        "hcp": "data_prep.sources.hcp:Hcp",
         "hcp7": "data_prep.sources.hcp7:Hcp7",
         "nifti": "data_prep.sources.nifti:Nifti",
         "nsd": "data_prep.sources.nsd:Nsd",
