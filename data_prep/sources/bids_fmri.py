@@ -182,8 +182,8 @@ def derivatives_of(root: Path, wanted: str | None) -> Path:
     inner = root / "derivatives"
     candidates = [p for p in (sorted(inner.iterdir()) if inner.is_dir() else []) if p.is_dir()] + [inner, root]
     found = [p for p in candidates if next(p.glob("sub-*/**/*_desc-preproc_bold.nii*"), None) is not None]
-    if len(found) > 1 and found[-1] != root:
-        names = ", ".join(p.name for p in found)
+    if len(found) > 1:
+        names = ", ".join(p.relative_to(root).as_posix() for p in found)
         raise ConfigError(f"source 'bids_fmri': derivatives are there from {names}; set source.derivatives to one")
     if not found:
         raise ConfigError(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.volumes import open_image, volume_blocks
-from neurofm.schema.errors import DataError
+from neurofm.schema.errors import ConfigError, DataError
 
 # Betas are stored as int16, 300 times the percent signal change.
 SCALE = 300.0
@@ -57,8 +57,10 @@ def read_betas(path: Path, mask: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _opened(path: Path) -> Any:
-    import h5py
-
+    try:
+        import h5py
+    except ImportError as error:
+        raise ConfigError(f"{path.name}: needs h5py; install it with: pip install 'neurofm[fmri]'") from error
     try:
         return h5py.File(path, "r")
     except OSError as error:

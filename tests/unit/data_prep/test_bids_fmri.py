@@ -256,6 +256,16 @@ def test_choices_that_cannot_be_meant(tree):
     assert len(source(tree, space="T1w").list()) == 1
 
 
+def test_two_pipelines_must_be_told_apart(tree):
+    other = tree[0] / "bids" / "derivatives" / "older" / "sub-01" / "func"
+    other.mkdir(parents=True)
+    image = next((tree[0] / "bids").rglob("sub-01*preproc_bold.nii.gz"))
+    (other / image.name).write_bytes(image.read_bytes())
+    with pytest.raises(ConfigError, match="from derivatives/fmriprep, derivatives/older; set source"):
+        source(tree).list()
+    assert len(source(tree, derivatives="derivatives/fmriprep").list()) == 2
+
+
 def test_twins_are_told_apart_by_direction(tree):
     image = next((tree[0] / "bids").rglob("sub-01*preproc_bold.nii.gz"))
     for d in ("AP", "PA"):
