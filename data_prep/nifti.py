@@ -1,4 +1,4 @@
-"""A NIfTI image and an atlas → region time series, by nilearn."""
+"""A NIfTI image and an atlas → region time series."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.schema.errors import ConfigError, DataError
+from data_prep.volumes import checked_tr_s, header_tr_s, import_nibabel, on_grid_of, open_image, open_run, region_series
+from neurofm.schema.errors import ConfigError
 from neurofm.schema.recording import Channel, Recording, Stream
-
-# NIfTI header: unit of the fourth dimension → seconds
-TIME_UNITS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
 def recording_from_nifti(
@@ -54,50 +52,35 @@ def recording_from_nifti(
             f"{name}: a NIfTI image becomes region time series first: pass atlas= (a label image in the same space) and "
             f"labels= (label → region name){wanted}"
         )
-    try:
-        import nibabel
-        from nilearn.maskers import NiftiLabelsMasker
-    except ImportError as error:
-        raise ConfigError(f"{name}: needs nilearn; install it with: pip install 'neurofm[fmri]'") from error
-    run, regions = _open(image, name, nibabel), _open(atlas, "atlas", nibabel)
-    if len(run.shape) != 4 or run.shape[3] < 2:
-        raise DataError(f"{name}: has shape {run.shape}; expected x, y, z and at least two volumes")
-    rate = rate_hz if rate_hz is not None else _rate(run, name)
-    values = sorted(int(v) for v in np.unique(np.asanyarray(regions.dataobj)) if v != 0)
-    names = _names(labels, values)
-    masker = NiftiLabelsMasker(
-        regions, standardize=None, resampling_target="data", keep_masked_labels=False, reports=False, verbose=0
-    )
-    series = np.asarray(masker.fit_transform(run), np.float64)
-    found = [masker.region_ids_[i] for i in range(series.shape[1])]
-    channels = tuple(Channel(name=names[int(v)], kind="bold", unit="au", region=names[int(v)]) for v in found)
+    import_nibabel(name)
+    run, regions = open_run(image, name), open_image(atlas, "atlas")
+    tr_s = 1 / rate_hz if rate_hz else checked_tr_s({"its header": header_tr_s(run)}, name, fix="pass rate_hz=1/TR")
+    names = name_labels(labels, label_values(np.asanyarray(regions.dataobj)))
+    placed = on_grid_of(run, regions, "the atlas", name, resample=True)
+    found = label_values(placed)
+    series = region_series(run, placed, found, name)
+    channels = tuple(Channel(name=names[v], kind="bold", unit="au", region=names[v]) for v in found)
     return Recording(
         dataset="given",
         subject=subject,
         modality="fmri",
-        streams=(Stream.from_arrays([series], rate_hz=float(rate), channels=channels, unit="au"),),
+        streams=(Stream.from_arrays([series], rate_hz=rate_hz or 1 / tr_s, channels=channels, unit="au"),),
     )
 
 
-def _open(image: Any, name: str, nibabel: Any) -> Any:
-    if not isinstance(image, (str, Path)):
-        return image
-    try:
-        return nibabel.load(image)
-    except (OSError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
-        raise DataError(f"{image}: is not a readable NIfTI image for {name} ({error})") from error
+def label_values(labels: np.ndarray) -> list[int]:
+    """Labels of an atlas in ascending order, without the background 0."""
+    return sorted(int(v) for v in np.unique(labels[np.isfinite(labels)]) if v != 0)
 
 
-def _rate(run: Any, name: str) -> float:
-    header = run.header
-    step = float(header.get_zooms()[3]) * TIME_UNITS.get(header.get_xyzt_units()[1], 1.0)
-    if not (np.isfinite(step) and step > 0):
-        raise DataError(f"{name}: its header states a repetition time of {step}; pass rate_hz=1/TR")
-    # a float32 header says 0.72 as 0.72000003
-    return 1 / float(f"{step:.6g}")
+def name_labels(labels: Mapping[int, str] | Sequence[str] | None, values: list[int]) -> dict[int, str]:
+    """Return a name for each label.
 
-
-def _names(labels: Mapping[int, str] | Sequence[str] | None, values: list[int]) -> dict[int, str]:
+    Raises
+    ------
+    ConfigError
+        When the names do not fit the labels.
+    """
     if labels is None:
         return {v: str(v) for v in values}
     if isinstance(labels, Mapping):

@@ -6,11 +6,16 @@ SOURCES = Registry(
     "source",
     {
         "aeon": "data_prep.sources.aeon:Aeon",
+        "algonauts2023": "data_prep.sources.algonauts2023:Algonauts2023",
         "arrays": "data_prep.sources.arrays:Arrays",
         "bids": "data_prep.sources.bids:Bids",
+        "bids_fmri": "data_prep.sources.bids_fmri:BidsFmri",
         "ecog_grip": "data_prep.sources.ecog_grip:EcogGrip",
         "files": "data_prep.sources.files:Files",
+        "hcp": "data_prep.sources.hcp:Hcp",
         "hcp7": "data_prep.sources.hcp7:Hcp7",
+        "nifti": "data_prep.sources.nifti:Nifti",
+        "nsd": "data_prep.sources.nsd:Nsd",
         "simulated": "data_prep.sources.simulated:Simulated",
     },
 )

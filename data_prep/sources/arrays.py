@@ -1,4 +1,4 @@
-"""Numeric arrays: a folder of .npy / .npz files with one small YAML, or arrays in memory."""
+"""Numeric arrays: a folder of .npy, .npz, .csv or .tsv files with one small YAML, or arrays in memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.sources import series_table
 from data_prep.sources.base import Item, Source, file_fingerprint
 from data_prep.sources.naming import compile_pattern, entities
 from neurofm.schema.errors import ConfigError, DataError, nearest
@@ -33,7 +34,8 @@ class Arrays(Source):
     Parameters
     ----------
     root : path, optional
-        Folder with .npy and .npz files, looked through with `glob`.
+        Folder with .npy and .npz files, looked through with `glob`; or ``**/*.csv``, ``**/*.tsv``: tables with one row
+        per sample, whose first line may name the channels and whose column `time` may give the rate.
     arrays : dict of str to array, optional
         Recordings in memory instead: subject → array.
     rate_hz : float, optional
@@ -160,7 +162,11 @@ def load_array_file(root: Path, name: str, who: dict[str, str] | None, facts: di
     path = root / name
     labels: list[str] | None = None
     try:
-        if path.suffix == ".npz":
+        if path.suffix in series_table.SUFFIXES:
+            series = series_table.read_series(path)
+            array, given = series.values, {"rate_hz": series.rate_hz, "channels": series.names}
+            facts = facts | {k: v for k, v in given.items() if facts[k] is None}
+        elif path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as content:
                 if facts["key"] not in content:
                     raise DataError(f"has no array '{facts['key']}': {nearest(facts['key'], content.files)}")

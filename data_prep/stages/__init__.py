@@ -10,11 +10,15 @@ STAGES = Registry(
     "stage",
     {
         "demean": "data_prep.stages.demean:Demean",
+        "detrend": "data_prep.stages.detrend:Detrend",
         "filter": "data_prep.stages.filter:Filter",
         "notch": "data_prep.stages.notch:Notch",
+        "parcels": "data_prep.stages.parcels:Parcels",
         "quality": "data_prep.stages.quality:Quality",
+        "regress_out": "data_prep.stages.regress_out:RegressOut",
         "rereference": "data_prep.stages.rereference:Rereference",
         "resample": "data_prep.stages.resample:Resample",
+        "run_filter": "data_prep.stages.run_filter:RunFilter",
         "unit_repair": "data_prep.stages.unit_repair:UnitRepair",
     },
 )

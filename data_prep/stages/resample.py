@@ -34,13 +34,18 @@ def ratio_of(rate_hz: float, wanted_hz: float) -> Fraction:
 def anti_alias_kernel(up: int, down: int, transition: float, attenuation_db: float) -> np.ndarray:
     """Odd-length Kaiser low-pass at the upsampled rate, gain `up`, that stops at the lower Nyquist frequency.
 
-    Kept: up to (1 − transition) of the lower Nyquist frequency.
+    Kept: up to (1 − transition) of the lower Nyquist frequency. Each of the `up` phases has a gain of exactly 1 at
+    0 Hz: else an offset comes out as a ripple of its thousandth part, which for BOLD of 10,000 ± 50 is a fifth of
+    the signal.
     """
     from scipy.signal import firwin, kaiserord
 
     largest = max(up, down)
     n, beta = kaiserord(attenuation_db, transition / largest)
-    return up * firwin(n | 1, (1 - transition / 2) / largest, window=("kaiser", beta))
+    kernel = firwin(n | 1, (1 - transition / 2) / largest, window=("kaiser", beta))
+    for phase in range(up):
+        kernel[phase::up] /= kernel[phase::up].sum()
+    return kernel
 
 
 class Resample(Stage):
@@ -48,22 +53,36 @@ class Resample(Stage):
 
     Parameters
     ----------
-    rate_hz : float
+    rate_hz : float, optional
         Wanted rate. A signal that has it passes through.
+    tr_s : float, optional
+        Or the wanted time between two samples, as of fMRI: 0.735 s is no rate that can be written down exactly.
     transition : float
         Part of the lower Nyquist frequency given to the filter's flank: at 100 Hz, .16 keeps up to 42 Hz.
     attenuation_db : float
         Damping of what would alias.
     """
 
+    version = 2
     causal = False
 
-    def __init__(self, *, rate_hz: float, transition: float = 0.16, attenuation_db: float = 60.0) -> None:
-        if not rate_hz > 0:
-            raise ConfigError(f"stage 'resample': rate_hz is {rate_hz}; expected a number above 0")
+    def __init__(
+        self,
+        *,
+        rate_hz: float | None = None,
+        tr_s: float | None = None,
+        transition: float = 0.16,
+        attenuation_db: float = 60.0,
+    ) -> None:
+        if (rate_hz is None) == (tr_s is None):
+            raise ConfigError("stage 'resample' needs rate_hz or tr_s, one of the two")
+        for name, value in (("rate_hz", rate_hz), ("tr_s", tr_s)):
+            if value is not None and not value > 0:
+                raise ConfigError(f"stage 'resample': {name} is {value}; expected a number above 0")
         if not 0 < transition < 1:
             raise ConfigError(f"stage 'resample': transition is {transition}; expected a part between 0 and 1")
-        self.rate_hz, self.transition, self.attenuation_db = float(rate_hz), transition, attenuation_db
+        self.rate_hz = 1 / float(tr_s) if rate_hz is None and tr_s is not None else float(rate_hz or 0)
+        self.transition, self.attenuation_db = transition, attenuation_db
         self._designed: tuple[Fraction, np.ndarray] | None = None
 
     def start(self, info: SignalInfo) -> SignalInfo:

@@ -49,6 +49,7 @@ def test_dask(name):
 
 def test_every_source_is_registered_under_its_name(tmp_path):
     needed = {"arrays": {"root": tmp_path}, "bids": {"root": tmp_path}, "files": {"root": tmp_path, "glob": "*"}}
+    needed |= {name: {"root": tmp_path} for name in ("algonauts2023", "bids_fmri", "hcp", "nifti", "nsd")}
     for name in SOURCES.names():
         source = SOURCES.build(name, **needed.get(name, {}))
         assert source.name == name
