@@ -8,6 +8,7 @@ SOURCES = Registry(
         "aeon": "data_prep.sources.aeon:Aeon",
         "arrays": "data_prep.sources.arrays:Arrays",
         "bids": "data_prep.sources.bids:Bids",
+        "brain_treebank": "data_prep.sources.brain_treebank:BrainTreebank",
         "ecog_grip": "data_prep.sources.ecog_grip:EcogGrip",
         "files": "data_prep.sources.files:Files",
         "hcp7": "data_prep.sources.hcp7:Hcp7",
