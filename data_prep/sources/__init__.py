@@ -14,5 +14,6 @@ SOURCES = Registry(
         "hcp7": "data_prep.sources.hcp7:Hcp7",
         "simulated": "data_prep.sources.simulated:Simulated",
         "swec": "data_prep.sources.swec:Swec",
+        "things_meg": "data_prep.sources.things_meg:ThingsMeg",
     },
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.sources.tables import number
 from neurofm.schema.errors import DataError
 
 # Between two triggers the recording may be longer than the film by this much before a pause is assumed.
@@ -96,11 +97,3 @@ def read_clock(path: Path) -> MovieClock:
         raise DataError(f"{path.name}: holds no trigger with a sample and a film time")
     ordered = sorted((movie_s, index) for index, movie_s in rows.items())
     return MovieClock(index=np.array([i for _, i in ordered]), movie_s=np.array([m for m, _ in ordered]))
-
-
-def number(text: str | None) -> float:
-    """Return a cell of a table as a number, NaN when it is empty or none."""
-    try:
-        return float(text) if text else math.nan
-    except ValueError:
-        return math.nan
