@@ -12,6 +12,7 @@ SOURCES = Registry(
         "ecog_grip": "data_prep.sources.ecog_grip:EcogGrip",
         "files": "data_prep.sources.files:Files",
         "hcp7": "data_prep.sources.hcp7:Hcp7",
+        "mayo_fnusa": "data_prep.sources.mayo_fnusa:MayoFnusa",
         "simulated": "data_prep.sources.simulated:Simulated",
         "swec": "data_prep.sources.swec:Swec",
         "things_meg": "data_prep.sources.things_meg:ThingsMeg",
