@@ -15,7 +15,7 @@ import mmap
 import pickletools
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class _Array:
     parts: tuple[Any, ...] | None = None
 
 
-def load_pickle(path: Path, *, offset: int = 0) -> Any:
+def load_pickle(path: Path, *, offset: int = 0, dicts: Collection[tuple[str, str]] = ()) -> Any:
     """Return what a pickle file holds.
 
     Parameters
@@ -88,6 +88,8 @@ def load_pickle(path: Path, *, offset: int = 0) -> Any:
         The file; strings of Python 2 are taken as Latin-1.
     offset : int
         Where in the file the pickle starts.
+    dicts : collection of (module, name)
+        Dictionary classes of the data's authors; what the file makes of them is given as plain dictionaries.
 
     Raises
     ------
@@ -97,7 +99,7 @@ def load_pickle(path: Path, *, offset: int = 0) -> Any:
     try:
         with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
             data.seek(offset)
-            return _Machine(path, data).run()
+            return _Machine(path, data, dicts).run()
     except (ValueError, IndexError, KeyError, TypeError, struct.error, OverflowError, UnicodeError) as error:
         raise DataError(f"{path.name}: is not a whole pickle ({' '.join(str(error).split())[:200]})") from error
 
@@ -136,8 +138,9 @@ def load_npy(path: Path) -> Any:
 class _Machine:
     """One run over one pickle."""
 
-    def __init__(self, path: Path, data: mmap.mmap) -> None:
+    def __init__(self, path: Path, data: mmap.mmap, dicts: Collection[tuple[str, str]] = ()) -> None:
         self.path, self.data = path, data
+        self.known = {**KNOWN, **dict.fromkeys(dicts, "dict")}
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.done: dict[int, Any] = {}
@@ -220,7 +223,7 @@ class _Machine:
         elif name == "STACK_GLOBAL":
             what, module = stack.pop(), stack.pop()
             stack.append(self.named(module, what))
-        elif name == "REDUCE":
+        elif name in ("REDUCE", "NEWOBJ"):
             arguments, called = stack.pop(), stack.pop()
             stack.append(self.construct(called, arguments))
         elif name == "BUILD":
@@ -264,9 +267,9 @@ class _Machine:
             raise self.refuse("adds items to what is no container")
 
     def named(self, module: Any, name: Any) -> _Name:
-        if not isinstance(module, str) or not isinstance(name, str) or (module, name) not in KNOWN:
+        if not isinstance(module, str) or not isinstance(name, str) or (module, name) not in self.known:
             raise self.refuse(f"asks for '{module}.{name}'")
-        return _Name(KNOWN[module, name])
+        return _Name(self.known[module, name])
 
     def construct(self, called: Any, arguments: Any) -> Any:
         """Return what a call in the file stands for."""
@@ -285,6 +288,8 @@ class _Machine:
                 return text.encode("latin-1")
             case "bytes", ():
                 return b""
+            case "dict", ():
+                return {}
         raise self.refuse(f"calls '{called.says}' with unexpected arguments")
 
     def build(self, target: Any, state: Any) -> None:
@@ -294,6 +299,8 @@ class _Machine:
                 target.parts = (shape, dtype, "F" if fortran else "C", raw)
             case _Dtype(), (int(), "<" | ">" | "|" | "=" as order, None, None, None, *_):
                 target.order = order
+            case dict(), dict() if len(self.known) > len(KNOWN):  # attributes of an author's dictionary
+                target.update(state)
             case _Dtype(), _:
                 raise self.refuse("asks for a dtype with fields")
             case _:

@@ -9,6 +9,7 @@ SOURCES = Registry(
         "arrays": "data_prep.sources.arrays:Arrays",
         "bids": "data_prep.sources.bids:Bids",
         "brain_treebank": "data_prep.sources.brain_treebank:BrainTreebank",
+        "du_in": "data_prep.sources.du_in:DuIn",
         "ecog_grip": "data_prep.sources.ecog_grip:EcogGrip",
         "files": "data_prep.sources.files:Files",
         "hcp7": "data_prep.sources.hcp7:Hcp7",
