@@ -15,6 +15,7 @@ SOURCES = Registry(
         "hcp7": "data_prep.sources.hcp7:Hcp7",
         "mayo_fnusa": "data_prep.sources.mayo_fnusa:MayoFnusa",
         "simulated": "data_prep.sources.simulated:Simulated",
+        "speech_meeg": "data_prep.sources.speech_meeg:SpeechMeeg",
         "swec": "data_prep.sources.swec:Swec",
         "things_meg": "data_prep.sources.things_meg:ThingsMeg",
     },
