@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neurofm.schema.errors import DataError
+from neurofm.schema.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import h5py
@@ -19,8 +19,13 @@ def open_hdf5(path: Path) -> h5py.File:
     ------
     DataError
         When it is missing or no HDF5 file.
+    ConfigError
+        When the package h5py is not installed.
     """
-    import h5py
+    try:
+        import h5py
+    except ImportError as error:
+        raise ConfigError("HDF5 files need the package h5py: pip install h5py") from error
 
     # Registers lz4, blosc and the like with the HDF5 library, where it is installed.
     with suppress(ImportError):

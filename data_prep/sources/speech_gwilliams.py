@@ -53,13 +53,19 @@ def load(root: Path, name: str) -> Recording:
     Raises
     ------
     DataError
-        When events.tsv is missing or not what it should be.
+        When events.tsv is missing, is not what it should be, or goes on after the recording.
     """
     path = root / name
     events = path.with_name(path.name.rpartition("_meg.")[0] + "_events.tsv")
     if not events.exists():
         raise DataError(f"{events.name}: is missing; only it says what was heard")
-    return replace(load_bids(root, name, "gwilliams2022"), events=read_events(events))
+    recording = replace(load_bids(root, name, "gwilliams2022"), events=read_events(events))
+    end_s, last_s = recording.valid[-1][1], max((e.onset_s for e in recording.events), default=0.0)
+    if last_s > end_s:
+        raise DataError(
+            f"{events.name}: an event at {last_s:.3f} s lies behind the end of the recording ({end_s:.3f} s)"
+        )
+    return recording
 
 
 def read_events(path: Path) -> tuple[Event, ...]:

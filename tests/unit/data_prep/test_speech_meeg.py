@@ -92,6 +92,9 @@ def test_gwilliams(tmp_path):
     events.write_text("onset\tduration\ttrial_type\n0\t1\t__import__('os').mkdir('made')\n")
     with pytest.raises(DataError, match="row 1"):
         item.load()
+    events.write_text("onset\tduration\ttrial_type\n3.5\t1\t{'kind': 'word', 'word': 'late'}\n")
+    with pytest.raises(DataError, match=r"3\.500 s lies behind"):
+        item.load()
 
 
 def write_alice(root, *, proc="proc", offset=-150) -> tuple[np.ndarray, list[str]]:
