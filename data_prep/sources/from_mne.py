@@ -12,6 +12,7 @@ from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Channel, Event, Recording, Stream
 
 if TYPE_CHECKING:
+    from mne import BaseEpochs
     from mne.io import BaseRaw
 
 # mne channel type → unit and the factor from mne's SI values.
@@ -94,7 +95,7 @@ def _stream(
         first = spans[interval][0]
         return raw.get_data(picks=picks, start=first + start, stop=first + stop, verbose="error").T * scale
 
-    channels = tuple(_channel(raw, i, unit) for i, (unit, _) in zip(picks, units, strict=True))
+    channels = tuple(channel_of(raw, i, unit) for i, (unit, _) in zip(picks, units, strict=True))
     return Stream(
         name=name,
         role=role,
@@ -106,7 +107,8 @@ def _stream(
     )
 
 
-def _channel(raw: BaseRaw, i: int, unit: str) -> Channel:
+def channel_of(raw: BaseRaw | BaseEpochs, i: int, unit: str) -> Channel:
+    """Return channel `i` of an mne object: kind, place, and whether it is marked bad."""
     facts = raw.info["chs"][i]
     kind = raw.get_channel_types(picks=[i])[0]
     name = raw.ch_names[i]

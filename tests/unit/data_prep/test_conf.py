@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,13 @@ def test_dask(name):
 
 
 def test_every_source_is_registered_under_its_name(tmp_path):
-    needed = {"arrays": {"root": tmp_path}, "bids": {"root": tmp_path}, "files": {"root": tmp_path, "glob": "*"}}
-    needed |= {name: {"root": tmp_path} for name in ("algonauts2023", "bids_fmri", "hcp", "nifti", "nsd")}
+    given = {"root": tmp_path, "glob": "*"}
     for name in SOURCES.names():
-        source = SOURCES.build(name, **needed.get(name, {}))
+        parameters = inspect.signature(SOURCES.get(name)).parameters.values()
+        needed = [p.name for p in parameters if p.default is inspect.Parameter.empty]
+        if name == "arrays":  # either a folder or arrays
+            needed = ["root"]
+        source = SOURCES.build(name, **{n: given[n] for n in needed})
         assert source.name == name
         assert source.describe()["name"] == name
         assert source.modalities
