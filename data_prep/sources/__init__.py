@@ -12,5 +12,6 @@ SOURCES = Registry(
         "files": "data_prep.sources.files:Files",
         "hcp7": "data_prep.sources.hcp7:Hcp7",
         "simulated": "data_prep.sources.simulated:Simulated",
+        "things_eeg2": "data_prep.sources.things_eeg2:ThingsEeg2",
     },
 )

@@ -50,7 +50,7 @@ def same(a, b):
         same(list(a.ravel()), list(b.ravel()))
     elif isinstance(a, np.ndarray):
         # the library turns foreign byte orders into our own
-        assert a.dtype.newbyteorder("=") == b.dtype
+        assert a.dtype.newbyteorder("=") == b.dtype.newbyteorder("=")
         np.testing.assert_array_equal(a, b)
     else:
         assert a == b
