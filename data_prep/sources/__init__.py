@@ -13,5 +13,6 @@ SOURCES = Registry(
         "hcp7": "data_prep.sources.hcp7:Hcp7",
         "simulated": "data_prep.sources.simulated:Simulated",
         "things_eeg2": "data_prep.sources.things_eeg2:ThingsEeg2",
+        "tuh": "data_prep.sources.tuh:Tuh",
     },
 )
