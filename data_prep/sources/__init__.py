@@ -7,6 +7,7 @@ SOURCES = Registry(
     {
         "aeon": "data_prep.sources.aeon:Aeon",
         "arrays": "data_prep.sources.arrays:Arrays",
+        "bci_iv_2a": "data_prep.sources.bci_iv_2a:BciIv2a",
         "bids": "data_prep.sources.bids:Bids",
         "ecog_grip": "data_prep.sources.ecog_grip:EcogGrip",
         "files": "data_prep.sources.files:Files",
