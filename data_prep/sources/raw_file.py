@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,7 +32,7 @@ def open_raw(path: Path, *, channel: Callable[[str], tuple[str, str] | None] | N
         Anything ``mne.io.read_raw`` opens.
     channel : callable, optional
         Name in the file → (name, mne channel type), or None = left out. Of several channels that come out with
-        one name the first is kept.
+        one name, as when the file has a name twice, the first is kept.
     **options
         Passed to mne's reader.
 
@@ -47,17 +46,18 @@ def open_raw(path: Path, *, channel: Callable[[str], tuple[str, str] | None] | N
         return raw
     wanted: dict[str, tuple[str, str]] = {}
     taken: set[str] = set()
+    plain = dict(zip(raw.ch_names, plain_names(raw.ch_names), strict=True))
     for name in raw.ch_names:
-        named = channel(name)
+        named = channel(plain[name])
         if named is not None and named[0] not in taken:
             wanted[name] = named
             taken.add(named[0])
     if not wanted:
         raise DataError(f"{path.name}: has none of the channels of this dataset; it has {', '.join(raw.ch_names[:10])}")
     if path.suffix.lower() in (".edf", ".bdf") and len(wanted) < len(raw.ch_names):
-        # One rate is given to all channels that are read: what is left out must not decide it. The file knows no
-        # running numbers.
-        raw = _opened(path, include=sorted({*wanted, *map(plain_name, wanted)}), **options)
+        # One rate is given to all channels that are read: what is left out must not decide it.
+        out = [c for c in raw.ch_names if c not in wanted]
+        raw = _opened(path, exclude=out, exclude_after_unique=True, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         raw.drop_channels([c for c in raw.ch_names if c not in wanted])
@@ -79,9 +79,10 @@ def _opened(path: Path, **options: Any) -> BaseRaw:
         raise DataError(f"{path.name}: mne cannot open it ({' '.join(str(error).split())[:200]})") from error
 
 
-def plain_name(name: str) -> str:
-    """Return a channel name without the running number that mne gives to a name that occurs again."""
-    return re.sub(r"(?<=\D)-\d+$", "", name)
+def plain_names(names: list[str]) -> list[str]:
+    """Return channel names without the running numbers that mne gives to one that occurs again: ``T8-P8-0``."""
+    numbered = {n[:-2] for n in names if n.endswith("-0") and f"{n[:-2]}-1" in names}
+    return [base if (base := n.rpartition("-")[0]) in numbered and n[len(base) + 1 :].isdigit() else n for n in names]
 
 
 def notes_of(raw: BaseRaw) -> list[tuple[float, float, str]]:
