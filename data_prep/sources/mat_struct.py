@@ -57,10 +57,21 @@ def load_mat(path: Path, *names: str) -> dict[str, Any]:
 
 def variables(path: Path) -> list[str]:
     """Return the names of a MATLAB file's variables, without reading them."""
+    return list(shapes(path))
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the dimensions of a MATLAB file's variables, without reading them.
+
+    Raises
+    ------
+    DataError
+        When it is no MATLAB file up to version 7.
+    """
     from scipy.io import whosmat
 
     try:
-        return [name for name, _, _ in whosmat(path)]
+        return {name: tuple(shape) for name, shape, _ in whosmat(path)}
     except (*MAT_ERRORS, AssertionError) as error:
         raise DataError(f"{path.name}: is not a whole MATLAB file ({' '.join(str(error).split())[:200]})") from error
 
