@@ -59,7 +59,7 @@ class BciIv2a(Source):
 
     name = "bci_iv_2a"
     id = "bci_iv_2a"
-    licence = "free for research with registration; BNCI Horizon 2020 copy: CC BY-ND 4.0"
+    licence = "free for research with registration; the copy of BNCI Horizon 2020 CC BY-ND 4.0"
     citation = "Tangermann et al. 2012, Review of the BCI competition IV, Frontiers in Neuroscience 6"
     modalities = ("eeg",)
 

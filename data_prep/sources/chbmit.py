@@ -39,8 +39,11 @@ class ChbMit(Source):
 
     name = "chbmit"
     id = "chbmit"
-    licence = "ODC-By 1.0"
-    citation = "Shoeb 2009, Application of machine learning to epileptic seizure onset detection and treatment, MIT"
+    licence = "Open Data Commons Attribution Licence 1.0 (ODC-By)"
+    citation = (
+        "Shoeb 2009, Application of machine learning to epileptic seizure onset detection and treatment, PhD "
+        "thesis, MIT; Goldberger et al. 2000, PhysioBank, PhysioToolkit, and PhysioNet, Circulation 101"
+    )
     modalities = ("eeg",)
 
     def __init__(self, *, root: str | Path) -> None:

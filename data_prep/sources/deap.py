@@ -51,7 +51,10 @@ class Deap(Source):
     name = "deap"
     id = "deap"
     licence = "academic use on application (EULA), no redistribution"
-    citation = "Koelstra et al. 2012, DEAP: a database for emotion analysis using physiological signals"
+    citation = (
+        "Koelstra et al. 2012, DEAP: a database for emotion analysis using physiological signals, IEEE "
+        "Transactions on Affective Computing 3"
+    )
     modalities = ("eeg",)
 
     def __init__(self, *, root: str | Path, rating: str = "valence") -> None:

@@ -42,8 +42,11 @@ class Dreamer(Source):
 
     name = "dreamer"
     id = "dreamer"
-    licence = "academic use on request (Zenodo 546113)"
-    citation = "Katsigiannis & Ramzan 2018, DREAMER: a database for emotion recognition through EEG and ECG signals"
+    licence = "academic use on request, no redistribution"
+    citation = (
+        "Katsigiannis & Ramzan 2018, DREAMER: a database for emotion recognition through EEG and ECG signals "
+        "from wireless low-cost off-the-shelf devices, IEEE Journal of Biomedical and Health Informatics 22"
+    )
     modalities = ("eeg",)
 
     def __init__(self, *, root: str | Path, rating: str = "valence", baseline: bool = False) -> None:

@@ -49,8 +49,12 @@ class PhysionetMi(Source):
 
     name = "physionet_mi"
     id = "physionet_mi"
-    licence = "ODC-By 1.0"
-    citation = "Schalk et al. 2004, BCI2000: a general-purpose brain-computer interface system, IEEE TBME 51"
+    licence = "Open Data Commons Attribution Licence 1.0 (ODC-By)"
+    citation = (
+        "Schalk et al. 2004, BCI2000: a general-purpose brain-computer interface (BCI) system, IEEE "
+        "Transactions on Biomedical Engineering 51; Goldberger et al. 2000, PhysioBank, PhysioToolkit, and "
+        "PhysioNet, Circulation 101"
+    )
     modalities = ("eeg",)
 
     def __init__(self, *, root: str | Path, download: bool = False, subjects: list[int] | None = None) -> None:

@@ -38,9 +38,19 @@ TRIAL = re.compile(r".*_eeg(\d+)")
 RAW_SUFFIXES = {".cnt", ".set", ".fif", ".edf", ".bdf"}
 RATE_HZ = 200.0
 CITATIONS = {
-    "seed": "Zheng & Lu 2015, Investigating critical frequency bands and channels for EEG-based emotion recognition",
-    "seed_iv": "Zheng et al. 2019, EmotionMeter: a multimodal framework for recognizing human emotions",
-    "seed_v": "Liu et al. 2022, Comparing recognition performance and robustness of multimodal deep learning models",
+    "seed": (
+        "Zheng & Lu 2015, Investigating critical frequency bands and channels for EEG-based emotion "
+        "recognition with deep neural networks, IEEE Transactions on Autonomous Mental Development 7"
+    ),
+    "seed_iv": (
+        "Zheng, Liu, Lu, Lu & Cichocki 2019, EmotionMeter: a multimodal framework for recognizing human "
+        "emotions, IEEE Transactions on Cybernetics 49"
+    ),
+    "seed_v": (
+        "Liu, Qiu, Zheng & Lu 2022, Comparing recognition performance and robustness of multimodal deep "
+        "learning models for multimodal emotion recognition, IEEE Transactions on Cognitive and Developmental"
+        " Systems 14"
+    ),
 }
 
 

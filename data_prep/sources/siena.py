@@ -39,7 +39,11 @@ class Siena(Source):
     name = "siena"
     id = "siena"
     licence = "CC BY 4.0"
-    citation = "Detti et al. 2020, EEG synchronization analysis for seizure prediction, Processes 8"
+    citation = (
+        "Detti, Vatti & Zabalo Manrique de Lara 2020, EEG synchronization analysis for seizure prediction: a "
+        "study on data of noninvasive recordings, Processes 8; Detti 2020, Siena Scalp EEG Database, "
+        "PhysioNet"
+    )
     modalities = ("eeg",)
 
     def __init__(self, *, root: str | Path) -> None:

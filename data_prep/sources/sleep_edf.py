@@ -48,8 +48,12 @@ class SleepEdf(Source):
 
     name = "sleep_edf"
     id = "sleep_edf"
-    licence = "ODC-By 1.0"
-    citation = "Kemp et al. 2000, Analysis of a sleep-dependent neuronal feedback loop, IEEE TBME 47"
+    licence = "Open Data Commons Attribution Licence 1.0 (ODC-By)"
+    citation = (
+        "Kemp et al. 2000, Analysis of a sleep-dependent neuronal feedback loop: the slow-wave "
+        "microcontinuity of the EEG, IEEE Transactions on Biomedical Engineering 47; Goldberger et al. 2000, "
+        "PhysioBank, PhysioToolkit, and PhysioNet, Circulation 101"
+    )
     modalities = ("eeg",)
 
     def __init__(

@@ -48,7 +48,10 @@ class ThingsEeg2(Source):
     name = "things_eeg2"
     id = "things_eeg2"
     licence = "CC BY 4.0"
-    citation = "Gifford et al. 2022, A large and rich EEG dataset for modeling human visual object recognition"
+    citation = (
+        "Gifford, Dwivedi, Roig & Cichy 2022, A large and rich EEG dataset for modeling human visual object "
+        "recognition, NeuroImage 264"
+    )
     modalities = ("eeg",)
 
     def __init__(self, *, root: str | Path, variant: str = "preprocessed") -> None:

@@ -34,7 +34,7 @@ EVENTS = {1: "spsw", 2: "gped", 3: "pled", 4: "eyem", 5: "artf", 6: "bckg"}
 FILE = re.compile(r"(?P<subject>[^_]+)_(?P<session>s\d+)(?:_(?P<run>\w+))?")
 CITATIONS = {
     "tuab": "López et al. 2015, Automated identification of abnormal adult EEGs, IEEE SPMB",
-    "tuev": "Harati et al. 2015, Improved EEG event classification using differential energy, IEEE SPMB",
+    "tuev": "Harati et al. 2015, Improved EEG event classification using a differential energy feature, IEEE SPMB",
     "tueg": "Obeid & Picone 2016, The Temple University Hospital EEG data corpus, Frontiers in Neuroscience 10",
 }
 
@@ -53,7 +53,7 @@ class Tuh(Source):
 
     name = "tuh"
     id = "tuh"
-    licence = "TUH EEG agreement: free on request, no redistribution"
+    licence = "TUH EEG agreement: free on request with a signed form, no redistribution"
     modalities = ("eeg",)
 
     def __init__(self, *, root: str | Path, corpus: str) -> None:

@@ -46,7 +46,10 @@ class Zuco(Source):
     name = "zuco"
     id = "zuco"
     licence = "CC BY 4.0"
-    citation = "Hollenstein et al. 2018, ZuCo, Scientific Data 5; Hollenstein et al. 2020, ZuCo 2.0, LREC"
+    citation = (
+        "Hollenstein et al. 2018, ZuCo, a simultaneous EEG and eye-tracking resource for natural sentence "
+        "reading, Scientific Data 5; Hollenstein et al. 2020, ZuCo 2.0, LREC"
+    )
     modalities = ("eeg",)
 
     def __init__(self, *, root: str | Path, exclude: list[str] | tuple[str, ...] = ("YMH",)) -> None:

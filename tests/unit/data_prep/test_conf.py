@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,11 @@ def test_dask(name):
 
 
 def test_every_source_is_registered_under_its_name(tmp_path):
-    needed = {"arrays": {"root": tmp_path}, "bids": {"root": tmp_path}, "files": {"root": tmp_path, "glob": "*"}}
+    needed = {"arrays": {"root": tmp_path}, "files": {"glob": "*"}, "tuh": {"corpus": "tuab"}}
     for name in SOURCES.names():
-        source = SOURCES.build(name, **needed.get(name, {}))
+        root = signature(SOURCES.get(name)).parameters.get("root")
+        where = {"root": tmp_path} if root is not None and root.default is root.empty else {}
+        source = SOURCES.build(name, **where, **needed.get(name, {}))
         assert source.name == name
         assert source.describe()["name"] == name
         assert source.modalities

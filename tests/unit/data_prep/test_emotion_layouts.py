@@ -205,7 +205,7 @@ def test_peeking_says_what_is_not_there(tmp_path):
         Dreamer(root=tmp_path).list()
 
 
-WORDS = ["A film with wit.", "Never recorded.", "Half of it\nlost.", "No signal.", "A film  with wit."]
+WORDS = ["A film to see.", "Never recorded.", "Half of it\nlost.", "No signal.", "A film  to see."]
 
 
 def test_zuco_1(tmp_path):
