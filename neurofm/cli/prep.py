@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from neurofm.cli.app import run_app
+from neurofm.schema.errors import ConfigError
 
 
 def main(argv: list[str]) -> int:
@@ -17,6 +18,10 @@ def prep(config: dict[str, Any]) -> None:
     from data_prep.pipeline import prepare
 
     dataset = config["dataset"]
+    if config["download"] and "download" not in dataset["source"]:
+        raise ConfigError(
+            f"dataset '{dataset['id']}' cannot be fetched by download=true; the first line of its YAML says where to get it"
+        )
     report = prepare(
         source=dataset["source"],
         out=config["out"],

@@ -28,6 +28,7 @@ CASES = [
     ("prep dataset=simulated 'stages=[{name: resample, rat_hz: 3}]'", "no argument 'rat_hz': did you mean 'rate_hz'"),
     ("prep dataset=simulated out=block.txt", "block.txt"),
     ("prep dataset=simulated strict=maybe", "strict is 'maybe'; expected true or false"),
+    ("prep dataset=simulated download=true", "dataset 'simulated' cannot be fetched by download=true"),
     ("train modl=x", "no key or group 'modl' in train.yaml: did you mean 'model'"),
     ("train data=nope", "data has no option 'nope'"),
     ("train model.dimm=3", "did you mean 'model.dim'"),

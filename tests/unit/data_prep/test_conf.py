@@ -49,7 +49,7 @@ def test_dask(name):
 
 
 def test_every_source_is_registered_under_its_name(tmp_path):
-    given = {"root": tmp_path, "glob": "*"}
+    given = {"root": tmp_path, "glob": "*", "corpus": "tuab"}
     for name in SOURCES.names():
         parameters = inspect.signature(SOURCES.get(name)).parameters.values()
         needed = [p.name for p in parameters if p.default is inspect.Parameter.empty]
