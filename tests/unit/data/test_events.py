@@ -267,7 +267,7 @@ def test_unit_rate_marks_and_says_why(tmp_path):
     assert Dataset(folder).read_events("toy_sub-1", 0, 100)[1].tolist() == [0] * 198
     with pytest.raises(DataError, match="all 3 units are bad"):
         prep(tmp_path / "e", spikes([(t, u)], [100.0]), stages=[{"name": "unit_rate", "min_hz": 5}])
+    wave = Stream.from_arrays([np.zeros((10, 1))], rate_hz=10.0, channels=(Channel(name="a"),))
+    regular = Recording(dataset="toy", subject="1", modality="eeg", streams=(wave,))
     with pytest.raises(ConfigError, match="is of events"):
-        wave = Stream.from_arrays([np.zeros((10, 1))], rate_hz=10.0, channels=(Channel(name="a"),))
-        prep(tmp_path / "f", Recording(dataset="toy", subject="1", modality="eeg", streams=(wave,)),
-             stages=[{"name": "unit_rate"}])  # fmt: skip
+        prep(tmp_path / "f", regular, stages=[{"name": "unit_rate"}])
