@@ -17,7 +17,15 @@ from data_prep.sources.dates import undated, without_date
 from data_prep.sources.naming import compile_pattern, entities
 from data_prep.sources.nwb_behaviour import covariates_of, trial_events
 from data_prep.sources.nwb_signal import SIGNALS, electrical_stream, roi_stream, signal_kind
-from data_prep.sources.nwb_units import Spans, observed, spike_stream, spike_table, unit_channels
+from data_prep.sources.nwb_units import (
+    Spans,
+    common_spans,
+    observed_each,
+    partly_observed,
+    spike_stream,
+    spike_table,
+    unit_channels,
+)
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import EventStream, Recording, Stream, slug
@@ -173,10 +181,10 @@ def load_nwb(root: Path, name: str, shown: str, who: dict[str, str], choices: di
         used: tuple[str, ...] = ()
         if kind == "units":
             table = spike_table(nwb.units)
-            spans, partly = observed(nwb.units)
-            if spans is None:
-                spans = ((0.0, end_of(table.last_s, [e.onset_s + e.duration_s for e in events])),)
-            spans = without(spans, holes)
+            each = observed_each(nwb.units)
+            whole = ((0.0, end_of(table.last_s, [e.onset_s + e.duration_s for e in events])),)
+            spans = without(whole if each is None else common_spans(each), holes)
+            partly = partly_observed(each, spans)
             channels = unit_channels(nwb.units, owner=owner, partly=partly, quality=choices["quality"])
             first = spike_stream(table, channels, spans)
         elif kind == "electrical":

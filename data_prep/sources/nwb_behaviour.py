@@ -22,15 +22,16 @@ OTHER = ("ElectricalSeries", "RoiResponseSeries", "ImageSeries", "AnnotationSeri
          "PatchClampSeries", "DecompositionSeries", "AbstractFeatureSeries", "IndexSeries")  # fmt: skip
 
 
-def trial_events(nwb: NWBFile, *, label: str | None) -> tuple[Event, ...]:
+def trial_events(nwb: NWBFile, *, label: str | Sequence[str] | None) -> tuple[Event, ...]:
     """Return the trials, and what happened at the times that further columns ``<kind>_time`` state.
 
     Parameters
     ----------
     nwb : NWBFile
         The file.
-    label : str, optional
-        Column that says what each trial is; the other columns, which may hold anything, are not read.
+    label : str or sequence of str, optional
+        Column that says what each trial is, or several whose values are joined by "_"; the other columns, which may
+        hold anything, are not read.
 
     Raises
     ------
@@ -38,14 +39,17 @@ def trial_events(nwb: NWBFile, *, label: str | None) -> tuple[Event, ...]:
         When there is no such column, or a trial ends before it begins.
     """
     table = nwb.trials
+    columns = [] if label is None else [label] if isinstance(label, str) else list(label)
     if table is None:
-        if label is not None:
+        if columns:
             raise DataError("it has no trials table to take labels from; set source.label=null")
         return ()
-    if label is not None and label not in table.colnames:
-        raise DataError(f"its trials table has no column '{label}': {nearest(label, table.colnames)}")
+    for c in columns:
+        if c not in table.colnames:
+            raise DataError(f"its trials table has no column '{c}': {nearest(c, table.colnames)}")
     starts, stops = (np.asarray(table[c][:], np.float64) for c in ("start_time", "stop_time"))
-    labels = [""] * len(starts) if label is None else [code_of(v) for v in table[label][:]]
+    cells = [[code_of(v) for v in table[c][:]] for c in columns]
+    labels = ["_".join(filter(None, row)) for row in zip(*cells, strict=True)] if cells else [""] * len(starts)
     wrong = np.flatnonzero(stops < starts)
     if len(wrong):
         raise DataError(f"trial {wrong[0]} ends at {stops[wrong[0]]:g} s, before its start at {starts[wrong[0]]:g} s")

@@ -114,26 +114,31 @@ def _pieces(data: Any, start: int, stop: int, unit: str) -> tuple[np.ndarray, fl
     return counts, last
 
 
-def observed(units: Units) -> tuple[Spans | None, dict[int, str]]:
-    """Return the intervals in which most units were observed, and why other units do not belong.
-
-    None = the file does not say, which by the format means all the time. A unit that was not observed throughout
-    would have zeros that are no silence.
-    """
+def observed_each(units: Units) -> list[Spans] | None:
+    """Return the intervals in which each unit was observed; None = all the time (the file does not say)."""
     if "obs_intervals" not in units.colnames:
-        return None, {}
-    each = [tuple((float(a), float(b)) for a, b in units.get_unit_obs_intervals(i)) for i in range(len(units.id))]
-    common = Counter(s for s in each if s).most_common(1)
-    if not common:
-        return None, {}
-    spans = tuple(sorted(common[0][0]))
+        return None
+    each = [
+        tuple(sorted((float(a), float(b)) for a, b in units.get_unit_obs_intervals(i))) for i in range(len(units.id))
+    ]
+    return each if any(each) else None
+
+
+def common_spans(each: list[Spans]) -> Spans:
+    """Return the intervals that most units share."""
+    return Counter(s for s in each if s).most_common(1)[0][0]
+
+
+def partly_observed(each: list[Spans] | None, spans: Spans) -> dict[int, str]:
+    """Say which units do not belong: one that was not observed throughout has zeros that are no silence."""
+    if each is None:
+        return {}
     seen = {own: covered(spans, own) for own in set(each)}
-    partly = {
+    return {
         i: f"observed in {100 * seen[own]:.0f} % of the valid time"
         for i, own in enumerate(each)
         if seen[own] < 1 - 1e-6
     }
-    return spans, partly
 
 
 def covered(spans: Spans, by: Spans) -> float:

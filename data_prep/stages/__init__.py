@@ -15,6 +15,7 @@ STAGES = Registry(
         "quality": "data_prep.stages.quality:Quality",
         "rereference": "data_prep.stages.rereference:Rereference",
         "resample": "data_prep.stages.resample:Resample",
+        "smooth": "data_prep.stages.smooth:Smooth",
         "unit_rate": "data_prep.stages.unit_rate:UnitRate",
         "unit_repair": "data_prep.stages.unit_repair:UnitRepair",
     },

@@ -139,7 +139,7 @@ def test_units_observed_in_pieces(tmp_path):
     write(nwb, tmp_path / "a.nwb")
     r = load(tmp_path)
     assert r.valid == ((0.1, 10.0), (50.0, 52.0), (53.0, 60.5))
-    assert [c.reason for c in r.first.channels] == ["", "", "observed in 49 % of the valid time"]
+    assert [c.reason for c in r.first.channels] == ["", "", "observed in 51 % of the valid time"]
     assert spikes(r.first, 0)[0] == (t[(t >= 0.1) & (t < 10)] - 0.1).round(9).tolist()
     assert spikes(r.first, 2)[1] == (t[(t >= 53) & (t < 60.5)] - 53).round(9).tolist()
 
