@@ -44,7 +44,7 @@ class Falcon(Source):
 
     name = "falcon"
     id = "falcon"
-    licence = "as stated at DANDI 000941, 000950, 000953, 000954 and 001046 (CC BY 4.0 at the time of writing)"
+    licence = "as stated at DANDI 000941, 000950, 000953, 000954 and 001046 (the archive admits CC0 1.0 and CC BY 4.0)"
     citation = "Karpowicz et al. 2024, Few-shot Algorithms for Consistent Neural Decoding (FALCON) Benchmark, NeurIPS"
     modalities = ("spikes",)
 

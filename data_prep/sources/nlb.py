@@ -63,7 +63,7 @@ class Nlb(Source):
 
     name = "nlb"
     id = "nlb"
-    licence = "as stated at DANDI 000127 to 000130 and 000138 to 000140 (CC BY 4.0 at the time of writing)"
+    licence = "as stated at DANDI 000127 to 000130 and 000138 to 000140 (the archive admits CC0 1.0 and CC BY 4.0)"
     citation = (
         "Pei et al. 2021, Neural Latents Benchmark '21, NeurIPS Datasets and Benchmarks; cite each set's authors too"
     )

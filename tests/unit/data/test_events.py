@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from neurofm.data.splits import whole
 from neurofm.data.windows import sliding
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import Channel, EventStream, Recording, Stream
+from neurofm.training.corpus import Corpus
 
 
 class Toy(Source):
@@ -271,3 +273,22 @@ def test_unit_rate_marks_and_says_why(tmp_path):
     regular = Recording(dataset="toy", subject="1", modality="eeg", streams=(wave,))
     with pytest.raises(ConfigError, match="is of events"):
         prep(tmp_path / "f", regular, stages=[{"name": "unit_rate"}])
+
+
+def test_a_corpus_of_spikes(tmp_path):
+    folder = prep(
+        tmp_path / "d", *(spikes([poisson(s, n_units=4 + s)], [30.0], n_units=4 + s, subject=str(s)) for s in range(2))
+    )
+    corpus = Corpus(
+        path=str(folder), split={"rule": "everything"}, window_s=0.5, bin_s=0.02, transforms=[{"name": "standardize"}],
+        n_workers=1,
+    )  # fmt: skip
+    corpus.fit_transforms("pretrain")
+    facts = corpus.facts("pretrain")
+    assert (facts.rate_hz, facts.window_samples, facts.max_channels) == (50.0, 25, 5)
+    batches = list(corpus.loader("pretrain", facts, batch_size=8, seed=0, training=False))
+    assert sum(len(b) for b in batches) == 120
+    values = torch.cat([b.signal[:, :4] for b in batches if b.signal.shape[1] == 4])
+    torch.testing.assert_close(values.mean(dim=(0, 2)), torch.zeros(4), atol=1e-5, rtol=0)
+    n = sum(len(b.events.time_s) for b in batches)
+    assert n == sum(len(poisson(s)[0]) for s in range(2))
