@@ -166,7 +166,8 @@ def _selected(folder: Path, selection: str | None, n: int) -> set[int]:
         known = [p.stem for p in folder.glob("*.csv")]
         raise DataError(f"there is no selection '{selection}': {nearest(selection, known)}")
     try:
-        ids = {int(float(cell)) for row in csv.reader(path.open(encoding="utf-8")) for cell in row if cell.strip()}
+        with path.open(encoding="utf-8") as f:
+            ids = {int(float(cell)) for row in csv.reader(f) for cell in row if cell.strip()}
     except ValueError as error:
         raise DataError(f"'{path.name}': expected numbers of cells, from 1 ({error})") from error
     if not ids or min(ids) < 1 or max(ids) > n:
