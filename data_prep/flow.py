@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.stages import STAGES
-from data_prep.stages.base import SignalInfo, Stage
+from data_prep.stages.base import EventStage, SignalInfo, Stage
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import Recording, Stream
 
@@ -51,7 +51,7 @@ class Flow:
     figures: dict[str, float] = field(default_factory=dict)
 
 
-def build_stages(stages: Sequence[Mapping[str, Any]]) -> list[Stage]:
+def build_stages(stages: Sequence[Mapping[str, Any]]) -> list[Stage | EventStage]:
     """Build stages from ``{"name": …, **choices}`` entries.
 
     Raises
@@ -119,13 +119,18 @@ def flow_of(recording: Recording) -> Flow:
     )
 
 
-def run_stages(recording: Recording, stages: Sequence[Stage]) -> Flow:
+def run_stages(recording: Recording, stages: Sequence[Stage | EventStage]) -> Flow:
     """Return the recording's signal after `stages`, in order.
 
     Surveying stages read everything before them once; the rest happens when blocks are asked for.
     """
     flow = flow_of(recording)
     for stage in stages:
+        if isinstance(stage, EventStage):
+            raise ConfigError(
+                f"stage '{type(stage).__name__}' is of events (spikes), and '{recording.recording_id}' is a regular "
+                "signal; leave it out"
+            )
         flow = through(flow, stage)
     return flow
 

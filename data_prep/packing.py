@@ -21,7 +21,7 @@ from neurofm.schema.tables import COLUMNS, write_table
 
 # Packages whose version can change the numbers.
 VERSIONED = ("neurofm", "numpy", "scipy", "mne", "mne-bids")
-NAN_COLUMNS = ("x", "y", "z", "value")
+NAN_COLUMNS = ("x", "y", "z", "value", "rate_hz")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.event_shards import run_event_stages, write_event_fragment
 from data_prep.flow import Flow, build_stages, run_stages
-from data_prep.shards import COVARIATE_DTYPE, DTYPES, WRITER_VERSION, Fragment, WriteError, write_fragment, writing
+from data_prep.members import COVARIATE_DTYPE, TIME_DTYPE
+from data_prep.shards import DTYPES, WRITER_VERSION, Fragment, WriteError, write_fragment, writing
 from data_prep.sources.base import Item
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import canonical_json, hash_of, read_json
-from neurofm.schema.recording import Channel, Recording, slug
+from neurofm.schema.recording import Channel, EventStream, Recording, Stream, slug
 
 # What readers of other people's files raise when a file is not what it claims to be.
 READER_ERRORS = (
@@ -106,16 +108,22 @@ def stage_item(job: Job, item: Item) -> str | None:
         recording = item.load()
         if job.dataset:
             recording = replace(recording, dataset=job.dataset)
-        flow = run_stages(recording, build_stages(job.stages))
-        path = job.fragment_path(item)
-        fragment = write_fragment(recording, flow, path, segment_s=job.segment_s, storage_dtype=job.storage_dtype)
+        stages, path = build_stages(job.stages), job.fragment_path(item)
+        if isinstance(recording.first, EventStream):
+            recording, figures = run_event_stages(recording, stages)
+            fragment = write_event_fragment(recording, path, segment_s=job.segment_s)
+            rows = event_rows_of(recording, figures, fragment)
+        else:
+            flow = run_stages(recording, stages)
+            fragment = write_fragment(recording, flow, path, segment_s=job.segment_s, storage_dtype=job.storage_dtype)
+            rows = rows_of(recording, flow, fragment, job.storage_dtype)
     except (WriteError, ConfigError):
         raise
     except DataError as error:
         return without_folders(str(error))
     except READER_ERRORS as error:
         return without_folders(f"could not be read ({type(error).__name__}: {' '.join(str(error).split())})")
-    receipt = {"bytes": fragment.bytes, **rows_of(recording, flow, fragment, job.storage_dtype)}
+    receipt = {"bytes": fragment.bytes, **rows}
     with writing(job.receipt_path(item)) as f:
         f.write(canonical_json(receipt).encode())
     return None
@@ -127,19 +135,36 @@ def without_folders(text: str) -> str:
 
 
 def rows_of(recording: Recording, flow: Flow, fragment: Fragment, storage_dtype: str) -> dict[str, Any]:
-    """Return the table rows of a recording, as JSON can hold them."""
-    rate, signal = flow.info.rate_hz, recording.signal
+    """Return the table rows of a recording of a regular signal, as JSON can hold them."""
+    rate, signal, rid = flow.info.rate_hz, recording.signal, recording.recording_id
     valid = [
         [i.start_s, i.start_s + n / rate] for i, n in zip(flow.intervals, fragment.n_samples, strict=True) if n > 0
     ]
+    stream = _stream_row(rid, signal.name, signal.role, rate, signal.unit, flow.info.channels, DTYPES[storage_dtype])
+    return _rows(recording, valid, flow.figures, fragment, stream, flow.info.channels)
+
+
+def event_rows_of(recording: Recording, figures: dict[str, float], fragment: Fragment) -> dict[str, Any]:
+    """Return the table rows of a recording of events, as JSON can hold them."""
+    valid = [[a, b] for a, b in recording.valid]
+    stream = _further_row(recording.recording_id, recording.first)
+    return _rows(recording, valid, figures, fragment, stream, recording.first.channels)
+
+
+def _rows(
+    recording: Recording,
+    valid: list[list[float]],
+    figures: dict[str, float],
+    fragment: Fragment,
+    stream: dict[str, Any],
+    signal_channels: tuple[Channel, ...],
+) -> dict[str, Any]:
     rid = recording.recording_id
-    streams = [_stream_row(rid, signal.name, signal.role, rate, signal.unit, flow.info.channels, DTYPES[storage_dtype])]
     channels = [
-        _channel_row(rid, signal.name, i, c, float(fragment.scale[i]), float(fragment.offset[i]))
-        for i, c in enumerate(flow.info.channels)
+        _channel_row(rid, recording.first.name, i, c, float(fragment.scale[i]), float(fragment.offset[i]))
+        for i, c in enumerate(signal_channels)
     ]
     for s in recording.streams[1:]:
-        streams.append(_stream_row(rid, s.name, s.role, s.rate_hz, s.unit, s.channels, COVARIATE_DTYPE))
         channels += [_channel_row(rid, s.name, i, c, 1.0, 0.0) for i, c in enumerate(s.channels)]
     return {
         "recording": {
@@ -155,9 +180,9 @@ def rows_of(recording: Recording, flow: Flow, fragment: Fragment, storage_dtype:
             "valid": valid,
             "source_file": recording.source_file,
             "source_sha256": recording.source_sha256,
-            "quality": json.dumps({k: float(v) for k, v in flow.figures.items()}, sort_keys=True),
+            "quality": json.dumps({k: float(v) for k, v in figures.items()}, sort_keys=True),
         },
-        "streams": streams,
+        "streams": [stream, *(_further_row(rid, s) for s in recording.streams[1:])],
         "channels": channels,
         "events": [{"recording_id": rid, **_finite(asdict(e))} for e in recording.events],
         "segments": [
@@ -165,6 +190,14 @@ def rows_of(recording: Recording, flow: Flow, fragment: Fragment, storage_dtype:
         ],
         "round_trip_error": fragment.round_trip_error,
     }  # fmt: skip
+
+
+def _further_row(rid: str, s: Stream | EventStream) -> dict[str, Any]:
+    """Row of a stream as it is stored beside the signal, or of events."""
+    if isinstance(s, EventStream):
+        row = _stream_row(rid, s.name, s.role, float("nan"), s.unit, s.channels, TIME_DTYPE)
+        return _finite({**row, "regular": False})
+    return _stream_row(rid, s.name, s.role, s.rate_hz, s.unit, s.channels, COVARIATE_DTYPE)
 
 
 def _stream_row(

@@ -20,13 +20,13 @@ from typing import IO, Any
 import numpy as np
 
 from data_prep.flow import Flow
+from data_prep.members import members_of
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import KEY, Event, Recording, Stream
 from neurofm.schema.segments import SegmentEntry, StreamSpan
 
 WRITER_VERSION = 1
 DTYPES = {"int16": "<i2", "float16": "<f2", "float32": "<f4"}
-COVARIATE_DTYPE = "<f4"
 END_OF_TAR = b"\0" * 1024
 # Signals below this size are kept in memory between the pass that finds the range and the pass that writes.
 CACHE_BYTES = 64 << 20
@@ -269,25 +269,27 @@ def _write_interval(
         start_s = interval.start_s + at / rate
         stop_s = interval.start_s + (at + len(values)) / rate
         arrays = {recording.signal.name: stored}
+        begin_s, end_s = (interval.offset_s + (t - interval.start_s) for t in (start_s, stop_s))
         for stream in recording.streams[1:]:
-            arrays[stream.name] = _span_of(stream, interval.source, interval.offset_s + at / rate, len(values) / rate)
-        rates = {s.name: s.rate_hz for s in recording.streams} | {recording.signal.name: rate}
+            arrays |= members_of(stream, interval.source, begin_s, end_s)
+        rates = {s.name: s.rate_hz for s in recording.streams if isinstance(s, Stream)} | {recording.signal.name: rate}
         meta = {
             "recording_id": recording.recording_id,
             "interval": i,
             "start_s": start_s,
             "n_valid": {name: len(a) for name, a in arrays.items()},
-            "rate_hz": {name: rates[name] for name in arrays},
+            "rate_hz": rates,
             "channel_statistics": {recording.signal.name: statistics(values)},
             "events": [event_row(e) for e in recording.events if start_s <= e.onset_s < stop_s],
         }
-        fragment.segments.append(_write_segment(f, recording.recording_id, i, start_s, meta, arrays))
+        fragment.segments.append(write_segment(f, recording.recording_id, i, start_s, meta, arrays))
         at += len(values)
 
 
-def _write_segment(
+def write_segment(
     f: IO[bytes], recording_id: str, i: int, start_s: float, meta: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> Segment:
+    """Write the members of one segment, its JSON first; `arrays` are by member name (a stream's, or events' two)."""
     key = f"{recording_id}_{round(start_s * 1000):09d}"
     if not KEY.fullmatch(key):
         raise DataError(f"segment key '{key}' is not of the form [a-z0-9_-]+; start_s must not be negative")
@@ -300,13 +302,6 @@ def _write_segment(
         spans[name] = StreamSpan(offset=f.tell() + head, size=len(data), crc32=zlib.crc32(data), n_valid=len(array))
         f.write(member)
     return Segment(entry=SegmentEntry(key, recording_id, i, start_s, spans), start=begin, stop=f.tell())
-
-
-def _span_of(stream: Stream, interval: int, offset_s: float, length_s: float) -> np.ndarray:
-    """Read the part of a further stream, on its own clock, that belongs to a segment of the signal."""
-    a = min(round(offset_s * stream.rate_hz), stream.n_samples[interval])
-    b = min(round((offset_s + length_s) * stream.rate_hz), stream.n_samples[interval])
-    return np.asarray(stream.read(interval, a, b)).astype(COVARIATE_DTYPE)
 
 
 def regroup(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -1,7 +1,7 @@
 """What is done to one recording, block by block; each stage is usable alone.
 
 A stage is built from plain keyword arguments and then driven by `start(info)`, `push(block)`, `flush()`:
-a whole recording is one push and a flush, a live stream is many pushes.
+a whole recording is one push and a flush, a live stream is many pushes. Stages of events (spikes) have `apply(stream)`.
 """
 
 from neurofm.schema.registry import Registry
@@ -19,6 +19,8 @@ STAGES = Registry(
         "rereference": "data_prep.stages.rereference:Rereference",
         "resample": "data_prep.stages.resample:Resample",
         "run_filter": "data_prep.stages.run_filter:RunFilter",
+        "smooth": "data_prep.stages.smooth:Smooth",
+        "unit_rate": "data_prep.stages.unit_rate:UnitRate",
         "unit_repair": "data_prep.stages.unit_repair:UnitRepair",
     },
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from neurofm.schema.recording import Channel
+from neurofm.schema.recording import Channel, EventStream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,3 +89,19 @@ class Stage:
     def flush(self) -> np.ndarray | None:
         """Return what is left at the end of the interval; None = nothing."""
         return None
+
+
+class EventStage:
+    """One step over a list of events (spikes); the stages of regular signals do not apply to those.
+
+    Attributes
+    ----------
+    version : int
+        As in `Stage`.
+    """
+
+    version = 1
+
+    def apply(self, stream: EventStream) -> tuple[EventStream, dict[str, float]]:
+        """Return the stream after this step, still read lazily, and quality figures of the recording."""
+        raise NotImplementedError

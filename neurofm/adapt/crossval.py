@@ -100,7 +100,8 @@ def folds_of(
     for split in kfold_trials(spans, n_folds=n_folds, seed=seed, labels=labels):
         inner = Corpus(
             path=corpus.dataset.path, split=split, window_s=corpus.window_s, stride_s=corpus.stride_s,
-            windows=corpus.windows_by, label_kind=corpus.label_kind, transforms=transforms, preload=corpus.preload,
+            windows=corpus.windows_by, label_kind=corpus.label_kind, transforms=transforms, bin_s=corpus.dataset.bin_s,
+            preload=corpus.preload,
         )  # fmt: skip
         inner.fit_transforms("train")
         train, validation = (

@@ -50,7 +50,9 @@ def inspect_dataset(path: Path, *, verify: bool = False) -> int:
         f"{sum(s.bytes for s in manifest.shards) / 1e6:.1f} MB, prep {manifest.prep_hash}, "
         f"largest round-trip error {manifest.round_trip_error:.1e} of a channel's range"
     )
-    rate = {s["recording_id"]: s["rate_hz"] for s in streams if s["role"] == "signal"}
+    rate = {
+        s["recording_id"]: f"{s['rate_hz']:.4g}" if s["regular"] else "events" for s in streams if s["role"] == "signal"
+    }
     count: dict[str, Counter[str]] = defaultdict(Counter)
     for c in channels:
         count[c["recording_id"]]["bad" if c["bad"] else c["kind"]] += 1
@@ -64,7 +66,7 @@ def inspect_dataset(path: Path, *, verify: bool = False) -> int:
         key = r["recording_id"]
         table.add_row(
             r["subject"], r["session"], r["task"], r["part"], f"{r['duration_s'] / 60:.1f}", str(len(r["valid"])),
-            f"{rate.get(key, float('nan')):.4g}", _counts(count[key]), _counts(labels[key]),
+            rate.get(key, ""), _counts(count[key]), _counts(labels[key]),
         )  # fmt: skip
     console.print(table)
     said: dict[tuple[str, str], list[str]] = defaultdict(list)

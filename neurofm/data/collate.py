@@ -6,14 +6,14 @@ Shape legend: B batch, C channel, T time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from neurofm.data.index import Dataset
 from neurofm.data.windows import Window
-from neurofm.schema.batch import NeuralBatch
+from neurofm.schema.batch import Events, NeuralBatch, StreamValues
 from neurofm.schema.errors import DataError
 
 # 1-based in `NeuralBatch.modality`; the order is saved in models, so new ones go at the end
@@ -33,13 +33,19 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A window with its values, shape (T, C), after the transforms."""
+    """A window with its values, shape (T, C), after the transforms.
+
+    `events` (time_s, unit) of a window that is a list of events, and `streams` (values, time_s) by name; times count
+    from the window's start.
+    """
 
     window: Window
     sample_id: int
     start_s: float
     values: np.ndarray
     about: About
+    events: tuple[np.ndarray, np.ndarray] | None = None
+    streams: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
 def channel_name(row: dict) -> str:
@@ -103,6 +109,8 @@ def collate(samples: Sequence[Sample]) -> NeuralBatch:
         rate_hz=rates.pop(),
         positions=torch.from_numpy(positions),
         channel_ids=torch.from_numpy(channel_ids),
+        events=_events([s.events for s in samples]),
+        streams={name: _stream([s.streams[name] for s in samples], name) for name in samples[0].streams},
         subject=torch.tensor([s.about.subject for s in samples]),
         modality=torch.tensor([s.about.modality for s in samples]),
         trial=torch.tensor([s.window.trial for s in samples]),
@@ -111,6 +119,35 @@ def collate(samples: Sequence[Sample]) -> NeuralBatch:
         start_s=torch.tensor([s.start_s for s in samples], dtype=torch.float64),
         sample_id=torch.tensor([s.sample_id for s in samples]),
     )
+
+
+def _events(found: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> Events | None:
+    """Join ragged events; `unit` counts in the channels of its own window."""
+    there = [e for e in found if e is not None]
+    if len(there) < len(found):
+        return None
+    offsets = np.cumsum([0, *(len(t) for t, _ in there)])
+    return Events(
+        unit=torch.from_numpy(np.concatenate([u for _, u in there]).astype(np.int64)),
+        time_s=torch.from_numpy(np.concatenate([t for t, _ in there]).astype(np.float32)),
+        offsets=torch.from_numpy(offsets.astype(np.int64)),
+    )
+
+
+def _stream(found: Sequence[tuple[np.ndarray, np.ndarray]], name: str) -> StreamValues:
+    """Pad a further stream over time; a sample with a missing value is masked and zero."""
+    widths = {v.shape[1] for v, _ in found}
+    if len(widths) != 1:
+        raise DataError(f"stream '{name}' has {sorted(widths)} channels in one batch; read recordings that agree")
+    n, n_times = len(found), max(len(v) for v, _ in found)
+    values = np.zeros((n, n_times, widths.pop()), np.float32)
+    time_s, mask = np.zeros((n, n_times), np.float32), np.zeros((n, n_times), bool)
+    for i, (v, t) in enumerate(found):
+        there = np.isfinite(v)
+        values[i, : len(v)] = np.where(there, v, 0)
+        time_s[i, : len(v)] = t
+        mask[i, : len(v)] = there.all(axis=1)
+    return StreamValues(torch.from_numpy(values), torch.from_numpy(time_s), torch.from_numpy(mask))
 
 
 def _targets(targets: Sequence[int | float | None]) -> torch.Tensor | None:

@@ -42,6 +42,7 @@ class InMemory(Dataset):
     ) -> None:
         self.path = recording_id
         self.verify, self.on_corrupt = "none", "error"
+        self.bin_s = None
         self.skipped, self.rejected = [], []
         self._arrays = [np.asarray(a, np.float32) for a in arrays]
         self._rate_hz = float(rate_hz)
@@ -72,6 +73,10 @@ class InMemory(Dataset):
     def rate_hz(self, recording_id: str, stream: str | None = None) -> float:
         """Return the sampling rate."""
         return self._rate_hz
+
+    def is_events(self, recording_id: str, stream: str | None = None) -> bool:
+        """It never is."""
+        return False
 
     def read(self, recording_id: str, start_s: float, n_samples: int, *, stream: str | None = None) -> np.ndarray:
         """Read a window of one interval, shape (n_samples, channel), float32."""

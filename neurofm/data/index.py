@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import bisect
-from collections import defaultdict
+import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from neurofm.data.catalogue import GRID, Catalogue
+from neurofm.data.events import EDGE, EventPieces, bin_counts, event_pieces, read_between
 from neurofm.data.files import Folder
 from neurofm.data.segments import SegmentReader
 from neurofm.data.shards import Pieces, Shards, names
 from neurofm.schema.errors import ConfigError, DataError, nearest
-from neurofm.schema.manifest import Manifest
-from neurofm.schema.tables import read_table
-
-TABLES = ("recordings", "streams", "channels", "events", "rejected")
 
 
-class Dataset:
+class Dataset(Catalogue):
     """A prepared dataset: its tables, and positioned reads of its shards.
 
     Safe to pickle and to use in forked or spawned workers: file handles and caches belong to one process.
@@ -37,6 +34,8 @@ class Dataset:
         `skipped`. Damage found while reading always raises `CorruptError`, which a loader then skips and counts.
     cache_mb : float
         Memory for segments as stored, per process.
+    bin_s : float, optional
+        For recordings whose signal is a list of events (spikes): seconds per bin in which it is read as a signal.
 
     Raises
     ------
@@ -45,7 +44,13 @@ class Dataset:
     """
 
     def __init__(
-        self, path: str | Path, *, verify: str = "touch", on_corrupt: str = "error", cache_mb: float = 256
+        self,
+        path: str | Path,
+        *,
+        verify: str = "touch",
+        on_corrupt: str = "error",
+        cache_mb: float = 256,
+        bin_s: float | None = None,
     ) -> None:
         for name, value, known in (
             ("verify", verify, ("touch", "full", "none")),
@@ -53,102 +58,23 @@ class Dataset:
         ):
             if value not in known:
                 raise ConfigError(f"{name} is '{value}': {nearest(value, known)}")
-        self.path = str(path)
         self.verify = verify
         self.on_corrupt = on_corrupt
         self.skipped: list[str] = []
         self._folder = Folder(path)
-        with self._folder.local(["dataset.json", *(f"{t}.parquet" for t in TABLES)]) as folder:
-            self.manifest = Manifest.read(folder)
-            tables = {name: read_table(folder, name) for name in TABLES}
-        self.rejected: list[dict[str, Any]] = tables["rejected"]
-        self.recordings: dict[str, dict[str, Any]] = {
-            r["recording_id"]: r for r in sorted(tables["recordings"], key=lambda r: r["recording_id"])
-        }
-        if not self.recordings:
-            why = f"; the first of {len(self.rejected)} rejected: {self.rejected[0]['reason']}" if self.rejected else ""
-            raise DataError(f"{self.path}: holds no recordings{why}; prepare it again with a source that has data")
-        self._streams: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-        for row in tables["streams"]:
-            self._streams[row["recording_id"]][row["name"]] = row
-        self._channels = _grouped(tables["channels"], ("recording_id", "stream"), "index")
-        self._events = _grouped(tables["events"], ("recording_id",), "onset_s")
+        super().__init__(self._folder, str(path), bin_s=bin_s)
         self._shards = Shards(self._folder, self.manifest, verify=verify != "none")
         self._segments = SegmentReader(self._folder, verify=verify != "none", cache_bytes=int(cache_mb * 2**20))
         self._pieces: dict[tuple[str, str], list[Pieces]] = {}
+        self._event_pieces: dict[tuple[str, str], list[EventPieces]] = {}
         self._gain: dict[tuple[str, str], tuple[np.ndarray, np.ndarray | None, np.ndarray | None]] = {}
         self._held: dict[str, list[np.ndarray]] = {}
         self._check_shards()
 
-    # what is in it
-
-    @property
-    def id(self) -> str:
-        """The dataset's id."""
-        return self.manifest.id
-
-    @property
-    def subjects(self) -> list[str]:
-        """All subjects, sorted."""
-        return sorted({r["subject"] for r in self.recordings.values()})
-
-    def select(
-        self,
-        *,
-        subject: str | Iterable[str] | None = None,
-        session: str | Iterable[str] | None = None,
-        task: str | Iterable[str] | None = None,
-        part: str | Iterable[str] | None = None,
-        recording_id: str | Iterable[str] | None = None,
-    ) -> list[str]:
-        """Return the sorted ids of the recordings that agree with everything given; no shard is opened.
-
-        Raises
-        ------
-        ConfigError
-            When a value occurs nowhere in the dataset (the message names the nearest), or nothing agrees.
-        """
-        asked = {"subject": subject, "session": session, "task": task, "part": part, "recording_id": recording_id}
-        chosen = list(self.recordings)
-        for column, values in asked.items():
-            if values is None:
-                continue
-            wanted = {values} if isinstance(values, str) else set(values)
-            known = {str(r[column]) for r in self.recordings.values()}
-            for unknown in sorted(wanted - known):
-                raise ConfigError(f"{self.path}: there is no {column} '{unknown}': {nearest(unknown, known)}")
-            chosen = [r for r in chosen if self.recordings[r][column] in wanted]
-        if not chosen:
-            given = ", ".join(f"{k}={v}" for k, v in asked.items() if v is not None)
-            raise ConfigError(f"{self.path}: no recording agrees with {given} at once; loosen the selection")
-        return chosen
-
-    def channels(self, recording_id: str, include_bad: bool = False, stream: str | None = None) -> list[dict[str, Any]]:
-        """Rows of channels.parquet in the order of the columns that `read` returns."""
-        rows = self._channels.get((recording_id, self._stream(recording_id, stream)["name"]), [])
-        return [r for r in rows if include_bad or not r["bad"]]
-
-    def events(self, recording_id: str) -> list[dict[str, Any]]:
-        """Rows of events.parquet, by onset."""
-        self._row(recording_id)
-        return self._events.get((recording_id,), [])
-
-    def rate_hz(self, recording_id: str, stream: str | None = None) -> float:
-        """Return the sampling rate of the signal, or of another stream."""
-        return float(self._stream(recording_id, stream)["rate_hz"])
-
-    def valid(self, recording_id: str) -> list[tuple[float, float]]:
-        """Return valid intervals as (start_s, stop_s), in time order."""
-        return [(float(a), float(b)) for a, b in self._row(recording_id)["valid"]]
-
-    def subject(self, recording_id: str) -> str:
-        """Return the subject of a recording."""
-        return str(self._row(recording_id)["subject"])
-
-    # values
-
     def read(self, recording_id: str, start_s: float, n_samples: int, *, stream: str | None = None) -> np.ndarray:
         """Read a window in physical units; it may cross segments, never the border of a valid interval.
+
+        Events come as counts in bins of `bin_s`.
 
         Parameters
         ----------
@@ -175,17 +101,102 @@ class Dataset:
         interval, first = self._locate(recording_id, start_s, n_samples, stream)
         if stream is None and recording_id in self._held:
             return self._held[recording_id][interval][first : first + n_samples]
+        if self.is_events(recording_id, stream):
+            assert self.bin_s is not None
+            return self._count(recording_id, interval, first * self.bin_s, n_samples, self.bin_s, stream)
         return self._read_samples(recording_id, interval, first, n_samples, stream)
 
     def read_interval(self, recording_id: str, interval: int) -> np.ndarray:
         """Read one whole valid interval of the signal, shape (time, good channels), float32."""
-        start_s = self.valid(recording_id)[interval][0]
-        return self.read(recording_id, start_s, self.interval_samples(recording_id)[interval])
+        start_s, n = self.valid(recording_id)[interval][0], self.interval_samples(recording_id)[interval]
+        if n == 0:
+            # an interval of events that is shorter than a bin
+            return np.empty((0, len(self.channels(recording_id))), np.float32)
+        return self.read(recording_id, start_s, n)
 
-    def interval_samples(self, recording_id: str) -> list[int]:
-        """Length of each valid interval in samples of the signal, from the tables alone."""
-        rate = self.rate_hz(recording_id)
-        return [round((b - a) * rate) for a, b in self.valid(recording_id)]
+    def read_events(
+        self, recording_id: str, start_s: float, stop_s: float, *, stream: str | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Read the events of a span; it may cross segments and gaps.
+
+        Parameters
+        ----------
+        recording_id : str
+            Which recording.
+        start_s, stop_s : float
+            On the recording's clock; an event at `start_s` is in, one at `stop_s` is not.
+        stream : str, optional
+            Another stream of events than the signal.
+
+        Returns
+        -------
+        time_s : ndarray, shape (n,), float64
+            On the recording's clock, sorted.
+        unit : ndarray, shape (n,), int32
+            Rows of `channels` (good units only; events of bad ones are left out).
+        """
+        times, units = [np.empty(0)], [np.empty(0, np.int32)]
+        for interval, (a, b) in enumerate(self.valid(recording_id)):
+            if a < stop_s and b > start_s:
+                # a hair more, then exactly: subtracting the interval's start rounds
+                found = self._events_within(recording_id, interval, start_s - a - 1e-6, stop_s - a + 1e-6, stream)
+                inside = (found[0] + a >= start_s) & (found[0] + a < stop_s)
+                times.append(found[0][inside] + a)
+                units.append(found[1][inside])
+        return np.concatenate(times), np.concatenate(units)
+
+    def read_binned(
+        self, recording_id: str, start_s: float, n_bins: int, bin_s: float, *, stream: str | None = None
+    ) -> np.ndarray:
+        """Count the events of a window in bins of any width; one at exactly ``start_s + k * bin_s`` is in bin k.
+
+        Parameters
+        ----------
+        recording_id : str
+            Which recording.
+        start_s : float
+            On the recording's clock; the window lies inside one valid interval.
+        n_bins, bin_s : int, float
+            Number of bins and their width.
+        stream : str, optional
+            Another stream of events than the signal.
+
+        Returns
+        -------
+        ndarray, shape (n_bins, good units), float32
+
+        Raises
+        ------
+        DataError
+            When the window does not lie inside one valid interval.
+        """
+        valid, slack = self.valid(recording_id), EDGE * bin_s
+        interval = bisect.bisect_right(valid, start_s + slack, key=lambda v: v[0]) - 1
+        if n_bins < 1 or interval < 0 or start_s + n_bins * bin_s > valid[interval][1] + slack:
+            raise self._outside(recording_id, start_s, n_bins, 1 / bin_s)
+        return self._count(recording_id, interval, start_s - valid[interval][0], n_bins, bin_s, stream)
+
+    def read_stream(
+        self, recording_id: str, start_s: float, stop_s: float, *, stream: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Read the samples of another regular stream that fall into a span inside one valid interval.
+
+        Returns
+        -------
+        values : ndarray, shape (n, good channels), float32
+            Fewer than the span would hold when the stream ends early; possibly none.
+        time_s : ndarray, shape (n,), float64
+            Of each sample, on the recording's clock, start_s <= time_s < stop_s.
+        """
+        rate, valid = self.rate_hz(recording_id, stream), self.valid(recording_id)
+        interval = max(0, bisect.bisect_right(valid, start_s + EDGE, key=lambda v: v[0]) - 1)
+        origin = valid[interval][0]
+        held = self._pieces_of(recording_id, stream)[interval].n_samples
+        first, stop = (min(max(math.ceil((t - origin) * rate - GRID), 0), held) for t in (start_s, stop_s))
+        time_s = origin + np.arange(first, stop) / rate
+        if stop <= first:
+            return np.empty((0, len(self.channels(recording_id, stream=stream))), np.float32), time_s
+        return self._read_samples(recording_id, interval, first, stop - first, stream), time_s
 
     def preload(self, recording_ids: Iterable[str] | None = None) -> None:
         """Keep the decoded signals of some recordings (default all) in memory; for datasets that fit."""
@@ -195,8 +206,6 @@ class Dataset:
                 for array in held:
                     array.flags.writeable = False
                 self._held[r] = held
-
-    # how
 
     def _check_shards(self) -> None:
         for shard in self.manifest.shards:
@@ -215,8 +224,10 @@ class Dataset:
         if (recording_id, stream) not in self._pieces:
             row = self._row(recording_id)
             pieces = self._shards.pieces(recording_id, stream, row["shards"], n_intervals=len(row["valid"]))
-            stated, held = self.interval_samples(recording_id), [p.n_samples for p in pieces]
-            if stated != held and self._stream(recording_id, None)["name"] == stream:
+            held = [p.n_samples for p in pieces]
+            is_signal = self._stream(recording_id, None)["name"] == stream
+            stated = self.interval_samples(recording_id) if is_signal else held
+            if stated != held:
                 raise DataError(
                     f"{self.path}/recordings.parquet: field 'valid' of '{recording_id}' states {sum(stated)} samples, "
                     f"its segments hold {sum(held)}; prepare the dataset again"
@@ -229,14 +240,51 @@ class Dataset:
         # half a sample of tolerance: a start computed in floating point may fall a hair before its interval
         interval = bisect.bisect_right(valid, start_s + 0.5 / rate, key=lambda v: v[0]) - 1
         first = round((start_s - valid[max(interval, 0)][0]) * rate)
-        stop = round((valid[max(interval, 0)][1] - valid[max(interval, 0)][0]) * rate)
+        length = (valid[max(interval, 0)][1] - valid[max(interval, 0)][0]) * rate
+        # a bin that is not whole is no sample; a sample of a signal is there or not, whatever rounding says
+        stop = math.floor(length + GRID) if self.is_events(recording_id, stream) else round(length)
         if n_samples < 1 or interval < 0 or first + n_samples > stop:
-            shown = ", ".join(f"[{a:g}, {b:g}]" for a, b in valid[max(interval, 0) :][:3])
-            raise DataError(
-                f"{self.path}: the window at {start_s:g} s of {n_samples} samples ({n_samples / rate:g} s) is not "
-                f"inside one valid interval of '{recording_id}' (nearest: {shown} s); windows never cross a gap"
-            )
+            raise self._outside(recording_id, start_s, n_samples, rate)
         return interval, max(first, 0)
+
+    def _outside(self, recording_id: str, start_s: float, n_samples: int, rate: float) -> DataError:
+        valid = self.valid(recording_id)
+        nearest_first = max(bisect.bisect_right(valid, start_s, key=lambda v: v[0]) - 1, 0)
+        shown = ", ".join(f"[{a:g}, {b:g}]" for a, b in valid[nearest_first:][:3])
+        return DataError(
+            f"{self.path}: the window at {start_s:g} s of {n_samples} samples ({n_samples / rate:g} s) is not "
+            f"inside one valid interval of '{recording_id}' (nearest: {shown} s); windows never cross a gap"
+        )
+
+    def _events_within(
+        self, recording_id: str, interval: int, start_s: float, stop_s: float, stream: str | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Events of good units in part of an interval, times from its start, units counted among the good ones."""
+        row = self._stream(recording_id, stream)
+        key = (recording_id, str(row["name"]))
+        if row["regular"]:
+            raise DataError(f"{self.path}: '{key[1]}' of '{recording_id}' is a regular signal, not a list of events")
+        if key not in self._event_pieces:
+            starts_s = [a for a, _ in self.valid(recording_id)]
+            self._event_pieces[key] = event_pieces(self._shards, *key, self._row(recording_id)["shards"], starts_s)
+        time_s, unit = read_between(self._segments, self._event_pieces[key][interval], start_s, stop_s)
+        good = self._gains(*key)[2]
+        if good is None:
+            return time_s, unit
+        number = np.full(len(self._channels[key]), -1, np.int32)
+        number[good] = np.arange(len(good))
+        kept = number[unit] >= 0
+        return time_s[kept], number[unit[kept]]
+
+    def _count(
+        self, recording_id: str, interval: int, start_s: float, n_bins: int, bin_s: float, stream: str | None
+    ) -> np.ndarray:
+        slack = bin_s / 2
+        time_s, unit = self._events_within(
+            recording_id, interval, start_s - slack, start_s + n_bins * bin_s + slack, stream
+        )
+        n_units = len(self.channels(recording_id, stream=stream))
+        return bin_counts(time_s, unit, start_s=start_s, n_bins=n_bins, bin_s=bin_s, n_units=n_units)
 
     def _read_samples(
         self, recording_id: str, interval: int, first: int, n_samples: int, stream: str | None
@@ -277,32 +325,3 @@ class Dataset:
                 None if good.all() else np.flatnonzero(good),
             )
         return self._gain[recording_id, stream]
-
-    def _row(self, recording_id: str) -> dict[str, Any]:
-        row = self.recordings.get(recording_id)
-        if row is None:
-            raise DataError(
-                f"{self.path}: there is no recording '{recording_id}': {nearest(recording_id, self.recordings)}"
-            )
-        return row
-
-    def _stream(self, recording_id: str, name: str | None) -> dict[str, Any]:
-        self._row(recording_id)
-        streams = self._streams.get(recording_id, {})
-        if name is None:
-            signal = next((s for s in streams.values() if s["role"] == "signal"), None)
-            if signal is None:
-                raise DataError(f"{self.path}/streams.parquet: '{recording_id}' has no stream with role 'signal'")
-            return signal
-        if name not in streams:
-            raise DataError(f"{self.path}: '{recording_id}' has no stream '{name}': {nearest(name, streams)}")
-        return streams[name]
-
-
-def _grouped(
-    rows: list[dict[str, Any]], keys: tuple[str, ...], order: str
-) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[tuple(row[k] for k in keys)].append(row)
-    return {k: sorted(v, key=lambda r: r[order]) for k, v in groups.items()}

@@ -53,6 +53,8 @@ class WindowLoader:
         Usually a fitted `Compose`.
     vocabulary, subjects : sequence of str
         Channel names and subjects of the model (`Facts.channels`, `Facts.subjects`).
+    streams : sequence of str
+        Further regular streams to come with each window (`NeuralBatch.streams`).
     rank, world_size : int
         This process among those that train together. Given, never guessed: a spawned worker could not know.
     n_workers : int
@@ -87,6 +89,7 @@ class WindowLoader:
         transforms: Transform | None = None,
         vocabulary: Sequence[str] = (),
         subjects: Sequence[str] = (),
+        streams: Sequence[str] = (),
         rank: int = 0,
         world_size: int = 1,
         n_workers: int = 0,
@@ -112,6 +115,7 @@ class WindowLoader:
             vocabulary=vocabulary,
             subjects=subjects,
             training=shuffle if training is None else training,
+            streams=streams,
         )
         self.batch_size = batch_size
         self.seed = seed

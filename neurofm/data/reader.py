@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from torch.utils.data import Dataset as TorchDataset
 
 from neurofm.data.collate import About, Sample, collate, describe
+from neurofm.data.events import EDGE
 from neurofm.data.index import Dataset
 from neurofm.data.keyed import keyed_generator
 from neurofm.data.segments import CorruptError
@@ -35,6 +37,8 @@ class WindowReader(TorchDataset):
         Names that `channel_ids` and `subject` count from 1.
     training : bool
         Whether anything is random.
+    streams : sequence of str
+        Further regular streams (behaviour, stimulus) that come with each window, on their own clocks.
     """
 
     def __init__(
@@ -47,8 +51,10 @@ class WindowReader(TorchDataset):
         vocabulary: Sequence[str],
         subjects: Sequence[str],
         training: bool,
+        streams: Sequence[str] = (),
     ) -> None:
         self.windows = windows
+        self.streams = tuple(streams)
         self.seed = seed
         self.transform = transform
         self.training = training
@@ -76,10 +82,22 @@ class WindowReader(TorchDataset):
         start_s = window.start_s
         if rng is not None and window.slack_samples:
             start_s += int(rng.integers(window.slack_samples + 1)) / about.rate_hz
-        values = self._dataset[window.recording_id].read(window.recording_id, start_s, window.n_samples)
+        dataset = self._dataset[window.recording_id]
+        values = dataset.read(window.recording_id, start_s, window.n_samples)
         if self.transform is not None:
             values = self.transform.apply(values, window.recording_id, rng=rng)
-        return Sample(window, i, start_s, values, about)
+        stop_s = start_s + window.n_samples / about.rate_hz
+        events = None
+        if dataset.is_events(window.recording_id):
+            # the same events that are counted in the bins: one that lies on a border but for rounding is behind it
+            slack = EDGE / about.rate_hz
+            time_s, unit = dataset.read_events(window.recording_id, start_s - slack, stop_s - slack)
+            events = (np.maximum(time_s - start_s, 0), unit)
+        streams = {}
+        for name in self.streams:
+            further, time_s = dataset.read_stream(window.recording_id, start_s, stop_s, stream=name)
+            streams[name] = (further, time_s - start_s)
+        return Sample(window, i, start_s, values, about, events, streams)
 
     def __getitem__(self, job: Job) -> tuple[NeuralBatch | None, list[str]]:
         """Return the batch, None when none of it could be read, and what was skipped."""

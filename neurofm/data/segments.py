@@ -27,7 +27,7 @@ class Layout:
 
     header: int
     dtype: np.dtype
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
 
 
 class SegmentReader:
@@ -63,7 +63,7 @@ class SegmentReader:
         self._forget()
 
     def rows(self, file: str, span: StreamSpan, start: int, stop: int) -> np.ndarray:
-        """Return rows ``start:stop`` of a member as stored, shape (stop - start, channel).
+        """Return rows ``start:stop`` of a member as stored, shape (stop - start, channel), or (stop - start,) of events.
 
         Raises
         ------
@@ -81,9 +81,9 @@ class SegmentReader:
         if layout is None:
             head = self.folder.read(file, span.offset, min(HEADER_BYTES, span.size))
             layout = self._layout[key] = self._parse(head, file, span)
-        width = layout.shape[1] * layout.dtype.itemsize
+        width = int(np.prod(layout.shape[1:])) * layout.dtype.itemsize
         data = self.folder.read(file, span.offset + layout.header + start * width, (stop - start) * width)
-        return np.frombuffer(data, layout.dtype).reshape(stop - start, layout.shape[1])
+        return np.frombuffer(data, layout.dtype).reshape(stop - start, *layout.shape[1:])
 
     def _touch(self, file: str, span: StreamSpan) -> np.ndarray:
         data = self.folder.read(file, span.offset, span.size)
@@ -110,6 +110,6 @@ class SegmentReader:
         except (ValueError, KeyError) as error:
             raise CorruptError(f"{where} is not a .npy array ({error}); copy the shard again") from error
         fits = f.tell() + int(np.prod(shape)) * dtype.itemsize == span.size and shape[0] == span.n_valid
-        if fortran or len(shape) != 2 or dtype.kind not in "if" or not fits:
+        if fortran or len(shape) not in (1, 2) or dtype.kind not in "if" or not fits:
             raise CorruptError(f"{where} is not time × channel numbers of the length its index states; copy it again")
         return Layout(f.tell(), dtype, shape)

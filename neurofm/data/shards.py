@@ -66,24 +66,24 @@ class Shards:
 
     def pieces(self, recording_id: str, stream: str, files: Iterable[str], *, n_intervals: int) -> list[Pieces]:
         """Find the segments of one stream of a recording, for each of its valid intervals."""
-        found = [
-            (entry.interval, entry.start_s, file, entry.streams[stream])
-            for file in names(files)
-            for entry in self._index(file).get(recording_id, ())
-            if stream in entry.streams
-        ]
         pieces = [Pieces() for _ in range(n_intervals)]
-        for interval, _, file, span in sorted(found, key=lambda x: x[:2]):
-            if not 0 <= interval < n_intervals:
-                raise DataError(
-                    f"{self.folder.name(f'shards/{file}.idx')}: '{recording_id}' has no interval {interval}"
-                )
-            p = pieces[interval]
+        for entry, file in self.entries(recording_id, files, n_intervals=n_intervals):
+            if stream not in entry.streams:
+                continue
+            p, span = pieces[entry.interval], entry.streams[stream]
             p.first.append(p.n_samples)
-            p.file.append(f"shards/{file}")
+            p.file.append(file)
             p.span.append(span)
             p.n_samples += span.n_valid
         return pieces
+
+    def entries(self, recording_id: str, files: Iterable[str], *, n_intervals: int) -> list[tuple[SegmentEntry, str]]:
+        """Return the segments of a recording in time order, each with the tar that holds it."""
+        found = [(e, f"shards/{file}") for file in names(files) for e in self._index(file).get(recording_id, ())]
+        for entry, file in found:
+            if not 0 <= entry.interval < n_intervals:
+                raise DataError(f"{self.folder.name(f'{file}.idx')}: '{recording_id}' has no interval {entry.interval}")
+        return sorted(found, key=lambda x: (x[0].interval, x[0].start_s))
 
     def _index(self, file: str) -> dict[str, list[SegmentEntry]]:
         if file not in self._entries:

@@ -10,13 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from neurofm.data.catalogue import GRID
 from neurofm.data.index import Dataset
 from neurofm.data.keyed import keyed_generator
 from neurofm.data.spans import Span
 from neurofm.schema.errors import ConfigError, DataError, nearest
-
-# tolerance in samples for times computed in floating point
-GRID = 1e-4
 
 
 class Window(NamedTuple):
@@ -267,7 +265,7 @@ def stretches(dataset: Dataset, span: Span) -> Iterator[tuple[float, int, int]]:
         if a >= span.stop_s:
             break
         first = max(0, math.ceil((span.start_s - a) * rate - GRID))
-        last = min(round((b - a) * rate), math.floor((span.stop_s - a) * rate + GRID))
+        last = math.floor((min(b, span.stop_s) - a) * rate + GRID)
         if last > first:
             yield a, first, last
 

@@ -1,13 +1,13 @@
 """What data preparation and training both call a recording: streams over channels, events, valid intervals.
 
 A recording is read lazily: a `Stream` knows its length and how to read a span of it, so a day of sEEG and a
-one-second clip are the same kind of thing.
+one-second clip are the same kind of thing. An `EventStream` is the same for what has no rate: spikes of units.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -112,6 +112,59 @@ class Stream:
             **rest,
         )
 
+    @property
+    def duration_s(self) -> tuple[float, ...]:
+        """Length of each valid interval."""
+        return tuple(n / self.rate_hz for n in self.n_samples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventStream:
+    """Times of events over units (spikes), read lazily; events stay events, bins are a view made when reading.
+
+    Attributes
+    ----------
+    name, role, unit : str
+        As in `Stream`.
+    channels : tuple of Channel
+        The units; what `read` returns counts in them.
+    duration_s : tuple of float
+        Length of each valid interval; an event at t counts when 0 <= t < duration.
+    read : callable (interval, start_s, stop_s) -> (time_s float64 [n], unit int32 [n])
+        The events with start_s <= time_s < stop_s, sorted by time, in seconds from the interval's start.
+    """
+
+    name: str = "spikes"
+    role: str = "signal"
+    unit: str = "au"
+    channels: tuple[Channel, ...]
+    duration_s: tuple[float, ...]
+    read: Callable[[int, float, float], tuple[np.ndarray, np.ndarray]] = field(repr=False)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        events: Sequence[tuple[np.ndarray, np.ndarray]],
+        *,
+        duration_s: Sequence[float],
+        channels: tuple[Channel, ...],
+        **rest: str,
+    ) -> EventStream:
+        """Wrap (time_s, unit) arrays already in memory, one pair per valid interval, sorted by time."""
+        if len(events) != len(duration_s):
+            raise DataError(f"{len(events)} intervals have events, {len(duration_s)} have a duration")
+        pairs = [(np.asarray(t, np.float64), np.asarray(u, np.int32)) for t, u in events]
+        for t, u in pairs:
+            if t.ndim != 1 or t.shape != u.shape:
+                raise DataError(f"times of shape {t.shape} and units of shape {u.shape} do not fit; expected one each")
+
+        def read(interval: int, start_s: float, stop_s: float) -> tuple[np.ndarray, np.ndarray]:
+            t, u = pairs[interval]
+            a, b = np.searchsorted(t, [start_s, stop_s])
+            return t[a:b], u[a:b]
+
+        return cls(channels=channels, duration_s=tuple(float(d) for d in duration_s), read=read, **rest)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
@@ -141,7 +194,7 @@ class Recording:
     task: str = ""
     run: str = ""
     modality: str
-    streams: tuple[Stream, ...]
+    streams: tuple[Stream | EventStream, ...]
     interval_start_s: tuple[float, ...] = (0.0,)
     events: tuple[Event, ...] = ()
     part: str = ""
@@ -155,15 +208,28 @@ class Recording:
         return "_".join([slug(self.dataset)] + [f"{k}-{slug(v)}" for k, v in entities if v])
 
     @property
-    def signal(self) -> Stream:
-        """The stream that models read."""
+    def first(self) -> Stream | EventStream:
+        """The stream that models read: a regular signal, or a list of events."""
         return self.streams[0]
+
+    @property
+    def signal(self) -> Stream:
+        """The regular signal that models read.
+
+        Raises
+        ------
+        DataError
+            When they read a list of events.
+        """
+        first = self.streams[0]
+        if isinstance(first, EventStream):
+            raise DataError("holds events (spikes), not a regular signal; prepare it as a dataset and read it in bins")
+        return first
 
     @property
     def valid(self) -> tuple[tuple[float, float], ...]:
         """Valid intervals as (start_s, stop_s) on the recording's clock."""
-        s = self.signal
-        return tuple((t, t + n / s.rate_hz) for t, n in zip(self.interval_start_s, s.n_samples, strict=True))
+        return tuple((t, t + d) for t, d in zip(self.interval_start_s, self.first.duration_s, strict=True))
 
     def with_signal(self, signal: Stream) -> Recording:
         """Return a copy whose first stream is `signal`."""

@@ -5,6 +5,10 @@ Layout (JSON): ``{"tar": file name, "bytes": size, "segments": [...]}``; one ent
     {"key": "hcp7_sub-1_000000000", "recording_id": …, "interval": 0, "start_s": 0.0,
      "streams": {"signal": {"offset": 1536, "size": 225600, "crc32": 123, "n_valid": 1200}}}
 
+A stream of events has two members, ``<stream>.time`` (float64 seconds from the segment's start) and ``<stream>.unit``
+(int32), one row per event; a segment without events has both, empty. A segment's place in its interval is computed
+as ``start_s - start of the interval`` by writer and reader alike, so that times come back to the bit.
+
 `interval` is the valid interval the segment belongs to; segments of one interval are contiguous in time.
 `offset` and `size` cover the whole .npy member, header included; `crc32` is of those bytes.
 """
@@ -17,10 +21,13 @@ from pathlib import Path
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import canonical_json, read_json
 
+# members of a stream of events: what follows the stream's name
+TIME, UNIT = ".time", ".unit"
+
 
 @dataclass(frozen=True, slots=True)
 class StreamSpan:
-    """Where one stream of one segment lies in the tar."""
+    """Where one stream (or one member of a stream of events) of one segment lies in the tar."""
 
     offset: int
     size: int

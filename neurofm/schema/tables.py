@@ -102,3 +102,57 @@ def read_table(folder: str | Path, table: str) -> list[dict[str, Any]]:
     if missing:
         raise DataError(f"{path}: column '{missing[0]}' is missing; expected {', '.join(COLUMNS[table])}")
     return data.to_pylist()
+
+
+def parquet_groups(path: str | Path, columns: list[str]) -> list[dict[str, list[Any]]]:
+    """Read some columns of a parquet file of other people, one dict per row group; for short columns.
+
+    Raises
+    ------
+    DataError
+        When it is not readable or lacks a column.
+    """
+    import pyarrow.parquet as pq
+
+    return _foreign(path, columns, lambda f: [f.read_row_group(i, columns=columns).to_pydict() for i in _groups(f)], pq)
+
+
+def parquet_group(path: str | Path, group: int, columns: list[str]) -> dict[str, list[Any]]:
+    """Read some columns of one row group; a cell that is a list of numbers comes as an array.
+
+    Raises
+    ------
+    DataError
+        When it is not readable or lacks a column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def read(f: Any) -> dict[str, list[Any]]:
+        data = f.read_row_group(group, columns=columns)
+        found: dict[str, list[Any]] = {}
+        for name in columns:
+            column = data.column(name).combine_chunks()
+            is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+            found[name] = [c.values.to_numpy(zero_copy_only=False) for c in column] if is_list else column.to_pylist()
+        return found
+
+    return _foreign(path, columns, read, pq)
+
+
+def _groups(f: Any) -> range:
+    return range(f.metadata.num_row_groups)
+
+
+def _foreign(path: str | Path, columns: list[str], read: Any, pq: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        with pq.ParquetFile(path) as f:
+            names = f.schema_arrow.names
+            for c in columns:
+                if c not in names:
+                    raise DataError(f"{Path(path).name}: column '{c}' is missing; found {', '.join(names)}")
+            return read(f)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{Path(path).name}: is not a readable parquet table ({error})") from error

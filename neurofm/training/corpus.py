@@ -75,6 +75,10 @@ class Corpus:
         For "trial": the kind of event whose label is the class; None reads trials without labels.
     transforms : Compose or sequence of mapping
         What is done to a window after reading.
+    bin_s : float, optional
+        Seconds per bin in which lists of events (spikes) are read as a signal.
+    streams : sequence of str
+        Further streams (behaviour, stimulus) to come with each window.
     preload : bool
         Keep decoded recordings in memory.
     n_workers : int
@@ -91,17 +95,19 @@ class Corpus:
         windows: str = "sliding",
         label_kind: str | None = None,
         transforms: Compose | Sequence[Mapping[str, Any]] = (),
+        bin_s: float | None = None,
+        streams: Sequence[str] = (),
         preload: bool = True,
         n_workers: int = 0,
     ) -> None:
         if windows not in ("sliding", "trial"):
             raise ConfigError(f"windows='{windows}' is unknown: {nearest(windows, ('sliding', 'trial'))}")
-        self.dataset = Dataset(path)
+        self.dataset = Dataset(path, bin_s=bin_s)
         self.split = split if isinstance(split, Split) else make_split(self.dataset, **split)
         self.window_s, self.stride_s = float(window_s), stride_s
         self.windows_by, self.label_kind = windows, label_kind
         self.transform = transforms if isinstance(transforms, Compose) else Compose(transforms=list(transforms))
-        self.preload, self.n_workers = preload, n_workers
+        self.streams, self.preload, self.n_workers = tuple(streams), preload, n_workers
 
     def fit_transforms(self, part: str) -> None:
         """Fit the transforms on one part, and on nothing outside it."""
@@ -154,7 +160,7 @@ class Corpus:
         windows = self.cut(part, facts)
         return WindowLoader(
             self.dataset, windows, batch_size=min(batch_size, len(windows) - len(windows) % world_size), seed=seed,
-            transforms=self.transform, vocabulary=facts.channels, subjects=facts.subjects, rank=rank,
+            transforms=self.transform, vocabulary=facts.channels, subjects=facts.subjects, streams=self.streams, rank=rank,
             world_size=world_size, n_workers=self.n_workers, shuffle=training, preload=self.preload,
         )  # fmt: skip
 

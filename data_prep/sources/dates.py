@@ -1,0 +1,60 @@
+"""Dates in file names become days since the first one: the interval matters to science, the date to nobody else."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import date
+from functools import partial
+
+# 20120924, 2012-09-24, 2012_09_24, each with or without a time of day (T111740, T11-17-40)
+DATE = re.compile(
+    r"(?<!\d)((?:18|19|20)\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])"
+    r"(?:[T_ ]((?:[01]\d|2[0-3])[-:]?[0-5]\d(?:[-:]?[0-5]\d)?))?(?!\d)"
+)
+
+
+def undated(names: Sequence[str], owners: Sequence[str]) -> list[str]:
+    """Replace every date in `names` by ``day<number>``, counted from the owner's first date.
+
+    Where a time of day stands with it, the recordings of one day are numbered: ``day000-1``, ``day000-2``.
+
+    Parameters
+    ----------
+    names, owners : sequence of str
+        File names, and whose each is: days are counted for each owner apart.
+    """
+    found: dict[str, dict[str, tuple[date, str]]] = defaultdict(dict)
+    for name, owner in zip(names, owners, strict=True):
+        for m in DATE.finditer(name):
+            day = _date(m)
+            if day is not None:
+                found[owner][m.group()] = (day, re.sub(r"\D", "", m.group(5) or ""))
+    labels: dict[str, dict[str, str]] = {}
+    for owner, tokens in found.items():
+        first = min(d for d, _ in tokens.values())
+        labels[owner] = {}
+        for token, (day, clock) in tokens.items():
+            label = f"day{(day - first).days:03d}"
+            if clock:
+                that_day = sorted({c for d, c in tokens.values() if d == day and c})
+                label += f"-{that_day.index(clock) + 1}"
+            labels[owner][token] = label
+    return [DATE.sub(partial(_label, labels.get(owner, {})), name) for name, owner in zip(names, owners, strict=True)]
+
+
+def _label(known: dict[str, str], m: re.Match[str]) -> str:
+    return known.get(m.group(), m.group())
+
+
+def without_date(text: str) -> str:
+    """Return a label with dates cut out, "" when nothing else is in it; for labels that stand inside a file."""
+    return DATE.sub("", text).strip(" _-.") if text else ""
+
+
+def _date(m: re.Match[str]) -> date | None:
+    try:
+        return date(int(m.group(1)), int(m.group(3)), int(m.group(4)))
+    except ValueError:
+        return None
