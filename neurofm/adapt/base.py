@@ -61,7 +61,7 @@ class Adapted:
         self.merge(result.model)
         for part in (result.model, result.objective):
             part.requires_grad_(True)
-            part.eval()
+            part.cpu().eval()
         return result
 
 
@@ -77,7 +77,8 @@ def begin(
     facts : Facts, optional
         Of the new data; default: those of the pretraining.
     objective : mapping, optional
-        ``{"name": …, **choices}``. None, or the one it was pretrained with: its trained heads are kept.
+        ``{"name": …, **choices}``. None, or the one it was pretrained with: its trained heads are kept, unless the new
+        facts (its classes) ask for others.
     seed : int
         Of a new objective's weights.
 
@@ -99,9 +100,19 @@ def begin(
         return result
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        result.objective = OBJECTIVES.build(entry["name"], result.model, facts, **choices)
+        # its name comes from the user's own choices, or from a card that was allowed to name it
+        fresh = OBJECTIVES.build(entry["name"], result.model, facts, allow_import=True, **choices)
+    same_task = entry == loaded.card["objective"] and facts.classes == loaded.facts.classes
+    if same_task and _same_shapes(fresh, loaded.objective):
+        # only facts that its parameters do not depend on have changed, such as the window
+        fresh.load_state_dict(loaded.objective.state_dict())
+    result.objective = fresh
     result.card["objective"] = copy.deepcopy(entry)
     return result
+
+
+def _same_shapes(one: nn.Module, other: nn.Module) -> bool:
+    return {n: t.shape for n, t in one.state_dict().items()} == {n: t.shape for n, t in other.state_dict().items()}
 
 
 def freeze_all_but(module: nn.Module, names: Iterable[str]) -> None:

@@ -145,6 +145,11 @@ def finetune(
     adapted: Adapted = ADAPT.build(strategy, loaded, facts, objective, **choices)
     adapted.loaded.model.to(device)
     whole = list(stretches)
+    if getattr(adapted.loaded.objective, "has_closed_form", False) and not whole:
+        raise ConfigError(
+            f"objective '{adapted.loaded.card['objective']['name']}' has a part that is solved in closed form: pass "
+            "stretches, the calibration as unbroken stretches of signal"
+        )
     early, late = _split(windows, tail if steps else "none", tail_fraction, gap_s, seed)
     unsolved = copy.deepcopy(adapted.loaded.objective.state_dict())
     # what is watched must not have been solved with
@@ -178,9 +183,9 @@ def finetune(
 
 def _solve(adapted: Adapted, stretches: list[NeuralBatch]) -> None:
     """Solve the objective's closed-form part, where it has one."""
-    solve = getattr(adapted.loaded.objective, "solve", None)
-    if callable(solve) and stretches:
-        solve(stretches, new_subject=True)
+    objective: Any = adapted.loaded.objective
+    if getattr(objective, "has_closed_form", False):
+        objective.solve(stretches, new_subject=True)
 
 
 def _split(windows: NeuralBatch, tail: str, fraction: float, gap_s: float, seed: int) -> tuple[Tensor, Tensor]:

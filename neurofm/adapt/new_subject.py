@@ -109,6 +109,8 @@ def adapt_subject(
     n_folds: int = 0,
     seed: int | None = None,
     overwrite: bool = False,
+    allow_import: bool = False,
+    device: str = "cpu",
     config: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[str, str, Finetuned]]:
     """Fine-tune on every budget with every strategy; yield (budget, strategy, result) as each is saved.
@@ -137,10 +139,14 @@ def adapt_subject(
         Of new weights, order, masks and dropout, and of the folds.
     overwrite : bool
         Replace decoders that are there.
+    allow_import : bool
+        Whether the checkpoint's card may name classes of your own by import path.
+    device : str
+        Where to train.
     config : mapping, optional
         Kept in the run folder.
     """
-    loaded = load_model(checkpoint)
+    loaded = load_model(checkpoint, allow_import=allow_import)
     seed = int(loaded.card["provenance"]["seed"]) if seed is None else seed
     parts = calibration_parts(corpus_of(loaded, data=data, task=task), budgets)
     folder = Path(run_dir)
@@ -153,7 +159,7 @@ def adapt_subject(
             corpus.fit_transforms(part)
             facts = task_facts(loaded, corpus, part)
             batches = corpus.loader(part, facts, batch_size=256, seed=seed, training=False)
-            own_loop = {**loop, **(scratch_loop or {})} if strategy == "scratch" else loop
+            own_loop = {**loop, "device": device, **((scratch_loop or {}) if strategy == "scratch" else {})}
             result = finetune(
                 loaded, batches, stretches=corpus.stretches(part, facts), strategy=strategy, strategy_choices=choices,
                 objective=objective, facts=facts, seed=seed, **own_loop,

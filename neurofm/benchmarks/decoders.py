@@ -103,8 +103,10 @@ def find_decoders(runs: str | Path, *, task: str, dataset: str | None = None) ->
     return found
 
 
-def refuse_twins(folders: Sequence[Path]) -> None:
-    """Refuse two decoders of the same subject, strategy, budget and seed: averaged, they would pass for one.
+def refuse_mixtures(folders: Sequence[Path]) -> None:
+    """Refuse decoders that must not be averaged.
+
+    Two of the same subject, strategy, budget and seed would pass for one; two recipes under one strategy for one model.
 
     Raises
     ------
@@ -112,8 +114,16 @@ def refuse_twins(folders: Sequence[Path]) -> None:
         The message names both folders.
     """
     seen: dict[tuple[Any, ...], Path] = {}
+    recipes: dict[str, tuple[Any, Path]] = {}
     for folder in folders:
-        origin = read_json(folder / "card.json")["provenance"]
+        card = read_json(folder / "card.json")
+        origin = card["provenance"]
+        recipe, first = recipes.setdefault(origin["strategy"], ((card["model"], card["objective"]), folder))
+        if recipe != (card["model"], card["objective"]):
+            raise ConfigError(
+                f"{first} and {folder} are of the same strategy '{origin['strategy']}' but differ in model or objective; "
+                "give the benchmark a folder of one recipe with runs=…"
+            )
         key = (tuple(origin["subjects"]), origin["strategy"], str(origin["budget"]), origin["seed"])
         if key in seen:
             raise ConfigError(
@@ -123,9 +133,9 @@ def refuse_twins(folders: Sequence[Path]) -> None:
         seen[key] = folder
 
 
-def open_decoder(folder: Path) -> Decoder:
+def open_decoder(folder: Path, *, allow_import: bool = False) -> Decoder:
     """Load one decoder; the split it was made with is made again and must have the same hash."""
-    loaded = load_model(folder)
+    loaded = load_model(folder, allow_import=allow_import)
     origin = loaded.card["provenance"]
     corpus = corpus_of(loaded)
     if corpus.split.hash != origin["split"]["hash"]:

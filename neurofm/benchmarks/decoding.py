@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neurofm.benchmarks.metrics import accuracy, balanced_accuracy, confusion
-from neurofm.benchmarks.statistics import Interval, binomial_interval, bootstrap, permutation_chance
+from neurofm.benchmarks.statistics import Interval, binomial_interval, bootstrap_by_class, permutation_chance
 from neurofm.schema.errors import ConfigError, DataError
 
 FitPredict = Callable[[NDArray, NDArray, NDArray], ArrayLike]
@@ -39,9 +39,7 @@ class ClassScores:
     classes: NDArray
 
 
-def classification_scores(
-    logits: ArrayLike, labels: ArrayLike, *, classes: ArrayLike, seed: int = 0, n_draws: int = 2000
-) -> ClassScores:
+def classification_scores(logits: ArrayLike, labels: ArrayLike, *, classes: ArrayLike, seed: int = 0) -> ClassScores:
     """Score logits against labels.
 
     Parameters
@@ -58,20 +56,19 @@ def classification_scores(
     # −inf is the log of a probability of 0 and is a legitimate answer; NaN and +inf are not
     if np.isnan(values).any() or np.isposinf(values).any():
         raise DataError("logits: some are NaN or +inf; the decoder diverged")
-    return label_scores(names[values.argmax(1)], y, classes=names, seed=seed, n_draws=n_draws)
+    return label_scores(names[values.argmax(1)], y, classes=names, seed=seed)
 
 
-def label_scores(
-    predicted: ArrayLike, labels: ArrayLike, *, classes: ArrayLike, seed: int = 0, n_draws: int = 2000
-) -> ClassScores:
+def label_scores(predicted: ArrayLike, labels: ArrayLike, *, classes: ArrayLike, seed: int = 0) -> ClassScores:
     """As `classification_scores`, from predicted labels (majority, or an ensemble's vote)."""
     said, y, names = np.asarray(predicted), np.asarray(labels), np.asarray(classes)
-    right = int(np.count_nonzero(said == y))
+    counts = confusion(y, said, labels=names)
+    there = counts.sum(1) > 0
     return ClassScores(
         predicted=said,
-        accuracy=binomial_interval(right, len(y)),
-        balanced=bootstrap(len(y), lambda i: balanced_accuracy(y[i], said[i]), strata=y, seed=seed, n_draws=n_draws),
-        confusion=confusion(y, said, labels=names),
+        accuracy=binomial_interval(int(counts.trace()), len(y)),
+        balanced=bootstrap_by_class(counts.diagonal()[there], counts.sum(1)[there], seed=seed),
+        confusion=counts,
         classes=names,
     )
 

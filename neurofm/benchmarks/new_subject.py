@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from neurofm.benchmarks.audit import Finding, audit, refuse_on_leak
 from neurofm.benchmarks.bars import FoldBars
-from neurofm.benchmarks.decoders import Decoder, RegionPredictor, find_decoders, open_decoder, refuse_twins
+from neurofm.benchmarks.decoders import Decoder, RegionPredictor, find_decoders, open_decoder, refuse_mixtures
 from neurofm.benchmarks.protocols import TraceScores, every_third_region, masked_region_scores, next_volume_scores
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.data.index import Dataset
@@ -39,8 +38,6 @@ class Scored:
         Subject → runs that have looked at its test part.
     datasets : dict of str to Dataset
         Those that were scored on.
-    histories : dict of str to Path
-        Run → metrics.csv of its pretraining, where it is still there.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -48,7 +45,6 @@ class Scored:
     findings: list[Finding] = field(default_factory=list)
     looks: dict[str, int] = field(default_factory=dict)
     datasets: dict[str, Dataset] = field(default_factory=dict)
-    histories: dict[str, Path] = field(default_factory=dict)
 
 
 def score_new_subjects(
@@ -63,6 +59,7 @@ def score_new_subjects(
     margin: int = 2,
     context: int = 8,
     allow_leak: str = "",
+    allow_import: bool = False,
     transductive_bars: bool = True,
     versions: str = "",
 ) -> Iterator[tuple[str, Scored]]:
@@ -88,6 +85,8 @@ def score_new_subjects(
         Next volume: volumes of history.
     allow_leak : str
         Reason for scoring in spite of a leak; printed in the report.
+    allow_import : bool
+        Whether a decoder's card may name classes of your own by import path.
     transductive_bars : bool
         Whether to add the ridge with whole-run normalisation, labelled so.
     versions : str
@@ -100,15 +99,15 @@ def score_new_subjects(
     done: set[tuple[str, int]] = set()
     found = find_decoders(runs, task=task, dataset=dataset)
     # all of them before the first score, so that what is refused has not looked at anybody
-    refuse_twins(found)
+    refuse_mixtures(found)
     for folder in found:
-        decoder = open_decoder(folder)
+        decoder = open_decoder(folder, allow_import=allow_import)
         _require_objective(decoder, protocol)
         findings = _audit(decoder)
         refuse_on_leak(findings, allow_leak=allow_leak)
         scored.findings += [f for f in findings if f not in scored.findings]
     for folder in found:
-        decoder = open_decoder(folder)
+        decoder = open_decoder(folder, allow_import=allow_import)
         corpus = decoder.corpus
         scored.datasets[corpus.dataset.id] = corpus.dataset
         common = _common(name, decoder, run_id, protocol, margin, context, versions, allow_leak)

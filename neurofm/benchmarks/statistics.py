@@ -88,6 +88,36 @@ def bootstrap(
     return Interval(float(score(np.arange(n))), float(low), float(high), n)
 
 
+def bootstrap_by_class(n_right: ArrayLike, n_trials: ArrayLike, *, level: float = 0.95, seed: int = 0) -> Interval:
+    """Bootstrap interval of balanced accuracy, over trials drawn with replacement within their class.
+
+    Of n trials drawn from a class of which a share p was right, the number right is binomial (n, p); so the draws are
+    made of counts, and 20,000 of them take milliseconds.
+
+    Parameters
+    ----------
+    n_right, n_trials : array_like, shape (class,), int
+        Trials whose label is right, and all trials, of each class that occurs.
+    level : float
+        Coverage aimed at.
+    seed : int
+        Of the draws.
+    """
+    right, n = np.asarray(n_right, dtype=np.int64), np.asarray(n_trials, dtype=np.int64)
+    if (
+        right.shape != n.shape
+        or right.ndim != 1
+        or not len(n)
+        or (n < 1).any()
+        or (right < 0).any()
+        or (right > n).any()
+    ):
+        raise DataError(f"bootstrap by class: {right.tolist()} right of {n.tolist()} is not possible")
+    draws = (np.random.default_rng(seed).binomial(n, right / n, size=(20_000, len(n))) / n).mean(1)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float((right / n).mean()), float(low), float(high), int(n.sum()))
+
+
 def bootstrap_mean(values: ArrayLike, **choices: int | float) -> Interval:
     """Bootstrap interval of a mean over units, one value each; `choices` as in `bootstrap`."""
     x = _sample(values, "bootstrap")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from neurofm.benchmarks.audit import Finding, audit, negative_control, refuse_on_leak
 from neurofm.benchmarks.baselines.chance import majority
 from neurofm.benchmarks.baselines.lda import ShrinkageLDA
-from neurofm.benchmarks.decoders import Decoder, find_decoders, logits_of, open_decoder, refuse_twins
+from neurofm.benchmarks.decoders import Decoder, find_decoders, logits_of, open_decoder, refuse_mixtures
 from neurofm.benchmarks.decoding import ClassScores, TimeResolved, classification_scores, label_scores, time_resolved
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.schema.errors import ConfigError
@@ -66,13 +66,14 @@ def score_trials(
     event_s: float | None = None,
     is_control: bool = False,
     allow_leak: str = "",
+    allow_import: bool = False,
     versions: str = "",
 ) -> Iterator[tuple[str, TrialScores]]:
     """Score every decoder of `task` under `runs`; yield a line of progress each.
 
     Parameters
     ----------
-    name, runs, results, run_id, dataset, allow_leak, versions
+    name, runs, results, run_id, dataset, allow_leak, allow_import, versions
         As in `new_subject.score_new_subjects`.
     task : str
         Only decoders of this task.
@@ -82,8 +83,8 @@ def score_trials(
         Whether the task carries no signal, so that a score above chance is a leak.
     """
     folders = find_decoders(runs, task=task, dataset=dataset)
-    refuse_twins(folders)
-    found = [open_decoder(folder) for folder in folders]
+    refuse_mixtures(folders)
+    found = [open_decoder(folder, allow_import=allow_import) for folder in folders]
     first = found[0]
     for other in found[1:]:
         if (other.test, other.loaded.facts.classes) != (first.test, first.loaded.facts.classes):
@@ -177,9 +178,9 @@ def _over_time(out: TrialScores, decoder: Decoder, classes: NDArray, event_s: fl
 
 def _control(out: TrialScores, labels: NDArray) -> Finding:
     best = max((s for (m, _), s in out.scores.items() if m == ENSEMBLE), key=lambda s: s.accuracy.value)
-    return negative_control(
-        out.task, int(np.count_nonzero(best.predicted == labels)), len(labels), chance=1 / len(out.classes)
-    )
+    # who always says the commonest class is right that often without knowing anything
+    chance = max(1 / len(out.classes), float(np.unique(labels, return_counts=True)[1].max()) / len(labels))
+    return negative_control(out.task, int(np.count_nonzero(best.predicted == labels)), len(labels), chance=chance)
 
 
 def _rows(

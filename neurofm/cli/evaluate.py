@@ -28,7 +28,7 @@ def evaluate(config: dict[str, Any]) -> Path:
     versions = " ".join(f"{k}={v}" for k, v in about["versions"].items())
     common = {
         "results": config["results"], "run_id": uuid.uuid4().hex[:12], "versions": versions,
-        "allow_leak": config["allow_leak"] or "",
+        "allow_leak": config["allow_leak"] or "", "allow_import": config["allow_import"],
     }  # fmt: skip
     total = Part()
     for part in benchmark["parts"]:

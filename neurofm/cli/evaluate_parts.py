@@ -30,15 +30,18 @@ class Part:
     facts: dict[str, str] = field(default_factory=dict)
 
 
-def regions(*, strategy: str = "full", protocol: str = "masked_region", **choices: Any) -> Part:
-    """Score new subjects on region time series."""
+def regions(
+    *, strategy: str = "full", protocol: str = "masked_region", note: str = "", ceiling: tuple[float, str] | None = None,
+    **choices: Any,
+) -> Part:  # fmt: skip
+    """Score new subjects on region time series; `note` and `ceiling` (value, name) go into the report."""
     scored = Scored()
     for line, scored in score_new_subjects(protocol=protocol, **choices):  # noqa: B007
         print(line, flush=True)
     dataset = next(iter(scored.datasets.values()))
     return Part(
         claims=new_subject.claims_of(scored, protocol, strategy),
-        sections=[new_subject.section_of(scored, protocol, strategy)],
+        sections=[new_subject.section_of(scored, protocol, strategy, note=note, ceiling=ceiling)],
         rows=scored.rows,
         looks={f"{dataset.id}, {protocol}, last volumes of {s}": n for s, n in scored.looks.items()},
         facts={
@@ -50,7 +53,7 @@ def regions(*, strategy: str = "full", protocol: str = "masked_region", **choice
 
 def labelled_trials(
     *, tasks: Sequence[str], controls: Sequence[str] = (), titles: dict[str, str] | None = None, strategy: str = "full",
-    event_s: dict[str, float] | None = None, **choices: Any,
+    event_s: dict[str, float] | None = None, controls_note: str = "", **choices: Any,
 ) -> Part:  # fmt: skip
     """Score one person's labelled trials, and negative controls beside them."""
     part = Part()
@@ -74,7 +77,7 @@ def labelled_trials(
         part.sections.append(
             Section(
                 title="Negative controls",
-                lead="In these sets little or nothing below 8 Hz transfers from training to test. A score beyond chance at exact binomial p < .001 means a leak.",
+                lead=f"{controls_note} A score beyond chance at exact binomial p < .001 means a leak.".strip(),
                 tables=[trials.table_of(judged)],
             )
         )
@@ -170,7 +173,7 @@ PARTS: dict[str, Callable[..., Part]] = {
 }
 # what a part hands on to, whose arguments may be chosen in a benchmark's YAML as well
 _SCORERS: dict[str, Callable[..., Any]] = {"regions": score_new_subjects, "trials": score_trials}
-_NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "task", "event_s", "is_control"}
+_NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}
 
 
 def keys_of(kind: str) -> list[str]:

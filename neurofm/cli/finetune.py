@@ -40,6 +40,8 @@ def finetune(config: dict[str, Any]) -> None:
         n_folds=config["cross_validate"],
         seed=config["seed"],
         overwrite=config["overwrite"],
+        allow_import=config["allow_import"],
+        device=config["device"],
         config=config,
     ):
         line = (

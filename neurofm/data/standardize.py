@@ -148,10 +148,6 @@ class Standardize(Transform):
             shrunk = np.exp(pattern + level + seconds / (seconds + self.prior_s) * (own - level))
             self._statistics[r] = Statistics(mean, np.where(known, shrunk, sd))
 
-    def fit_values(self, recording_id: str, values: np.ndarray, *, rate_hz: float = 1.0) -> None:
-        """Fit a recording from an array of its calibration part, shape (T, C), that is in no dataset."""
-        self._keep(recording_id, _sums_of(iter([np.asarray(values)]), len(values), rate_hz))
-
     def apply(self, values: np.ndarray, recording_id: str, *, rng: np.random.Generator | None = None) -> np.ndarray:
         """Return (values − mean) / sd."""
         mean, sd = self._for(recording_id, values.shape[1], rng)

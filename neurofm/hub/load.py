@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class LoadedModel:
         card.json as it is.
     folder : Path or None
         Where it came from.
+    allow_import : bool
+        Whether its card may name classes by import path, then and when its networks are built anew.
     """
 
     model: nn.Module
@@ -47,17 +49,18 @@ class LoadedModel:
     transforms: list[dict[str, Any]]
     card: dict[str, Any]
     folder: Path | None = None
+    allow_import: bool = False
 
     def copy(self) -> LoadedModel:
         """Return a copy whose weights can change without changing these."""
         return copy.deepcopy(self)
 
-    def fresh(self, *, seed: int, allow_import: bool = False) -> LoadedModel:
+    def fresh(self, *, seed: int) -> LoadedModel:
         """Return the same networks with new random weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model, objective = build(self.card, self.facts, allow_import=allow_import)
-        return LoadedModel(model, objective, self.facts, copy.deepcopy(self.transforms), self.card, self.folder)
+            model, objective = build(self.card, self.facts, allow_import=self.allow_import)
+        return replace(self, model=model, objective=objective, transforms=copy.deepcopy(self.transforms))
 
 
 def build(card: Mapping[str, Any], facts: Facts, *, allow_import: bool = False) -> tuple[nn.Module, nn.Module]:
@@ -98,7 +101,7 @@ def load_model(folder: str | Path, *, device: str | torch.device = "cpu", allow_
     _fill(folder, {"model": model, "objective": objective}, tensors)
     model.to(device).eval()
     objective.to(device).eval()
-    return LoadedModel(model, objective, facts, list(card["transforms"]), card, folder)
+    return LoadedModel(model, objective, facts, list(card["transforms"]), card, folder, allow_import)
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -118,6 +118,11 @@ class MaskedRegion(nn.Module):
             full = torch.where(turn[..., None], self.estimate(model, batch, turn & batch.channel_mask), full)
         return full
 
+    @property
+    def has_closed_form(self) -> bool:
+        """Whether a part of it is solved, not trained, so that `solve` needs data."""
+        return isinstance(self.skip, RidgeSkip)
+
     def solve(self, stretches: Iterable[NeuralBatch], *, new_subject: bool) -> None:
         """Solve what has a closed form, from unbroken stretches of signal, before any gradient step."""
         if isinstance(self.skip, RidgeSkip):

@@ -184,6 +184,11 @@ class NextState(nn.Module):
         self.needs = (*self.needs, "channel_ids")
         return SKIPS.build(choices.pop("name", ""), facts, horizon=1, exclude_self=False, **choices)
 
+    @property
+    def has_closed_form(self) -> bool:
+        """Whether a part of it is solved, not trained, so that `solve` needs data."""
+        return self.skip is not None
+
     def solve(self, stretches: Iterable[NeuralBatch], *, new_subject: bool) -> None:
         """Solve what has a closed form, from unbroken stretches of signal, before any gradient step."""
         if self.skip is not None:

@@ -156,11 +156,10 @@ class RidgeSkip(nn.Module):
         return mixed
 
     def _moments(self, stretches: Iterable[NeuralBatch]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Gram matrix [F, F] and cross moments [F, V] of each recording, features lag-major."""
+        """Gram matrix [F, F] and cross moments [F, V] of each person, features lag-major."""
         people: dict[str, tuple[Tensor, Tensor]] = {}
         for batch in stretches:
-            names = batch.recording_id or [""] * len(batch)
-            for name, x in zip(names, self._by_vocabulary(batch), strict=True):
+            for name, x in zip(_people(batch), self._by_vocabulary(batch), strict=True):
                 features = torch.cat([_lagged(x, lag) for lag in self.lags])
                 features = features[:, : features.shape[1] - self.horizon]
                 gram, cross = features @ features.T, features @ x[:, self.horizon :].T
@@ -213,6 +212,13 @@ class RidgeSkip(nn.Module):
         full = torch.zeros(len(batch), len(self.weight) + 1, batch.signal.shape[-1], dtype=torch.float64)
         full.scatter_(1, ids[..., None].expand_as(batch.signal), batch.signal.double())
         return full[:, 1:]
+
+
+def _people(batch: NeuralBatch) -> list[str]:
+    """Whose each stretch is; a person who is not in the vocabulary of subjects counts once per recording."""
+    recordings = list(batch.recording_id or [""] * len(batch))
+    subjects = [0] * len(batch) if batch.subject is None else batch.subject.tolist()
+    return [f"subject {s}" if s else r for s, r in zip(subjects, recordings, strict=True)]
 
 
 def _per_lag(penalty: Sequence[float], lags: Sequence[int]) -> tuple[float, ...]:

@@ -153,8 +153,10 @@ def _more_claims(
     return claims
 
 
-def section_of(scored: Scored, protocol: str, strategy: str) -> Section:
-    """The adaptation curve, traces, and the table of figures."""
+def section_of(
+    scored: Scored, protocol: str, strategy: str, *, note: str = "", ceiling: tuple[float, str] | None = None
+) -> Section:
+    """The adaptation curve, traces, and the table of figures; `note` ends the lead, `ceiling` is a line with its name."""
     title, bar, bar_name = LABELS[protocol]
     rows = scored.rows
     series = {
@@ -172,7 +174,6 @@ def section_of(scored: Scored, protocol: str, strategy: str) -> Section:
         for name, scores in series.items()
         if scores
     }
-    ceiling = (0.61, "about the ceiling of linear models") if protocol == "masked_region" else None
     drawings = [
         (
             adaptation_curve(curves, name=f"adaptation-{protocol.replace('_', '-')}", ceiling=ceiling),
@@ -191,7 +192,7 @@ def section_of(scored: Scored, protocol: str, strategy: str) -> Section:
     drawings += _example(scored, protocol, strategy, bar, bar_name)
     return Section(
         title=title,
-        lead=_lead(protocol),
+        lead=f"{_lead(protocol)} {note}".strip(),
         drawings=drawings,
         tables=[_table(rows, protocol, strategy)],
         notes=notes_of(scored.findings),
@@ -201,12 +202,10 @@ def section_of(scored: Scored, protocol: str, strategy: str) -> Section:
 def _lead(protocol: str) -> str:
     if protocol == "masked_region":
         return (
-            "Six people pretrain the model. The seventh is calibrated on its first volumes; then every third of its "
-            "regions is hidden for whole windows of its test volumes and estimated from all others. Nothing of the test "
-            "part enters a normalisation: the model and the bars use the calibration volumes, and the model's deviations "
-            "also lean on the pattern of the pretraining people. The model's penalties were chosen by hand on volumes "
-            "330 to 599 of the same people; the bar's is the fixed one it was published with, so a part of the "
-            "difference is the better penalty."
+            "The model is pretrained on everybody but one person. That person is calibrated on their first volumes; then "
+            "every third of their regions is hidden for whole windows of the test volumes and estimated from all others. "
+            "Nothing of the test part enters a normalisation: the model and the bars use the calibration volumes, and "
+            "the model's deviations also lean on the pattern of the other people."
         )
     return "The model predicts the next volume of all regions from the eight before it."
 

@@ -102,7 +102,7 @@ def pretrain(
     torch.manual_seed(seed_of(seed, "weights"))
     model = MODELS.build(model_name, facts, allow_import=True, **model_choices)
     objective = OBJECTIVES.build(objective_name, model, facts, allow_import=True, **objective_choices)
-    if hasattr(objective, "solve"):
+    if getattr(objective, "has_closed_form", False):
         objective.solve(corpus.stretches(PART, facts), new_subject=False)
     optim = {**optim, "warmup_steps": min(optim.get("warmup_steps", 0), trainer["max_steps"])}
     module = NeuroModule(model=model, objective=objective, total_steps=trainer["max_steps"], seed=seed, **optim)

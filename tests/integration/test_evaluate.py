@@ -121,8 +121,7 @@ def flow(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
     """Intervals are tested elsewhere; here they only cost time."""
-    for name, n in (("classification_scores", 20), ("label_scores", 20), ("time_resolved", 200)):
-        monkeypatch.setattr(trials_benchmark, name, partial(getattr(trials_benchmark, name), n_draws=n))
+    monkeypatch.setattr(trials_benchmark, "time_resolved", partial(trials_benchmark.time_resolved, n_draws=200))
 
 
 @pytest.fixture
@@ -355,6 +354,16 @@ def test_a_control_with_signal_is_a_leak(copied):
     guess = SimpleNamespace(predicted=np.array(list("aabb") * 10), accuracy=SimpleNamespace(value=0.5))
     out.scores[ENSEMBLE, "full"] = guess
     assert trials_benchmark._control(out, labels).severity == "ok"
+
+
+def test_two_recipes_are_not_averaged(copied):
+    path = copied / "runs/trials/0-adapted/full-all/model/card.json"
+    card = json.loads(path.read_text())
+    card["objective"]["choices"]["dropout"] = 0.4
+    path.write_text(json.dumps(card))
+    with pytest.raises(ConfigError, match="differ in model or objective"):
+        score()
+    assert not Path("scores").exists()
 
 
 def test_trials_of_two_people_are_not_averaged(copied):

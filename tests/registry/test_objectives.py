@@ -18,7 +18,7 @@ CASES = [
     ("next_state", {"kind": "regression", "target": "samples", "residual": True}),
     ("masked_region", {}),
     ("masked_region", {"hide_count": [1, 2]}),
-    ("masked_region", {"skip": {"name": "channel_mixing"}}),
+    ("masked_region", {"skip": {"name": "ridge"}}),
     ("supervised", {}),
     ("supervised", {"readout": "flatten", "label_smoothing": 0.1, "class_weights": [1.0, 2.0, 3.0]}),
 ]
@@ -113,7 +113,7 @@ def test_every_yaml_builds(request):
         ("next_state", {"knd": 1}, "did you mean 'kind'"),
         ("next_state", {"kind": "contrast"}, "did you mean 'contrastive'"),
         ("masked_region", {"hide_fraction": [0.5, 0.1]}, "low ≤ high"),
-        ("masked_region", {"skip": {"name": "chanel_mixing"}}, "did you mean 'channel_mixing'"),
+        ("masked_region", {"skip": {"name": "rigde"}}, "did you mean 'ridge'"),
         ("supervised", {"readout": "pol"}, "did you mean 'pool'"),
         ("supervised", {"class_weights": [1.0]}, "1 numbers for 3 classes"),
     ],

@@ -214,3 +214,21 @@ def test_every_yaml_names_a_strategy_and_its_choices(request, loaded):
     for path in paths:
         choices = yaml.safe_load(path.read_text())
         ADAPT.build(choices.pop("name"), loaded, None, None, **choices)
+
+
+def test_heads_stay_when_only_the_window_changes(tiny, loaded):
+    head = loaded.objective.head.weight.detach().clone()
+    new = tiny.facts(window_s=2 * tiny.facts().window_s)
+    kept = finetune(loaded, tiny.batch(), facts=new, objective={"name": "masked_region"}, steps=0).loaded
+    assert torch.equal(kept.objective.head.weight, head)
+
+
+def test_a_closed_form_part_needs_stretches(tiny):
+    model = tiny.model()
+    choices = {"skip": {"name": "ridge"}}
+    objective = OBJECTIVES.build("masked_region", model, tiny.facts(), **choices)
+    entry = {"name": "masked_region", "choices": choices}
+    card = {"model": {"name": "mvpformer", "choices": {}}, "objective": entry}
+    loaded = LoadedModel(model, objective, tiny.facts(), [], card)
+    with pytest.raises(ConfigError, match="closed form: pass stretches"):
+        finetune(loaded, tiny.batch(), steps=0)

@@ -121,3 +121,16 @@ def test_permutation_p_is_valid_over_many_null_data_sets() -> None:
     p = [statistics.permutation_chance(rng.integers(0, 2, 20), rng.integers(0, 2, 20), accuracy, n_draws=99, seed=k).p
          for k in range(120)]  # fmt: skip
     assert np.mean(np.array(p) <= 0.05) <= 0.1
+
+
+def test_bootstrap_by_class_is_the_bootstrap_of_trials() -> None:
+    rng = np.random.default_rng(3)
+    true = np.repeat([0, 1, 2], [40, 25, 9])
+    said = np.where(rng.random(74) < 0.6, true, (true + 1) % 3)
+    slow = statistics.bootstrap(74, lambda i: balanced_accuracy(true[i], said[i]), strata=true, n_draws=4000)
+    n = np.bincount(true)
+    fast = statistics.bootstrap_by_class(np.bincount(true[said == true], minlength=3), n)
+    assert fast.value == pytest.approx(slow.value, abs=1e-12)
+    assert fast[1:3] == pytest.approx(slow[1:3], abs=0.012)
+    with pytest.raises(DataError, match="not possible"):
+        statistics.bootstrap_by_class([3], [2])

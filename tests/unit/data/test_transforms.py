@@ -116,15 +116,6 @@ def test_long_recordings_are_summed_in_blocks(noise):
         assert (s.sd > 0).all()
 
 
-def test_values_of_no_dataset():
-    x = np.random.default_rng(0).standard_normal((100, 4)) * 3 + 1
-    t = Standardize()
-    t.fit_values("mine", x)
-    z = t.apply(x.astype(np.float32), "mine")
-    np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-6)
-    np.testing.assert_allclose(z.std(axis=0), 1, atol=1e-6)
-
-
 @pytest.mark.parametrize("name", TRANSFORMS.names())
 def test_json_gives_the_same_transform(name, noise):
     t = TRANSFORMS.build(name)

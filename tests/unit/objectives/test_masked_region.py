@@ -5,8 +5,6 @@ from hypothesis import strategies as st
 
 from neurofm.objectives.keyed import keyed_uniform
 from neurofm.objectives.masked_region import MaskedRegion
-from neurofm.objectives.skip import ChannelMixing
-from neurofm.schema.errors import ConfigError
 
 
 def test_keyed_uniform_is_splitmix64():
@@ -79,7 +77,7 @@ def test_loss_is_the_loop_over_hidden_valid_channels(tiny):
 
 def test_hidden_values_are_never_seen(tiny):
     model = tiny.model()
-    objective = MaskedRegion(model, tiny.facts(), skip={"name": "channel_mixing"})
+    objective = MaskedRegion(model, tiny.facts(), skip={"name": "ridge"})
     torch.nn.init.normal_(objective.skip.weight)
     batch = tiny.batch(4)
     hidden = torch.zeros(4, 5, dtype=torch.bool)
@@ -100,32 +98,6 @@ def test_predict_without_a_mask_takes_turns(tiny):
     even = torch.tensor([True, False, True, False, True]).expand(3, -1)
     want = torch.where(even[..., None], objective.predict(model, batch, even), objective.predict(model, batch, ~even))
     assert torch.equal(objective.predict(model, batch), want)
-
-
-def test_skip_is_the_loop(tiny):
-    torch.manual_seed(0)
-    skip = ChannelMixing(tiny.facts(), lags=(-1, 0, 2)).double()
-    weight = torch.randn(5, 5, 3, dtype=torch.float64)
-    skip.set_weights(weight)
-    batch = tiny.batch(2, n_channels=6, dtype=torch.float64)
-    batch.channel_ids[1] = torch.tensor([3, 1, 0, 2, 5, 0])  # another order, one unknown
-    visible = batch.channel_mask.clone()
-    visible[:, 1] = False
-    got = skip(batch.signal, visible, batch).detach()
-    for b in range(2):
-        for c in range(6):
-            for t in range(12):
-                want = 0.0
-                for d in range(6):
-                    i, j = int(batch.channel_ids[b, c]), int(batch.channel_ids[b, d])
-                    if i == 0 or j == 0 or not visible[b, d]:
-                        continue
-                    for k, lag in enumerate((-1, 0, 2)):
-                        if 0 <= t + lag < 12:
-                            want += weight[i - 1, j - 1, k] * batch.signal[b, d, t + lag]
-                assert float(got[b, c, t]) == pytest.approx(float(want), abs=1e-12)
-    with pytest.raises(ConfigError, match="shape"):
-        skip.set_weights(weight[:2])
 
 
 def test_learns_the_planted_mixture(tiny):
