@@ -11,7 +11,7 @@ import numpy as np
 
 from data_prep.flow import build_stages, run_stages, through
 from data_prep.nifti import recording_from_nifti
-from data_prep.sources.arrays import KINDS
+from data_prep.sources.array_recording import KINDS, UNITS
 from data_prep.sources.files import MODALITIES, load_file
 from data_prep.sources.from_mne import recording_from_raw
 from data_prep.stages import STAGES
@@ -19,11 +19,6 @@ from data_prep.stages.resample import Resample
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.recording import Channel, Recording, Stream
 
-# unit a user may state → unit of storage and factor
-UNITS = {
-    "V": ("uV", 1e6), "mV": ("uV", 1e3), "uV": ("uV", 1.0), "µV": ("uV", 1.0), "nV": ("uV", 1e-3),
-    "T": ("fT", 1e15), "pT": ("fT", 1e3), "fT": ("fT", 1.0), "au": ("au", 1.0),
-}  # fmt: skip
 ACCEPTED = (
     "an mne Raw or Epochs, an array [channel, time] with rate_hz and channel_names, a path to a file that mne opens, "
     "a NIfTI path with an atlas, or a data_prep Recording"
