@@ -45,6 +45,7 @@ def recording_from_raw(
     source_sha256: str = "",
     rate_hz: float | None = None,
     notes: Sequence[Note] | None = None,
+    events: tuple[Event, ...] | None = None,
 ) -> Recording:
     """Return a Raw as a Recording.
 
@@ -52,7 +53,7 @@ def recording_from_raw(
     stream "covariate"; trigger channels are left out. Spans annotated as BAD are no part of a valid interval.
     Annotations that look like codes become events; other text and all dates are dropped. `rate_hz` takes the place
     of a rate that the header states wrongly, `notes` (onset and duration in seconds from the first sample, text) the
-    place of the annotations.
+    place of the annotations, `events` the place of the events made of them.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def recording_from_raw(
     types = raw.get_channel_types()
     rate_hz = float(raw.info["sfreq"]) if rate_hz is None else float(rate_hz)
     notes = notes_of(raw) if notes is None else notes
-    events = events_of(notes)
+    events = events_of(notes) if events is None else events
     require_inside(events, raw.n_times / rate_hz)
     spans = valid_spans(notes, n_samples=raw.n_times, rate_hz=rate_hz)
     if not spans:

@@ -24,8 +24,8 @@ SENTENCES = {
     r"Channel names are not unique, found duplicates for: \{?(?P<what>[^}]*)\}?": (
         "two channels share a name ({what}); rename them, or set source.duplicates=number to call them name-0, name-1 …"
     ),
-    r"Fif file .* claims to have|could not be found|Truncating|truncated": "is truncated; copy it again",
-    r"Not enough|Incorrect number of samples": "has another length than its header says",
+    r"possibly corrupted file|file corrupted": "is truncated or damaged; copy it again",
+    r"Inconsistent file information": "has another length than its header says; copy it again",
 }
 
 
