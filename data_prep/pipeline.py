@@ -258,12 +258,12 @@ def _stage_all(
     todo = [i for i in items if not finished(job, i)]
     rejected: dict[str, str] = {}
     with Progress(title=job.dataset, total=len(items), done=len(items) - len(todo), show=show) as bar:
-        for item, reason in run_items(job, todo, dask):
+        for item, (reason, hours) in run_items(job, todo, dask):
             if reason is not None:
                 if strict:
                     raise DataError(f"{item.source_file or item.key}: {reason} (strict=true)")
                 rejected[item.key] = reason
-            bar.advance(item.key, reason)
+            bar.advance(item.key, reason, hours=hours)
     return rejected
 
 

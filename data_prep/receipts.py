@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,13 @@ READER_ERRORS = (
 )  # fmt: skip
 
 ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":]+/)+")
+
+
+class Outcome(NamedTuple):
+    """What came of an item: the reason when it is rejected, None when its receipt is written, and its hours."""
+
+    reason: str | None
+    hours: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +90,8 @@ class Job:
         """Path of an item's fragment."""
         return self.stem(item).with_name(self.stem(item).name + ".part.tar")
 
-    def __call__(self, item: Item) -> str | None:
-        """Prepare one item; return the reason when it is rejected, None when its receipt is written."""
+    def __call__(self, item: Item) -> Outcome:
+        """Prepare one item."""
         return stage_item(self, item)
 
 
@@ -94,8 +101,8 @@ def finished(job: Job, item: Item) -> bool:
     return receipt.exists() and fragment.exists() and fragment.stat().st_size == read_json(receipt)["bytes"]
 
 
-def stage_item(job: Job, item: Item) -> str | None:
-    """Load, prepare and stage one item.
+def stage_item(job: Job, item: Item) -> Outcome:
+    """Load, prepare and stage one item; the outcome says whether its receipt is written.
 
     Raises
     ------
@@ -112,13 +119,14 @@ def stage_item(job: Job, item: Item) -> str | None:
     except (WriteError, ConfigError):
         raise
     except DataError as error:
-        return without_folders(str(error))
+        return Outcome(without_folders(str(error)))
     except READER_ERRORS as error:
-        return without_folders(f"could not be read ({type(error).__name__}: {' '.join(str(error).split())})")
+        words = " ".join(str(error).split())
+        return Outcome(without_folders(f"could not be read ({type(error).__name__}: {words})"))
     receipt = {"bytes": fragment.bytes, **rows_of(recording, flow, fragment, job.storage_dtype)}
     with writing(job.receipt_path(item)) as f:
         f.write(canonical_json(receipt).encode())
-    return None
+    return Outcome(None, receipt["recording"]["duration_s"] / 3600)
 
 
 def without_folders(text: str) -> str:

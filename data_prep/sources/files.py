@@ -147,7 +147,7 @@ def load_file(
     if who is None:
         raise DataError(f"path '{name}' does not fit source.pattern '{pattern}'")
     path = root / name
-    facts = {
+    facts: dict[str, Any] = {
         "dataset": "files",
         "modality": modality,
         **who,
