@@ -29,6 +29,7 @@ def prep(config: dict[str, Any]) -> None:
         dask=config["dask"],
         strict=config["strict"],
         overwrite=config["overwrite"],
+        work=config["work"],
     )
     print(report.sentence())
     for recording, reason in report.rejected:
