@@ -11,7 +11,7 @@ from typing import Any
 
 from data_prep.executor import run_items
 from data_prep.flow import build_stages
-from data_prep.packing import clear, load_staged, make_manifest, pack, split_duplicates, write_tables
+from data_prep.packing import TABLES, clear, load_staged, make_manifest, pack, split_duplicates, write_tables
 from data_prep.place import place_of, require_replaceable
 from data_prep.progress import Progress, announce
 from data_prep.receipts import Job, finished
@@ -192,7 +192,14 @@ def prepare(
         write_tables(new, staged, where, _rejected_rows(name, items, rejected))
         manifest = make_manifest(staged, shards, dataset_id=name, **terms, prep=prep, n_rejected=len(rejected))
         manifest.write(new)
-        write_json(new / "receipt.json", {"run_key": run_key, "dataset_sha256": sha256_file(new / "dataset.json")})
+        write_json(
+            new / "receipt.json",
+            {
+                "run_key": run_key,
+                "dataset_sha256": sha256_file(new / "dataset.json"),
+                "tables": {name: sha256_file(new / f"{name}.parquet") for name in TABLES},
+            },
+        )
         place.publish(new)
         clear(place.work)
     return PrepReport(

@@ -181,7 +181,7 @@ def test_entity_filters(tmp_path):
     assert ids == {"bids_sub-02_task-t_run-1-full", "bids_sub-02_task-t_run-1-part"}
     assert len(SOURCES.build("bids", root=tmp_path, acquisitions=["full"]).list()) == 2
     with pytest.raises(ConfigError, match="'required'"):
-        SOURCES.build("bids", root=tmp_path, sidecars="requird")
+        SOURCES.build("bids", root=tmp_path, sidecars="requiredd")
 
 
 def test_a_truncated_file_is_refused(tmp_path):
