@@ -15,6 +15,7 @@ from data_prep.packing import TABLES, clear, load_staged, make_manifest, pack, s
 from data_prep.place import place_of, require_replaceable
 from data_prep.progress import Progress, announce
 from data_prep.receipts import Job, finished
+from data_prep.sessions import split_mixed_rates
 from data_prep.shards import DTYPES, WriteError
 from data_prep.sources import SOURCES
 from data_prep.sources.base import Item, Source
@@ -173,9 +174,11 @@ def prepare(
         rejected = _stage_all(job, items, dask, strict=strict, show=progress)
         kept = [load_staged(i.key, job.receipt_path(i), job.fragment_path(i)) for i in items if i.key not in rejected]
         staged, twice = split_duplicates(kept)
-        rejected |= {s.item_key: reason for s, reason in twice}
-        if strict and twice:
-            raise DataError(f"{twice[0][0].item_key}: {twice[0][1]} (strict=true)")
+        staged, odd = split_mixed_rates(staged)
+        left_out = [*twice, *odd]
+        rejected |= {s.item_key: reason for s, reason in left_out}
+        if strict and left_out:
+            raise DataError(f"{left_out[0][0].item_key}: {left_out[0][1]} (strict=true)")
         if not staged:
             place.abandon()
             first = next(iter(sorted(rejected.items())))

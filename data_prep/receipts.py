@@ -19,6 +19,7 @@ import numpy as np
 from data_prep.flow import Flow, build_stages, run_stages
 from data_prep.shards import COVARIATE_DTYPE, DTYPES, WRITER_VERSION, Fragment, WriteError, write_fragment, writing
 from data_prep.sources.base import Item
+from data_prep.sources.from_mne import DATE
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import canonical_json, hash_of, read_json
 from neurofm.schema.recording import Channel, Recording, slug
@@ -121,8 +122,7 @@ def stage_item(job: Job, item: Item) -> Outcome:
     except DataError as error:
         return Outcome(without_folders(str(error)))
     except READER_ERRORS as error:
-        words = " ".join(str(error).split())
-        return Outcome(without_folders(f"could not be read ({type(error).__name__}: {words})"))
+        return Outcome(f"could not be read ({type(error).__name__}: {unquoted(str(error))})")
     receipt = {"bytes": fragment.bytes, **rows_of(recording, flow, fragment, job.storage_dtype)}
     with writing(job.receipt_path(item)) as f:
         f.write(canonical_json(receipt).encode())
@@ -132,6 +132,13 @@ def stage_item(job: Job, item: Item) -> Outcome:
 def without_folders(text: str) -> str:
     """Return a reason with absolute paths cut down to file names: a home folder's name is a person's."""
     return ABSOLUTE.sub("", text)
+
+
+def unquoted(text: str) -> str:
+    """Return what another library says without what it quotes: that may be a name, a date or a note in the file."""
+    text = without_folders(" ".join(text.split()))
+    text = re.sub(r"""b?(?<!\w)(['"]).*?\1(?!\w)""", "'…'", text)
+    return DATE.sub("…", text)[:500]
 
 
 def rows_of(recording: Recording, flow: Flow, fragment: Fragment, storage_dtype: str) -> dict[str, Any]:

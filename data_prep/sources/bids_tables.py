@@ -234,7 +234,7 @@ def _number(text: str, what: str) -> float:
     if text.strip() in ABSENT:
         return math.nan
     if not _is_number(text):
-        raise DataError(f"{what} is '{text[:40]}', expected a number")
+        raise DataError(f"{what} is no number")  # not quoted: it may be a note
     return float(text)
 
 

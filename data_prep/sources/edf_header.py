@@ -63,7 +63,8 @@ def read_edf_header(path: Path) -> EdfHeader:
             header_bytes, n_records = int(head[184:192]), int(head[236:244])
             record_s, n_signals = float(head[244:252]), int(head[252:256])
         except ValueError as error:
-            raise DataError(f"has no readable EDF header, so mne cannot open it ({error})") from error
+            # the fields themselves are not quoted: what stands there may be the name of the patient
+            raise DataError("has no readable EDF header, so mne cannot open it") from error
         rest = f.read(256 * n_signals)
     if len(head) + len(rest) != 256 * (n_signals + 1) or n_signals < 1:
         raise DataError(f"ends within its EDF header of {n_signals} signals; it is truncated, copy it again")
@@ -72,7 +73,7 @@ def read_edf_header(path: Path) -> EdfHeader:
     try:
         samples = [int(rest[at + 8 * i : at + 8 * (i + 1)]) for i in range(n_signals)]
     except ValueError as error:
-        raise DataError(f"has no readable EDF header, so mne cannot open it ({error})") from error
+        raise DataError("has no readable EDF header, so mne cannot open it") from error
     signals = [i for i, label in enumerate(labels) if label not in ("EDF Annotations", "BDF Annotations")]
     return EdfHeader(
         n_records=n_records,

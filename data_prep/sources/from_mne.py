@@ -30,6 +30,12 @@ COVARIATE = {
 FRAMES = {"mni_tal": "mni", "mri": "mri", "head": "head"}
 # What a stimulus code looks like: one token, perhaps a number after it. Longer text may be a note about a person.
 CODE = re.compile(r"[\w./:+\-]{1,40}( {0,3}\d{1,5})?")
+# Dates and times of day in the forms people and recorders write; BrainVision marks notes as comments.
+DATE = re.compile(
+    r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}|(19|20)\d{2}(0[1-9]|1[0-2])[0-3]\d|\d{1,2}:\d{2}"
+    r"|\d{1,2}[-./ ]?(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[-./ ]?\d{2,4}",
+    re.IGNORECASE,
+)
 
 
 def recording_from_raw(
@@ -63,7 +69,9 @@ def recording_from_raw(
     types = raw.get_channel_types()
     rate_hz = float(raw.info["sfreq"]) if rate_hz is None else float(rate_hz)
     notes = notes_of(raw) if notes is None else notes
-    events = events_of(notes) if events is None else events
+    if events is None:
+        private = names_in(raw)
+        events = events_of([n for n in notes if not private & words_of(n[2])])
     require_inside(events, raw.n_times / rate_hz)
     spans = valid_spans(notes, n_samples=raw.n_times, rate_hz=rate_hz)
     if not spans:
@@ -192,8 +200,23 @@ def events_of(notes: Sequence[Note]) -> tuple[Event, ...]:
 
 
 def is_code(text: str) -> bool:
-    """Whether a text is a stimulus code rather than something written by or about a person."""
-    return CODE.fullmatch(text) is not None
+    """Whether a text is a stimulus code rather than a date or something written by or about a person."""
+    return CODE.fullmatch(text) is not None and not text.lower().startswith("comment") and DATE.search(text) is None
+
+
+def names_in(raw: BaseRaw) -> set[str]:
+    """Return the words of the names that a header holds; an annotation with one of them is about a person."""
+    info = raw.info
+    facts = info["subject_info"] or {}
+    texts = [str(facts.get(k) or "") for k in ("his_id", "first_name", "middle_name", "last_name")]
+    # an anonymised header says so in these words
+    none = {"anonymous", "anonymized", "anonymize", "unknown", "patient", "subject", "sub", "mne"}
+    return words_of(" ".join([*texts, str(info["experimenter"] or "")])) - none
+
+
+def words_of(text: str) -> set[str]:
+    """Return the words of three letters and more, in lower case."""
+    return set(re.findall(r"[^\W\d_]{3,}", text.lower()))
 
 
 def notes_of(raw: BaseRaw) -> list[Note]:

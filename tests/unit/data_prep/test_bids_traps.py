@@ -86,7 +86,7 @@ def test_a_text_of_several_words_is_no_label_unless_it_is_described(tmp_path):
             "onset | duration | trial_type\n12.0 | 0 | x\n",
             "past the end: annotation 'x' at 12 s of a recording of 10 s",
         ),
-        ("onset | duration\nsoon | 0\n", r"onset in line 2 is 'soon', expected a number"),
+        ("onset | duration\nsoon | 0\n", "onset in line 2 is no number"),
         ("onset | trial_type\n1 | x\n", "column 'duration' is missing"),
         ("onset | duration\n1 | 2 | 3\n", "line 2 has 3 fields, its header has 2"),
         ("", "is empty"),
