@@ -32,8 +32,9 @@ FRAMES = {"mni_tal": "mni", "mri": "mri", "head": "head"}
 CODE = re.compile(r"[\w./:+\-]{1,40}( {0,3}\d{1,5})?")
 # Dates and times of day in the forms people and recorders write; BrainVision marks notes as comments.
 DATE = re.compile(
-    r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}|(19|20)\d{2}(0[1-9]|1[0-2])[0-3]\d|\d{1,2}:\d{2}"
-    r"|\d{1,2}[-./ ]?(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[-./ ]?\d{2,4}",
+    r"(?<!\d)((19|20)\d{2}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](19|20)?\d{2}"
+    r"|(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(\d{4}|\d{6}|\d{12})?|\d{1,2}:\d{2}(:\d{2})?"
+    r"|\d{1,2}[-./ ]?(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[-./ ]?(\d{4}|\d{2}))(?!\d)",
     re.IGNORECASE,
 )
 
