@@ -76,7 +76,7 @@ def test_duplicate_channel_names(tmp_path):
         only(tmp_path)
     assert [c.name for c in only(tmp_path, duplicates="number").signal.channels] == ["T8-0", "Cz", "T8-1"]
     with pytest.raises(ConfigError, match="'number'"):
-        only(tmp_path, duplicates="numberr")
+        only(tmp_path, duplicates="numbering")
 
 
 def test_a_rate_of_zero_needs_the_true_one(tmp_path):
