@@ -58,7 +58,7 @@ def recordings_table(
     everything: bool,
 ) -> Table:
     """One line per recording."""
-    rate = {s["recording_id"]: s["rate_hz"] for s in streams if s["role"] == "signal"}
+    rate = {s["recording_id"]: _rate(s) for s in streams if s["role"] == "signal"}
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
     for c in channels:
         kinds[c["recording_id"]]["bad" if c["bad"] else c["kind"]] += 1
@@ -69,7 +69,7 @@ def recordings_table(
     rows = [
         (
             r["subject"], r["session"], r["task"], r["run"], r["part"], f"{r['duration_s'] / 60:.1f}",
-            str(len(r["valid"])), f"{rate.get(r['recording_id'], float('nan')):.4g}", counts(kinds[r["recording_id"]]),
+            str(len(r["valid"])), rate.get(r["recording_id"], ""), counts(kinds[r["recording_id"]]),
             counts(labels[r["recording_id"]]),
         )
         for r in recordings
@@ -97,8 +97,8 @@ def kinds_table(channels: Iterable[Row]) -> Table:
 
 def rates_table(streams: Iterable[Row]) -> Table:
     """Sampling rates of each stream."""
-    count = Counter((s["name"], s["role"], s["rate_hz"]) for s in streams)
-    rows = [(name, role, f"{rate:.6g}", str(n)) for (name, role, rate), n in sorted(count.items())]
+    count = Counter((s["name"], s["role"], _rate(s)) for s in streams)
+    rows = [(name, role, rate, str(n)) for (name, role, rate), n in sorted(count.items())]
     return fill(plain_table("sampling rates", "stream", "role", "Hz", "recordings"), rows, everything=False)
 
 
@@ -149,6 +149,10 @@ def some(names: Sequence[str], n: int = 8) -> str:
 def counts(counter: Counter[str]) -> str:
     """Say the five most frequent with their numbers."""
     return ", ".join(f"{n} {k}" for k, n in counter.most_common(5)) + (" …" if len(counter) > 5 else "")
+
+
+def _rate(stream: Row) -> str:
+    return f"{stream['rate_hz']:.6g}" if stream["regular"] else "events"
 
 
 def _cell(hours: Sequence[float]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def quality_report(dataset: Dataset) -> Report:
     """Return the report; a few spans of a few recordings are read, the rest comes from the tables."""
     channels = [c for r in dataset.recordings for c in dataset.channels(r, include_bad=True)]
     bad = sum(bool(c["bad"]) for c in channels)
-    rates = Counter(dataset.rate_hz(r) for r in dataset.recordings)
+    regular = [r for r in dataset.recordings if np.isfinite(dataset.rate_hz(r))]  # the others are events
+    rates = Counter(dataset.rate_hz(r) for r in regular)
     reasons = Counter(r["reason"] for r in dataset.rejected)
     hours = sum(r["duration_s"] for r in dataset.recordings.values()) / 3600
     usable = 1 - bad / max(len(channels), 1)
@@ -53,7 +55,7 @@ def quality_report(dataset: Dataset) -> Report:
         ),
         Claim(
             text="All recordings have one sampling rate.",
-            held=len(rates) == 1,
+            held=len(rates) == 1 if rates else None,
             detail=", ".join(f"{n} at {r:g} Hz" for r, n in sorted(rates.items())),
         ),
     ]
@@ -62,7 +64,9 @@ def quality_report(dataset: Dataset) -> Report:
         Section(
             title="Signals",
             lead="How much there is of whom, an example, and power spectra (mean over good channels).",
-            drawings=[(overview_of(dataset), "Line noise is a peak at 50 or 60 Hz, a filter a cliff.")],
+            drawings=[(overview_of(dataset, regular), "Line noise is a peak at 50 or 60 Hz, a filter a cliff.")]
+            if regular
+            else [],
         ),
         Section(
             title="Channels",
@@ -92,16 +96,17 @@ def quality_report(dataset: Dataset) -> Report:
     )  # fmt: skip
 
 
-def overview_of(dataset: Dataset) -> Drawing:
-    """Minutes per subject, an example, and one spectrum per subject (the first `SPECTRA`)."""
+def overview_of(dataset: Dataset, recordings: Sequence[str]) -> Drawing:
+    """Minutes per subject, an example, and one spectrum per subject (the first `SPECTRA`), of these recordings."""
     minutes: dict[str, float] = defaultdict(float)
     first: dict[str, str] = {}
-    for r, about in dataset.recordings.items():
-        minutes[about["subject"]] += about["duration_s"] / 60
-        first.setdefault(about["subject"], r)
+    for r in recordings:
+        subject = dataset.subject(r)
+        minutes[subject] += dataset.recordings[r]["duration_s"] / 60
+        first.setdefault(subject, r)
     shown = sorted(minutes, key=lambda s: -minutes[s])[:30]
     spectra = {s: spectrum(dataset, first[s]) for s in sorted(first)[:SPECTRA]}
-    r = next(iter(dataset.recordings))
+    r = recordings[0]
     rate = dataset.rate_hz(r)
     start_s, n = _longest(dataset, r)
     n = min(n, EXAMPLE_SAMPLES, max(2, round(EXAMPLE_S * rate)))
