@@ -1,4 +1,4 @@
-"""Runs one function over many items: in this process, on a Dask LocalCluster, or on any Dask scheduler."""
+"""Runs one function over many items: in this process, on a Dask LocalCluster, under SLURM, or on any Dask scheduler."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from data_prep.slurm import CHOICES as SLURM_CHOICES
+from data_prep.slurm import slurm_client
 from data_prep.sources.base import Item
 from neurofm.schema.errors import ConfigError, DataError, nearest
 
@@ -41,8 +43,8 @@ def run_items(work: Work, items: Sequence[Item], dask: str | Mapping[str, Any]) 
     items : sequence of Item
         What to work on.
     dask : str or mapping
-        "none", "local", a scheduler's address ("tcp://…"), or a mapping with `kind` (none | local | address) and
-        `n_workers`, `memory_limit`, `eager` (local) or `address`.
+        "none", "local", a scheduler's address ("tcp://…"), or a mapping with `kind` (none | local | slurm | address)
+        and `n_workers`, `memory_limit`, `eager` (local), the arguments of `slurm.slurm_cluster`, or `address`.
 
     Raises
     ------
@@ -55,7 +57,9 @@ def run_items(work: Work, items: Sequence[Item], dask: str | Mapping[str, Any]) 
     kind = str(choices.pop("kind", "local"))
     if "://" in kind:
         kind, choices["address"] = "address", kind
-    known = {"none": (), "local": ("n_workers", "memory_limit", "eager"), "address": ("address",)}
+    known = {
+        "none": (), "local": ("n_workers", "memory_limit", "eager"), "slurm": SLURM_CHOICES, "address": ("address",),
+    }  # fmt: skip
     if kind not in known:
         raise ConfigError(f"dask kind '{kind}' is unknown: {nearest(kind, known)} (or a scheduler's address, tcp://…)")
     for key in choices:
@@ -65,6 +69,9 @@ def run_items(work: Work, items: Sequence[Item], dask: str | Mapping[str, Any]) 
         yield from _here(work, items)
     elif kind == "local":
         yield from _local(work, items, **choices)
+    elif kind == "slurm":
+        with slurm_client(n_items=len(items), environment=WORKER_ENVIRONMENT, **choices) as (client, workers):
+            yield from _distribute(work, items, client, workers, 0.0)
     else:
         yield from _address(work, items, **choices)
 

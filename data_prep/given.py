@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,15 @@ import numpy as np
 
 from data_prep.flow import build_stages, run_stages, through
 from data_prep.nifti import recording_from_nifti
-from data_prep.sources.arrays import KINDS
+from data_prep.sources.array_recording import KINDS, UNITS
 from data_prep.sources.files import MODALITIES, load_file
+from data_prep.sources.from_epochs import recording_from_epochs
 from data_prep.sources.from_mne import recording_from_raw
 from data_prep.stages import STAGES
 from data_prep.stages.resample import Resample
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.recording import Channel, Recording, Stream
 
-# unit a user may state → unit of storage and factor
-UNITS = {
-    "V": ("uV", 1e6), "mV": ("uV", 1e3), "uV": ("uV", 1.0), "µV": ("uV", 1.0), "nV": ("uV", 1e-3),
-    "T": ("fT", 1e15), "pT": ("fT", 1e3), "fT": ("fT", 1.0), "au": ("au", 1.0),
-}  # fmt: skip
 ACCEPTED = (
     "an mne Raw or Epochs, an array [channel, time] with rate_hz and channel_names, a path to a file that mne opens, "
     "a NIfTI path with an atlas, or a data_prep Recording"
@@ -123,31 +119,13 @@ def _from_mne(given: Any, modality: str | None) -> Recording:
     if modality is None:
         modality = "meg" if kinds & {"mag", "grad"} else "ieeg" if kinds & {"ecog", "seeg", "dbs"} else "eeg"
     from mne import BaseEpochs
-    from mne.io import BaseRaw, RawArray
+    from mne.io import BaseRaw
 
     if isinstance(given, BaseRaw):
         return recording_from_raw(given, dataset="given", subject="given", modality=modality)
     if not isinstance(given, BaseEpochs):
         raise ConfigError(f"cannot read an object of type {type(given).__name__}; pass {ACCEPTED}")
-    epochs = given.copy().load_data()
-    if not len(epochs):
-        raise DataError("the Epochs object holds no epoch; all were dropped")
-    values = epochs.get_data(copy=False)
-    raw = RawArray(np.concatenate(list(values), axis=-1), epochs.info.copy(), verbose="error")
-    joined = recording_from_raw(raw, dataset="given", subject="given", modality=modality)
-    n, long = values.shape[2], joined.signal
-
-    def read(interval: int, start: int, stop: int) -> np.ndarray:
-        return long.read(0, interval * n + start, interval * n + stop)
-
-    # epochs may overlap on the recorder's clock; one after the other, a second apart, they do not
-    step = float(np.ceil(n / long.rate_hz) + 1)
-    return replace(
-        joined,
-        streams=(replace(long, n_samples=(n,) * len(values), read=read),),
-        interval_start_s=tuple(i * step for i in range(len(values))),
-        events=(),
-    )
+    return recording_from_epochs(given.copy(), dataset="given", subject="given", modality=modality)
 
 
 def _from_array(

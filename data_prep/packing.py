@@ -17,10 +17,12 @@ from neurofm.schema.hashing import read_json
 from neurofm.schema.manifest import Manifest, ShardEntry
 from neurofm.schema.recording import slug
 from neurofm.schema.segments import SegmentEntry, StreamSpan, index_text
-from neurofm.schema.tables import COLUMNS, write_table
+from neurofm.schema.tables import write_table
 
 # Packages whose version can change the numbers.
 VERSIONED = ("neurofm", "numpy", "scipy", "mne", "mne-bids")
+# The tables of a dataset; the schema knows others, which belong to runs and reports.
+TABLES = ("recordings", "streams", "channels", "events", "rejected")
 NAN_COLUMNS = ("x", "y", "z", "value", "rate_hz")
 
 
@@ -148,13 +150,13 @@ def write_tables(
     folder: Path, staged: Sequence[Staged], where: dict[str, list[str]], rejected: list[dict[str, Any]]
 ) -> None:
     """Write the five parquet tables."""
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS}
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     for s in staged:
         rows["recordings"].append({**s.recording, "shards": where[s.recording["recording_id"]]})
         for table in ("streams", "channels", "events"):
             rows[table] += [_with_nan(row) for row in s.receipt[table]]
     rows["rejected"] = sorted(rejected, key=lambda r: (r["recording_id"], r["start_s"]))
-    for table in COLUMNS:
+    for table in TABLES:
         try:
             write_table(folder, table, rows[table])
         except DataError as error:
@@ -224,7 +226,7 @@ def publish(new: Path, out: Path) -> None:
                 old.unlink()
         for p in sorted((new / "shards").iterdir()):
             os.replace(p, shards / p.name)
-        for name in COLUMNS:
+        for name in TABLES:
             os.replace(new / f"{name}.parquet", out / f"{name}.parquet")
         os.replace(new / "receipt.json", out / "receipt.json")
         os.replace(new / "dataset.json", out / "dataset.json")
@@ -241,7 +243,7 @@ def is_whole(out: Path) -> bool:
             return False
         if hashlib.sha256(idx.read_bytes()).hexdigest() != s.index_sha256:
             return False
-    return all((out / f"{name}.parquet").exists() for name in COLUMNS)
+    return all((out / f"{name}.parquet").exists() for name in TABLES)
 
 
 def load_staged(item_key: str, receipt: Path, fragment: Path) -> Staged:

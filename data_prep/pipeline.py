@@ -11,15 +11,16 @@ from typing import Any
 
 from data_prep.executor import run_items
 from data_prep.flow import build_stages
-from data_prep.lock import only_one
-from data_prep.packing import clear, is_whole, load_staged, make_manifest, pack, publish, split_duplicates, write_tables
+from data_prep.packing import TABLES, clear, load_staged, make_manifest, pack, split_duplicates, write_tables
+from data_prep.place import place_of, require_replaceable
 from data_prep.progress import Progress, announce
 from data_prep.receipts import Job, finished
+from data_prep.sessions import split_mixed_rates
 from data_prep.shards import DTYPES, WriteError
 from data_prep.sources import SOURCES
 from data_prep.sources.base import Item, Source
 from neurofm.schema.errors import ConfigError, DataError, nearest
-from neurofm.schema.hashing import hash_of, read_json, sha256_file, write_json
+from neurofm.schema.hashing import hash_of, sha256_file, write_json
 from neurofm.schema.recording import slug
 
 SHARD_BYTES = 256 << 20
@@ -31,8 +32,8 @@ class PrepReport:
 
     Attributes
     ----------
-    out : Path
-        The prepared dataset.
+    out : str
+        The prepared dataset: a folder or a URL.
     unchanged : bool
         True when everything was there already and nothing was written.
     totals : dict of str to float
@@ -43,7 +44,7 @@ class PrepReport:
         Wall time.
     """
 
-    out: Path
+    out: str
     unchanged: bool
     totals: dict[str, float]
     rejected: list[tuple[str, str]] = field(default_factory=list)
@@ -92,6 +93,7 @@ def prepare(
     strict: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    work: str | Path | None = None,
 ) -> PrepReport:
     """Prepare a dataset: read every recording of `source`, run `stages`, write shards and tables to `out`.
 
@@ -102,8 +104,8 @@ def prepare(
     ----------
     source : Source or mapping
         A source, or ``{"name": registered name, **choices}``.
-    out : path
-        Folder of the prepared dataset.
+    out : path or str
+        Folder of the prepared dataset, or an fsspec URL (``s3://bucket/name``); see docs/remote.md for the latter.
     stages : sequence of mapping
         ``{"name": registered name, **choices}`` each, in order.
     dataset_id : str
@@ -124,6 +126,8 @@ def prepare(
         Replace a dataset in `out` that was prepared otherwise.
     progress : bool
         Show a progress bar on stderr.
+    work : path, optional
+        Of an output URL: local folder for unfinished work, default in the cache.
 
     Raises
     ------
@@ -141,11 +145,10 @@ def prepare(
         raise ConfigError(f"segment_s is {segment_s}; expected seconds above 0, or null for one segment per interval")
     if shard_bytes < 1:
         raise ConfigError(f"shard_bytes is {shard_bytes}; expected 1 or more")
-    folder = Path(out)
-    work = folder / ".staging"
+    place = place_of(out, work)
     name = slug(dataset_id or built.id)
     job = Job(
-        staging=work / "fragments",
+        staging=place.work / "fragments",
         dataset=name,
         source=built.describe(),
         stages=tuple(dict(s) for s in stages),
@@ -159,29 +162,30 @@ def prepare(
     if progress and terms["licence"]:
         announce(name, **terms)
     run_key = hash_of([prep, terms, [(i.key, i.fingerprint) for i in items]])
-    was_there = folder.exists()
-    with only_one(folder, work):
+    with place.hold():
         try:
-            known = standing(folder, run_key, overwrite=overwrite)
+            known = require_replaceable(place, run_key, overwrite=overwrite)
         except ConfigError:
-            _leave(work)
+            _leave(place.work)
             raise
         if known is not None:
-            clear(work)
-            return PrepReport(out=folder, unchanged=True, totals=known, seconds=time.monotonic() - began)
+            clear(place.work)
+            return PrepReport(out=place.name, unchanged=True, totals=known, seconds=time.monotonic() - began)
         rejected = _stage_all(job, items, dask, strict=strict, show=progress)
         kept = [load_staged(i.key, job.receipt_path(i), job.fragment_path(i)) for i in items if i.key not in rejected]
         staged, twice = split_duplicates(kept)
-        rejected |= {s.item_key: reason for s, reason in twice}
-        if strict and twice:
-            raise DataError(f"{twice[0][0].item_key}: {twice[0][1]} (strict=true)")
+        staged, odd = split_mixed_rates(staged)
+        left_out = [*twice, *odd]
+        rejected |= {s.item_key: reason for s, reason in left_out}
+        if strict and left_out:
+            raise DataError(f"{left_out[0][0].item_key}: {left_out[0][1]} (strict=true)")
         if not staged:
-            clear(work)
-            if not was_there:
-                folder.rmdir()
+            place.abandon()
             first = next(iter(sorted(rejected.items())))
-            raise DataError(f"{folder}: all {len(items)} recordings were rejected; the first, {first[0]}: {first[1]}")
-        new = work / "new"
+            raise DataError(
+                f"{place.name}: all {len(items)} recordings were rejected; the first, {first[0]}: {first[1]}"
+            )
+        new = place.work / "new"
         clear(new)
         try:
             (new / "shards").mkdir(parents=True)
@@ -191,11 +195,18 @@ def prepare(
         write_tables(new, staged, where, _rejected_rows(name, items, rejected))
         manifest = make_manifest(staged, shards, dataset_id=name, **terms, prep=prep, n_rejected=len(rejected))
         manifest.write(new)
-        write_json(new / "receipt.json", {"run_key": run_key, "dataset_sha256": sha256_file(new / "dataset.json")})
-        publish(new, folder)
-        clear(work)
+        write_json(
+            new / "receipt.json",
+            {
+                "run_key": run_key,
+                "dataset_sha256": sha256_file(new / "dataset.json"),
+                "tables": {name: sha256_file(new / f"{name}.parquet") for name in TABLES},
+            },
+        )
+        place.publish(new)
+        clear(place.work)
     return PrepReport(
-        out=folder,
+        out=place.name,
         unchanged=False,
         totals=manifest.totals,
         rejected=sorted(rejected.items()),
@@ -221,31 +232,6 @@ def list_items(source: Source) -> list[Item]:
     return items
 
 
-def standing(folder: Path, run_key: str, *, overwrite: bool) -> dict[str, float] | None:
-    """Return the totals of the dataset in `folder` when it is the wanted one and whole; None = to be made.
-
-    Raises
-    ------
-    ConfigError
-        When another dataset stands there and may not be overwritten.
-    """
-    dataset, receipt = folder / "dataset.json", folder / "receipt.json"
-    if not dataset.exists():
-        return None
-    same = False
-    if receipt.exists():
-        noted = read_json(receipt)
-        same = noted.get("run_key") == run_key
-        if same and noted.get("dataset_sha256") == sha256_file(dataset) and is_whole(folder):
-            return read_json(dataset)["totals"]
-    if not same and not overwrite:
-        raise ConfigError(
-            f"{folder}: holds a dataset prepared with other settings or from other files; "
-            "pass overwrite=true to replace it or choose another output folder"
-        )
-    return None
-
-
 def _stage_all(
     job: Job, items: list[Item], dask: str | Mapping[str, Any], *, strict: bool, show: bool
 ) -> dict[str, str]:
@@ -258,12 +244,12 @@ def _stage_all(
     todo = [i for i in items if not finished(job, i)]
     rejected: dict[str, str] = {}
     with Progress(title=job.dataset, total=len(items), done=len(items) - len(todo), show=show) as bar:
-        for item, reason in run_items(job, todo, dask):
+        for item, (reason, hours) in run_items(job, todo, dask):
             if reason is not None:
                 if strict:
                     raise DataError(f"{item.source_file or item.key}: {reason} (strict=true)")
                 rejected[item.key] = reason
-            bar.advance(item.key, reason)
+            bar.advance(item.key, reason, hours=hours)
     return rejected
 
 

@@ -1,7 +1,8 @@
-"""The progress bar of a preparation: recordings done, rejected, time left."""
+"""The live view of a preparation: recordings done, hours of recording per minute, rejected, time left."""
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -34,11 +35,13 @@ class Progress:
     def __init__(self, *, title: str, total: int, done: int, show: bool) -> None:
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("recordings"),
-            TextColumn("[red]{task.fields[rejected]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[pace]}"), TextColumn("[red]{task.fields[rejected]}"), TimeElapsedColumn(), TimeRemainingColumn(),
         )  # fmt: skip
         self._bar = Bar(*columns, console=Console(stderr=True), disable=not show)
-        self._task = self._bar.add_task(f"prep {title}", total=total, completed=done, rejected="")
+        self._task = self._bar.add_task(f"prep {title}", total=total, completed=done, rejected="", pace="")
         self._rejected = 0
+        self._hours = 0.0
+        self._began = time.monotonic()
         self._show = show
 
     def __enter__(self) -> Progress:
@@ -50,11 +53,17 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def advance(self, key: str, reason: str | None) -> None:
-        """Count one recording; say why when it was rejected."""
+    def advance(self, key: str, reason: str | None, *, hours: float = 0.0) -> None:
+        """Count one recording of so many hours; say why when it was rejected."""
         if reason is not None:
             self._rejected += 1
             if self._show:
                 self._bar.console.print(f"rejected {key}: {reason}", style="red", markup=False, highlight=False)
+        self._hours += hours
         label = f"{self._rejected} rejected" if self._rejected else ""
-        self._bar.update(self._task, advance=1, rejected=label)
+        self._bar.update(self._task, advance=1, rejected=label, pace=self.pace())
+
+    def pace(self) -> str:
+        """Say how many hours of recording a minute prepares; what was finished before this run does not count."""
+        minutes = (time.monotonic() - self._began) / 60
+        return f"{self._hours / minutes:.3g} h/min" if self._hours and minutes > 0 else ""

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from data_prep.flow import Flow, build_stages, run_stages
 from data_prep.members import COVARIATE_DTYPE, TIME_DTYPE
 from data_prep.shards import DTYPES, WRITER_VERSION, Fragment, WriteError, write_fragment, writing
 from data_prep.sources.base import Item
+from data_prep.sources.from_mne import DATE
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import canonical_json, hash_of, read_json
 from neurofm.schema.recording import Channel, EventStream, Recording, Stream, slug
@@ -32,6 +33,13 @@ READER_ERRORS = (
 )  # fmt: skip
 
 ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":]+/)+")
+
+
+class Outcome(NamedTuple):
+    """What came of an item: the reason when it is rejected, None when its receipt is written, and its hours."""
+
+    reason: str | None
+    hours: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +93,8 @@ class Job:
         """Path of an item's fragment."""
         return self.stem(item).with_name(self.stem(item).name + ".part.tar")
 
-    def __call__(self, item: Item) -> str | None:
-        """Prepare one item; return the reason when it is rejected, None when its receipt is written."""
+    def __call__(self, item: Item) -> Outcome:
+        """Prepare one item."""
         return stage_item(self, item)
 
 
@@ -96,8 +104,8 @@ def finished(job: Job, item: Item) -> bool:
     return receipt.exists() and fragment.exists() and fragment.stat().st_size == read_json(receipt)["bytes"]
 
 
-def stage_item(job: Job, item: Item) -> str | None:
-    """Load, prepare and stage one item.
+def stage_item(job: Job, item: Item) -> Outcome:
+    """Load, prepare and stage one item; the outcome says whether its receipt is written.
 
     Raises
     ------
@@ -120,18 +128,25 @@ def stage_item(job: Job, item: Item) -> str | None:
     except (WriteError, ConfigError):
         raise
     except DataError as error:
-        return without_folders(str(error))
+        return Outcome(without_folders(str(error)))
     except READER_ERRORS as error:
-        return without_folders(f"could not be read ({type(error).__name__}: {' '.join(str(error).split())})")
+        return Outcome(f"could not be read ({type(error).__name__}: {unquoted(str(error))})")
     receipt = {"bytes": fragment.bytes, **rows}
     with writing(job.receipt_path(item)) as f:
         f.write(canonical_json(receipt).encode())
-    return None
+    return Outcome(None, receipt["recording"]["duration_s"] / 3600)
 
 
 def without_folders(text: str) -> str:
     """Return a reason with absolute paths cut down to file names: a home folder's name is a person's."""
     return ABSOLUTE.sub("", text)
+
+
+def unquoted(text: str) -> str:
+    """Return what another library says without what it quotes: that may be a name, a date or a note in the file."""
+    text = without_folders(" ".join(text.split()))
+    text = re.sub(r"""b?(?<!\w)(['"]).*?\1(?!\w)""", "'…'", text)
+    return DATE.sub("…", text)[:500]
 
 
 def rows_of(recording: Recording, flow: Flow, fragment: Fragment, storage_dtype: str) -> dict[str, Any]:

@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data_prep.sources.base import Item, Source
+from data_prep.sources.bids_tables import Place, events_of_table, find_sidecar, levels_of, places, require_sidecars
+from data_prep.sources.edf_header import SUFFIXES, read_edf_header, require_whole
 from data_prep.sources.from_mne import recording_from_raw
+from data_prep.sources.open_mne import heard
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import Recording
 
 MODALITY = {"eeg": "eeg", "ieeg": "ieeg", "meg": "meg"}
+SIDECARS = ("required", "optional")
 RAW_EXTENSIONS = {".vhdr", ".edf", ".bdf", ".set", ".fif", ".ds", ".sqd", ".con", ".mefd", ".nwb", ".pdf", ".cnt"}
 
 
 class Bids(Source):
     """Every raw recording of a BIDS folder that fits the filters.
 
-    Events come from events.tsv, bad channels from the status column of channels.tsv, positions from
-    electrodes.tsv. Nothing of participants.tsv and no date is kept.
+    Events come from events.tsv (trial_type is the label, stim_file the stimulus), bad channels from the status column
+    of channels.tsv, positions from electrodes.tsv with their coordinate system. Nothing of participants.tsv (age, sex)
+    and no date is kept.
 
     Parameters
     ----------
     root : path
         Folder with dataset_description.json.
     subjects, sessions, tasks, runs : list of str, optional
-        Entities to take, without their prefix; default all.
+        Entities to take; default all.
     datatypes : list of str, optional
         Of eeg, ieeg, meg; default all three.
+    acquisitions, processings : list of str, optional
+        Further entities.
+    sidecars : str
+        "required": a recording without the sidecars that BIDS requires is rejected; "optional": it is read as mne can.
     """
 
     name = "bids"
     id = "bids"
     modalities = ("eeg", "ieeg", "meg")
+    version = 2
 
     def __init__(
         self,
@@ -47,18 +59,33 @@ class Bids(Source):
         tasks: list[str] | None = None,
         runs: list[str] | None = None,
         datatypes: list[str] | None = None,
+        acquisitions: list[str] | None = None,
+        processings: list[str] | None = None,
+        sidecars: str = "required",
     ) -> None:
         self.root = Path(root).expanduser()
         for d in datatypes or ():
             if d not in MODALITY:
                 raise ConfigError(f"source 'bids': datatype '{d}' is unknown: {nearest(d, MODALITY)}")
         self.datatypes = list(datatypes or MODALITY)
-        filters = {"subjects": subjects, "sessions": sessions, "tasks": tasks, "runs": runs}
-        self.filters = {k: [str(x) for x in v] for k, v in filters.items() if v is not None}
+        if sidecars not in SIDECARS:
+            raise ConfigError(f"source 'bids': sidecars '{sidecars}' is unknown: {nearest(sidecars, SIDECARS)}")
+        self.sidecars = sidecars
+        filters = {
+            "subjects": (subjects, "sub-"), "sessions": (sessions, "ses-"), "tasks": (tasks, "task-"),
+            "runs": (runs, "run-"), "acquisitions": (acquisitions, "acq-"), "processings": (processings, "proc-"),
+        }  # fmt: skip
+        self.filters = {k: [str(x).removeprefix(p) for x in v] for k, (v, p) in filters.items() if v is not None}
 
     def describe(self) -> dict[str, Any]:
         """Return name and filters; the folder's path stays out of the dataset."""
-        return {"name": self.name, "version": self.version, "datatypes": self.datatypes, **self.filters}
+        return {
+            "name": self.name,
+            "version": self.version,
+            "datatypes": self.datatypes,
+            "sidecars": self.sidecars,
+            **self.filters,
+        }
 
     def list(self) -> list[Item]:
         """Return one item per raw file."""
@@ -82,7 +109,7 @@ class Bids(Source):
                 Item(
                     key=path.fpath.name.removesuffix(path.extension),
                     fingerprint=folder_fingerprint(path.fpath),
-                    open=partial(load_bids, self.root, name, self.id),
+                    open=partial(load_bids, self.root, name, self.id, self.sidecars),
                     subject=path.subject or "",
                     session=path.session or "",
                     source_file=name,
@@ -106,42 +133,53 @@ def folder_fingerprint(path: Path) -> str:
     return hash_of([path.name, [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in near if p.exists()]])
 
 
-def load_bids(root: Path, name: str, dataset: str) -> Recording:
+def load_bids(root: Path, name: str, dataset: str, sidecars: str = "required") -> Recording:
     """Read one raw file with its sidecars.
 
     Raises
     ------
     DataError
-        When it has no usable channel or sample.
+        When it has no usable channel or sample, or a sidecar is missing or contradicts it.
     """
     import mne_bids
 
     file = root / name
     path = mne_bids.get_bids_path_from_fname(file)
     path.update(root=root)
-    with warnings.catch_warnings():
+    if sidecars == "required":
+        require_sidecars(root, file, path.datatype)
+    if file.suffix.lower() in SUFFIXES and file.is_file():
+        require_whole(read_edf_header(file), file)
+    events, notes = None, None
+    table = find_sidecar(root, file, "events.tsv")
+    if table is not None:
+        events, notes = events_of_table(table, levels=levels_of(find_sidecar(root, file, "events.json")))
+    with heard(duplicates="reject"):
         # Readers warn about every absent sidecar; what matters is in the tables or raises.
-        warnings.simplefilter("ignore")
-        raw = mne_bids.read_raw_bids(path, verbose="error")
-    space = {p.name.split("_space-")[1].split("_")[0] for p in file.parent.glob("*_space-*_electrodes.tsv")}
-    whole = sha256_file(data_files(file)[-1]) if file.is_file() else ""
+        raw = mne_bids.read_raw_bids(path, verbose="warning")
+    where = places(root, file)
     recording = recording_from_raw(
         raw,
         dataset=dataset,
         subject=path.subject,
         session=path.session or "",
         task=path.task or "",
-        run=path.run or "",
+        run="-".join(part for part in (path.run, path.acquisition, path.processing, path.recording) if part),
         modality=MODALITY[path.datatype],
         source_file=name,
-        source_sha256=whole,
+        source_sha256=sha256_file(data_files(file)[-1]) if file.is_file() else "",
+        events=events,
+        notes=notes,
     )
-    # coordsystem.json may say "Other" where the file's name says which space the electrodes are in.
-    return named_frame(recording, "mni") if len(space) == 1 and space.pop().lower().startswith("mni") else recording
+    return with_places(recording, where) if path.datatype == "ieeg" else recording
 
 
-def named_frame(recording: Recording, frame: str) -> Recording:
-    """Return the recording with `frame` on the channels whose coordinate frame is unknown."""
+def with_places(recording: Recording, where: Mapping[str, Place]) -> Recording:
+    """Return the recording with its electrodes at these positions, those without one at none.
+
+    mne turns positions into the frame of the head, which needs landmarks that intracranial data seldom have.
+    """
     signal = recording.signal
-    channels = tuple(replace(c, frame=frame) if c.frame == "unknown" else c for c in signal.channels)
+    none = Place(math.nan, math.nan, math.nan, "")
+    channels = tuple(replace(c, **where.get(c.name, none)._asdict()) for c in signal.channels)
     return recording.with_signal(replace(signal, channels=channels))

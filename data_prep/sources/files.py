@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import warnings
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_prep.sources.base import Item, Source
 from data_prep.sources.bids import data_files
-from data_prep.sources.from_mne import recording_from_raw
+from data_prep.sources.from_epochs import recording_from_epochs
+from data_prep.sources.from_mne import COVARIATE, SIGNAL, recording_from_raw, stream_of
 from data_prep.sources.naming import compile_pattern, entities
+from data_prep.sources.open_mne import open_epochs, open_raw, rates_in_words, set_kinds
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
-from neurofm.schema.recording import Recording
+from neurofm.schema.recording import Recording, slug
+
+if TYPE_CHECKING:
+    from mne.io import BaseRaw
 
 MODALITIES = ("eeg", "ieeg", "meg")
+DUPLICATES = ("reject", "number")
 
 
 class Files(Source):
-    """Every file under `root` that fits `glob`, opened by ``mne.io.read_raw``.
+    """Every file under `root` that fits `glob`, opened by ``mne.io.read_raw``; epochs files too.
+
+    Annotations that look like codes become events. Epochs (``-epo.fif``, EEGLAB .set with trials) are one valid
+    interval each, with their event. EDF channels at another sampling rate than the signal are covariates on their
+    own clock.
 
     Parameters
     ----------
@@ -37,6 +46,10 @@ class Files(Source):
     kinds : dict of str to str, optional
         Channel-name pattern → mne channel type, for formats that do not say (EDF): ``{"EMG*": emg}``; the first
         that fits counts.
+    rate_hz : float, optional
+        The true sampling rate, where headers state a wrong one.
+    duplicates : str
+        "reject" a file in which two channels share a name, or "number" them name-0, name-1 …
     """
 
     name = "files"
@@ -51,12 +64,21 @@ class Files(Source):
         pattern: str | None = None,
         modality: str = "eeg",
         kinds: dict[str, str] | None = None,
+        rate_hz: float | None = None,
+        duplicates: str = "reject",
     ) -> None:
         if modality not in MODALITIES:
             raise ConfigError(f"source 'files': modality '{modality}' is unknown: {nearest(modality, MODALITIES)}")
         self.root, self.glob, self.modality = Path(root).expanduser(), glob, modality
         self.pattern, self._compiled = pattern, None if pattern is None else compile_pattern(pattern)
         self.kinds = dict(kinds or {})
+        if rate_hz is not None and not rate_hz > 0:
+            raise ConfigError(f"source 'files': rate_hz is {rate_hz}; expected samples per second above 0")
+        if duplicates not in DUPLICATES:
+            raise ConfigError(
+                f"source 'files': duplicates '{duplicates}' is unknown: {nearest(duplicates, DUPLICATES)}"
+            )
+        self.rate_hz, self.duplicates = None if rate_hz is None else float(rate_hz), duplicates
 
     def describe(self) -> dict[str, Any]:
         """Return name and choices; the folder's path stays out of the dataset."""
@@ -67,6 +89,8 @@ class Files(Source):
             "pattern": self.pattern or "",
             "modality": self.modality,
             "kinds": self.kinds,
+            "rate_hz": self.rate_hz,
+            "duplicates": self.duplicates,
         }
 
     def list(self) -> list[Item]:
@@ -83,7 +107,17 @@ class Files(Source):
                 Item(
                     key=name,
                     fingerprint=hash_of([name, marks]),
-                    open=partial(load_file, self.root, name, who, self.pattern, self.modality, self.kinds),
+                    open=partial(
+                        load_file,
+                        self.root,
+                        name,
+                        who,
+                        self.pattern,
+                        self.modality,
+                        self.kinds,
+                        self.rate_hz,
+                        self.duplicates,
+                    ),
                     subject=(who or {}).get("subject", ""),
                     session=(who or {}).get("session", ""),
                     source_file=name,
@@ -94,37 +128,65 @@ class Files(Source):
 
 
 def load_file(
-    root: Path, name: str, who: dict[str, str] | None, pattern: str | None, modality: str, kinds: dict[str, str]
+    root: Path,
+    name: str,
+    who: dict[str, str] | None,
+    pattern: str | None,
+    modality: str,
+    kinds: dict[str, str],
+    rate_hz: float | None = None,
+    duplicates: str = "reject",
 ) -> Recording:
-    """Open one file.
+    """Open one file, continuous or of epochs.
 
     Raises
     ------
     DataError
-        When its path does not fit the pattern or it has no usable channel.
+        When its path does not fit the pattern, it contradicts itself or it has no usable channel.
     """
     if who is None:
         raise DataError(f"path '{name}' does not fit source.pattern '{pattern}'")
-    import mne
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        raw = mne.io.read_raw(root / name, preload=False, verbose="error")
-        types = {c: k for c in raw.ch_names if (k := _kind(c, kinds)) is not None}
-        raw.set_channel_types(types, on_unit_change="ignore", verbose="error")
-    if modality == "ieeg":
-        # Files without channel kinds call everything EEG.
-        eeg = [c for c, t in zip(raw.ch_names, raw.get_channel_types(), strict=True) if t == "eeg" and c not in types]
-        raw.set_channel_types(dict.fromkeys(eeg, "seeg"), verbose="error")
-    return recording_from_raw(
-        raw,
-        dataset="files",
-        modality=modality,
+    path = root / name
+    facts: dict[str, Any] = {
+        "dataset": "files",
+        "modality": modality,
         **who,
-        source_file=name,
-        source_sha256=sha256_file(data_files(root / name)[-1]),
-    )
+        "source_file": name,
+        "source_sha256": sha256_file(data_files(path)[-1]),
+    }
+    epochs = open_epochs(path)
+    if epochs is not None:
+        if rate_hz is not None:
+            raise ConfigError(f"source.rate_hz cannot be given for epochs ({name})")
+        set_kinds(epochs, kinds, modality=modality)
+        return recording_from_epochs(epochs, **facts)
+    raws, notes = open_raw(path, rate_hz=rate_hz, duplicates=duplicates)
+    for raw in raws:
+        set_kinds(raw, kinds, modality=modality)
+    main = [raw for raw in raws if set(raw.get_channel_types()) & set(SIGNAL)]
+    if len(main) > 1:
+        raise DataError(
+            f"its signal channels have different sampling rates: {rates_in_words(main)}; say with source.kinds which of "
+            "them are something else, e.g. {'EMG*': emg, 'Temp*': misc}"
+        )
+    recording = recording_from_raw(*(main or raws[:1]), **facts, rate_hz=rate_hz, notes=notes)
+    for raw in raws:
+        if raw is not main[0]:
+            recording = with_slower(recording, raw)
+    return recording
 
 
-def _kind(channel: str, kinds: dict[str, str]) -> str | None:
-    return next((kind for pattern, kind in kinds.items() if fnmatchcase(channel, pattern)), None)
+def with_slower(recording: Recording, raw: BaseRaw) -> Recording:
+    """Return the recording with the channels of `raw`, on another clock, as a covariate of their own.
+
+    Parameters
+    ----------
+    recording : Recording
+        With the valid intervals.
+    raw : mne Raw
+        Channels of the same file at another sampling rate.
+    """
+    rate_hz = float(raw.info["sfreq"])
+    spans = [(min(round(a * rate_hz), raw.n_times), min(round(b * rate_hz), raw.n_times)) for a, b in recording.valid]
+    stream = stream_of(raw, f"covariate-{slug(f'{rate_hz:g}')}hz", "covariate", COVARIATE, spans, rate_hz)
+    return recording if stream is None else replace(recording, streams=(*recording.streams, stream))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_prep.sources.events import require_inside
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Channel, Event, Recording, Stream
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from mne import BaseEpochs
     from mne.io import BaseRaw
 
+# Onset and duration in seconds from the first sample, and the text.
+Note = tuple[float, float, str]
 # mne channel type → unit and the factor from mne's SI values.
 SIGNAL = {
     "eeg": ("uV", 1e6), "ecog": ("uV", 1e6), "seeg": ("uV", 1e6), "dbs": ("uV", 1e6),
@@ -27,6 +31,13 @@ COVARIATE = {
 FRAMES = {"mni_tal": "mni", "mri": "mri", "head": "head"}
 # What a stimulus code looks like: one token, perhaps a number after it. Longer text may be a note about a person.
 CODE = re.compile(r"[\w./:+\-]{1,40}( {0,3}\d{1,5})?")
+# Dates and times of day in the forms people and recorders write; BrainVision marks notes as comments.
+DATE = re.compile(
+    r"(?<!\d)((19|20)\d{2}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](19|20)?\d{2}"
+    r"|(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(\d{4}|\d{6}|\d{12})?|\d{1,2}:\d{2}(:\d{2})?"
+    r"|\d{1,2}[-./ ]?(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[-./ ]?(\d{4}|\d{2}))(?!\d)",
+    re.IGNORECASE,
+)
 
 
 def recording_from_raw(
@@ -40,28 +51,38 @@ def recording_from_raw(
     run: str = "",
     source_file: str = "",
     source_sha256: str = "",
+    rate_hz: float | None = None,
+    notes: Sequence[Note] | None = None,
+    events: tuple[Event, ...] | None = None,
 ) -> Recording:
     """Return a Raw as a Recording.
 
     Signal channels (EEG, ECoG, sEEG, DBS, MEG) become the stream "signal", EOG, EMG, behaviour and the like the
     stream "covariate"; trigger channels are left out. Spans annotated as BAD are no part of a valid interval.
-    Annotations that look like codes become events; other text and all dates are dropped.
+    Annotations that look like codes become events; other text and all dates are dropped. `rate_hz` takes the place
+    of a rate that the header states wrongly, `notes` (onset and duration in seconds from the first sample, text) the
+    place of the annotations, `events` the place of the events made of them.
 
     Raises
     ------
     DataError
-        When there is no signal channel or no valid sample.
+        When there is no signal channel or no valid sample, or an event lies past the end.
     """
     types = raw.get_channel_types()
-    rate_hz = float(raw.info["sfreq"])
-    spans = valid_spans(raw)
+    rate_hz = float(raw.info["sfreq"]) if rate_hz is None else float(rate_hz)
+    notes = notes_of(raw) if notes is None else notes
+    if events is None:
+        private = names_in(raw)
+        events = events_of([n for n in notes if not private & words_of(n[2])])
+    require_inside(events, raw.n_times / rate_hz)
+    spans = valid_spans(notes, n_samples=raw.n_times, rate_hz=rate_hz)
     if not spans:
         raise DataError("has no valid sample (empty, or annotated as BAD throughout)")
     streams = []
     for name, role, table in (("signal", "signal", SIGNAL), ("covariate", "covariate", COVARIATE)):
-        picks = [i for i, t in enumerate(types) if t in table]
-        if picks:
-            streams.append(_stream(raw, name, role, picks, [table[types[i]] for i in picks], spans, rate_hz))
+        stream = stream_of(raw, name, role, table, spans, rate_hz)
+        if stream is not None:
+            streams.append(stream)
         elif name == "signal":
             kinds = ", ".join(sorted(set(types))) or "none"
             raise DataError(f"has no EEG, iEEG or MEG channel (kinds: {kinds}); set the kinds of its channels")
@@ -74,21 +95,40 @@ def recording_from_raw(
         modality=modality,
         streams=tuple(streams),
         interval_start_s=tuple(a / rate_hz for a, _ in spans),
-        events=events_of(raw),
+        events=events,
         source_file=source_file,
         source_sha256=source_sha256,
     )
 
 
-def _stream(
+def stream_of(
     raw: BaseRaw,
     name: str,
     role: str,
-    picks: list[int],
-    units: list[tuple[str, float]],
-    spans: list[tuple[int, int]],
+    table: Mapping[str, tuple[str, float]],
+    spans: Sequence[tuple[int, int]],
     rate_hz: float,
-) -> Stream:
+) -> Stream | None:
+    """Return the channels whose type is in `table` (type → unit and factor) as a stream; None when there are none.
+
+    Parameters
+    ----------
+    raw : mne Raw
+        Read block by block.
+    name, role : str
+        Of the stream.
+    table : mapping
+        `SIGNAL` or `COVARIATE`.
+    spans : sequence of (start, stop)
+        Samples of each valid interval.
+    rate_hz : float
+        Samples per second.
+    """
+    types = raw.get_channel_types()
+    picks = [i for i, t in enumerate(types) if t in table]
+    if not picks:
+        return None
+    units = [table[types[i]] for i in picks]
     scale = np.array([f for _, f in units])
 
     def read(interval: int, start: int, stop: int) -> np.ndarray:
@@ -138,13 +178,13 @@ def canonical_name(name: str) -> str:
     return text.rstrip(".")
 
 
-def valid_spans(raw: BaseRaw) -> list[tuple[int, int]]:
+def valid_spans(notes: Sequence[Note], *, n_samples: int, rate_hz: float) -> list[tuple[int, int]]:
     """Return the (start, stop) samples outside of every annotation that begins with "bad"."""
-    rate, n = raw.info["sfreq"], raw.n_times
+    n = n_samples
     bad = []
-    for onset, duration, text in _annotations(raw):
+    for onset, duration, text in notes:
         if text.lower().startswith("bad"):
-            bad.append((max(0, int(np.floor(onset * rate))), min(n, int(np.ceil((onset + duration) * rate)))))
+            bad.append((max(0, int(np.floor(onset * rate_hz))), min(n, int(np.ceil((onset + duration) * rate_hz)))))
     spans, at = [], 0
     for a, b in [*sorted(bad), (n, n)]:
         if a > at:
@@ -153,21 +193,37 @@ def valid_spans(raw: BaseRaw) -> list[tuple[int, int]]:
     return spans
 
 
-def events_of(raw: BaseRaw) -> tuple[Event, ...]:
+def events_of(notes: Sequence[Note]) -> tuple[Event, ...]:
     """Return annotations that look like codes as events on the recording's clock, trials numbered by onset."""
-    found = sorted(
-        (onset, duration, text)
-        for onset, duration, text in _annotations(raw)
-        if CODE.fullmatch(text) and not text.lower().startswith(("bad", "edge"))
-    )
+    found = sorted(n for n in notes if is_code(n[2]) and not n[2].lower().startswith(("bad", "edge")))
     return tuple(
         Event(onset_s=onset, duration_s=duration, kind="annotation", label=text, trial=i)
         for i, (onset, duration, text) in enumerate(found)
     )
 
 
-def _annotations(raw: BaseRaw) -> list[tuple[float, float, str]]:
-    """Return (onset, duration, text) in seconds from the first sample."""
+def is_code(text: str) -> bool:
+    """Whether a text is a stimulus code rather than a date or something written by or about a person."""
+    return CODE.fullmatch(text) is not None and not text.lower().startswith("comment") and DATE.search(text) is None
+
+
+def names_in(raw: BaseRaw) -> set[str]:
+    """Return the words of the names that a header holds; an annotation with one of them is about a person."""
+    info = raw.info
+    facts = info["subject_info"] or {}
+    texts = [str(facts.get(k) or "") for k in ("his_id", "first_name", "middle_name", "last_name")]
+    # an anonymised header says so in these words
+    none = {"anonymous", "anonymized", "anonymize", "unknown", "patient", "subject", "sub", "mne"}
+    return words_of(" ".join([*texts, str(info["experimenter"] or "")])) - none
+
+
+def words_of(text: str) -> set[str]:
+    """Return the words of three letters and more, in lower case."""
+    return set(re.findall(r"[^\W\d_]{3,}", text.lower()))
+
+
+def notes_of(raw: BaseRaw) -> list[Note]:
+    """Return (onset, duration, text) of every annotation, in seconds from the first sample."""
     notes = raw.annotations
     return [
         (float(o) - raw.first_time, float(d), str(t))

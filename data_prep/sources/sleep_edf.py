@@ -143,7 +143,8 @@ def load(
     recording = recording_from_raw(
         raw,
         dataset="sleep_edf",
-        **who,
+        subject=who["subject"],
+        session=who["session"],
         modality="eeg",
         source_file=name,
         source_sha256=sha256_file(path),

@@ -34,6 +34,7 @@ def prep(config: dict[str, Any]) -> None:
         dask=config["dask"],
         strict=config["strict"],
         overwrite=config["overwrite"],
+        work=config["work"],
     )
     print(report.sentence())
     for recording, reason in report.rejected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import hash_of, read_json, write_json
 
 SCHEMA_VERSION = 1
+PLAIN_NAME = re.compile(r"[\w-][\w.-]*\.tar")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,11 @@ class Manifest:
         raw.pop("prep_hash", None)
         try:
             shards = [ShardEntry(**s) for s in raw.pop("shards")]
-            return cls(**raw, shards=shards)
+            manifest = cls(**raw, shards=shards)
         except (TypeError, KeyError) as error:
             raise DataError(f"{path}: does not follow the dataset contract ({error})") from error
+        for shard in shards:
+            # a stranger's dataset must not make us open files elsewhere
+            if not PLAIN_NAME.fullmatch(str(shard.file)):
+                raise DataError(f"{path}: the shard '{shard.file}' is no plain file name; this dataset is not trusted")
+        return manifest

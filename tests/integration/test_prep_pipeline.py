@@ -329,7 +329,7 @@ def test_a_full_disk_at_the_end(tmp_path, monkeypatch, when):
         if when == "packing":
             patch.setattr(shards._Guarded, "write", full)
         else:
-            patch.setattr("data_prep.pipeline.publish", partial(publish_without_room, monkeypatch))
+            patch.setattr("data_prep.place.publish", partial(publish_without_room, monkeypatch))
         with pytest.raises(DataError, match="No space left on device"):
             prep(tmp_path / "d")
     left = content(tmp_path / "d")
