@@ -17,7 +17,8 @@ from ..expected import Expected, Tree
 from ._nwb import Truth, nwb_file, save, series, spike_times, truth
 
 BIN_S = 0.02
-PARTS = {"held-in-calib": "train", "held-in-minival": "val"}
+# what the benchmark calls its parts
+PARTS = {"held-in-calib": "held_in_calib", "held-in-minival": "held_in_minival"}
 
 
 def _path(root: Path, label: str, session: str, suffix: str = "") -> Path:
@@ -25,10 +26,10 @@ def _path(root: Path, label: str, session: str, suffix: str = "") -> Path:
 
 
 def _tree(root: Path, variant: str, recordings: list[Expected]) -> Tree:
-    return Tree(source="falcon", choices={"root": root, "variant": variant}, recordings=recordings)
+    return Tree(source="falcon", choices={"root": root, "tasks": [variant]}, recordings=recordings)
 
 
-def _expected(subject: str, n_units: int, *, part: str | None = "train", **more: object) -> Expected:
+def _expected(subject: str, n_units: int, *, part: str | None = "held_in_calib", **more: object) -> Expected:
     kinds = ["unit"] * n_units
     return Expected(subject=subject, session=None, part=part, modality="spikes", kinds=kinds, **more)
 
@@ -72,7 +73,7 @@ def write_m1_held_out(root: Path) -> Tree:
     """A day that is not trained on, of the same animal."""
     folder = root / "000941"
     _m1(folder, "MonkeyL-held-out-calib", "20121004", seed=3)
-    return _tree(folder, "m1", [_expected("MonkeyL", 4, part=None)])
+    return _tree(folder, "m1", [_expected("MonkeyL", 4, part="held_out_calib")])
 
 
 def write_local_folder_names(root: Path) -> Tree:
