@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ def write_lateral(root: Path) -> Tree:
 def _clips(root: Path) -> dict[int, np.ndarray]:
     """Write 60 trials: 1–20 saw clip 0, 21–40 clip 1, 41–60 clip 2."""
     folder = root / "Combo3_V1AL"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     counts = {t: _counts(9, 320, seed=100 + t) for t in range(1, 61)}
     (folder / "Combo3_V1AL.pkl").write_bytes(pickle.dumps(counts, protocol=4))
     frames = torch.arange(3 * 64 * 8 * 14, dtype=torch.float32).reshape(3, 64, 1, 8, 14)
@@ -76,6 +77,26 @@ def write_clips(root: Path) -> Tree:
     """One recording with a trial per key of the pickle."""
     _clips(root)
     return _tree(root, [Expected(subject=None, session=None, task=None, kinds=["unit"] * 9)])
+
+
+class _Command:
+    """Pickles as a call of a shell command."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        import os
+
+        return os.system, (self.command,)
+
+
+def command_in_pickle(root: Path) -> Tree:
+    """Clips with a pickle that makes the file `executed` in `root` when it is opened in the usual way."""
+    _clips(root)
+    content = {1: _counts(9, 320, seed=1), 2: _Command(f"touch '{root / 'executed'}'")}
+    (root / "Combo3_V1AL/Combo3_V1AL.pkl").write_bytes(pickle.dumps(content))
+    return _tree(root, [])
 
 
 def spikes(root: Path) -> tuple[Tree, dict[str, Truth]]:
