@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from .trees._nwb import Truth
 # for each tree also what tells its recordings apart; a tree of one recording needs nothing
 TREES: dict[str, tuple[Callable[[Path], tuple[Tree, dict[str, Truth]]], str]] = {
     "nwb": (nwb.spikes, "subject"),
-    "nlb": (nlb.spikes, "part"),
+    "nlb": (partial(nlb.spikes, variant="small"), "part"),
+    "nlb_large": (partial(nlb.spikes, variant="large"), "part"),
+    "nlb_rtt": (partial(nlb.spikes, variant="rtt"), "part"),
     "falcon_m1": (partial(falcon.spikes, variant="m1"), "subject"),
     "falcon_m2": (partial(falcon.spikes, variant="m2"), "subject"),
     "falcon_h1": (partial(falcon.spikes, variant="h1"), "subject"),
@@ -72,7 +75,7 @@ def test_every_spike_is_read_once(name, tmp_path):
             same(first.read(i, 0.0, d), asked, shift_s=start_s)
             # pieces add up to the whole, whatever lies on their borders
             borders = [0.0, *np.sort(asked[0][:: max(1, len(asked[0]) // 4)] - start_s), d]
-            pieces = [first.read(i, a, b) for a, b in zip(borders[:-1], borders[1:], strict=True)]
+            pieces = [first.read(i, a, b) for a, b in pairwise(borders)]
             same(tuple(np.concatenate(p) for p in zip(*pieces, strict=True)), asked, shift_s=start_s)
 
 

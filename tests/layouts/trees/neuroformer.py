@@ -54,12 +54,12 @@ def _tree(root: Path, recordings: list[Expected]) -> Tree:
 def write_medial(root: Path) -> Tree:
     """More neurons than bins: axes are told by the file, not by which is longer."""
     _navigation(root, "Medial", n_neurons=120, n_bins=100, seed=1)
-    return _tree(root, [Expected(subject=None, session=None, task=None, kinds=["unit"] * 120)])
+    return _tree(root, [Expected(subject=None, session=None, task=None, kinds=["unit"] * 120, duration_s=[1.0])])
 
 
 def write_lateral(root: Path) -> Tree:
     _navigation(root, "Lateral", n_neurons=12, n_bins=2000, seed=3)
-    return _tree(root, [Expected(subject=None, session=None, task=None, kinds=["unit"] * 12)])
+    return _tree(root, [Expected(subject=None, session=None, task=None, kinds=["unit"] * 12, duration_s=[20.0])])
 
 
 def _clips(root: Path) -> dict[int, np.ndarray]:
@@ -76,7 +76,7 @@ def _clips(root: Path) -> dict[int, np.ndarray]:
 def write_clips(root: Path) -> Tree:
     """One recording with a trial per key of the pickle."""
     _clips(root)
-    return _tree(root, [Expected(subject=None, session=None, task=None, kinds=["unit"] * 9)])
+    return _tree(root, [Expected(subject=None, session=None, task=None, kinds=["unit"] * 9, duration_s=[3.2] * 60)])
 
 
 class _Command:

@@ -69,7 +69,13 @@ def _pair(
     save(file, root / f"{names}_desc-train_behavior+ecephys.nwb")
     for part in dict.fromkeys(splits):
         found[part] = Expected(
-            subject=subject, session=session, part=part, modality="spikes", kinds=["unit"] * 6, regions=regions
+            subject=subject,
+            session=session,
+            part=part,
+            modality="spikes",
+            kinds=["unit"] * 6,
+            regions=regions,
+            duration_s=[2.0] * splits.count(part),
         )
         spiking[part] = truth(trains, [s for s, split in zip(long, splits, strict=True) if split == part])
 
@@ -83,7 +89,13 @@ def _pair(
         file.add_trial(start_time=a, stop_time=b, move_onset_time=a + 0.25, split="test")
     save(file, root / f"{names}_desc-test_ecephys.nwb")
     found["test"] = Expected(
-        subject=subject, session=session, part="test", modality="spikes", kinds=["unit"] * 4, regions=regions
+        subject=subject,
+        session=session,
+        part="test",
+        modality="spikes",
+        kinds=["unit"] * 4,
+        regions=regions,
+        duration_s=[0.7] * 3,
     )
     spiking["test"] = truth(trains, short)
     return found, spiking
@@ -100,24 +112,28 @@ def write_maze(root: Path) -> Tree:
     return _maze(root)[0]
 
 
-def spikes(root: Path) -> tuple[Tree, dict[str, Truth]]:
+def spikes(root: Path, *, variant: str = "small") -> tuple[Tree, dict[str, Truth]]:
     """Part → for each trial of the part the spike times in seconds on the file's clock, sorted, and their units.
 
-    All from subject Jenkins; trials are the valid intervals (they are also the units' observation intervals).
+    All from one subject; trials are the valid intervals (they are also the units' observation intervals). `variant`:
+    "small", "large" (training and validation trials take turns) or "rtt" (trials follow each other without a pause).
     """
-    return _maze(root)
+    return {"small": _maze, "large": _large, "rtt": _rtt}[variant](root)
+
+
+def _large(root: Path) -> tuple[Tree, dict[str, Truth]]:
+    folder = root / "000138"
+    splits = ["train", "val", "train", "train", "val"]
+    found, spiking = _pair(folder, subject="Jenkins", session="large", seed=5, splits=splits)
+    return Tree(source="nlb", choices={"root": folder}, recordings=list(found.values())), spiking
 
 
 def write_validation_trials(root: Path) -> Tree:
     """Training and validation trials lie in one file; what a trial is for is told by its row."""
-    folder = root / "000138"
-    splits = ["train", "val", "train", "train", "val"]
-    found, _ = _pair(folder, subject="Jenkins", session="large", seed=5, splits=splits)
-    return Tree(source="nlb", choices={"root": folder}, recordings=list(found.values()))
+    return _large(root)[0]
 
 
-def write_rtt(root: Path) -> Tree:
-    """The random-target set: another monkey, finger velocity, no session in the name, none of the maze's columns."""
+def _rtt(root: Path) -> tuple[Tree, dict[str, Truth]]:
     folder = root / "000129"
     spans = _spans(4, every_s=0.6, length_s=0.6)
     trains = spike_times(5, spans, per_s=8, seed=9, grid_s=0.001)
@@ -129,6 +145,17 @@ def write_rtt(root: Path) -> Tree:
     _behaviour(file, spans, ["cursor_pos", "finger_pos", "finger_vel"])
     save(file, folder / "sub-Indy/sub-Indy_desc-train_behavior+ecephys.nwb")
     expected = Expected(
-        subject="Indy", session=None, part="train", modality="spikes", kinds=["unit"] * 5, regions=regions
+        subject="Indy",
+        session=None,
+        part="train",
+        modality="spikes",
+        kinds=["unit"] * 5,
+        regions=regions,
+        duration_s=[0.6] * 4,
     )
-    return Tree(source="nlb", choices={"root": folder}, recordings=[expected])
+    return Tree(source="nlb", choices={"root": folder}, recordings=[expected]), {"train": truth(trains, spans)}
+
+
+def write_rtt(root: Path) -> Tree:
+    """The random-target set: another monkey, finger velocity, no session in the name, none of the maze's columns."""
+    return _rtt(root)[0]

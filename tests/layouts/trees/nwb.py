@@ -61,7 +61,9 @@ def _observed(root: Path) -> tuple[Expected, Truth]:
     for times in trains:
         file.add_unit(spike_times=times, obs_intervals=np.array(spans))
     save(file, root / "sub-B/sub-B_ecephys.nwb")
-    return Expected(subject="B", session=None, modality="spikes", kinds=["unit"] * 2), truth(trains, spans)
+    return Expected(subject="B", session=None, modality="spikes", kinds=["unit"] * 2, duration_s=[8.0, 5.0]), truth(
+        trains, spans
+    )
 
 
 def write_units(root: Path) -> Tree:
