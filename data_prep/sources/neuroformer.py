@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from data_prep.sources.base import Item, Source, file_fingerprint
+from data_prep.sources.counts import check_counts, events_between, values_between
+from data_prep.sources.neuroformer_clips import TRIALS, load_clips
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Channel, EventStream, Recording, Stream
@@ -20,28 +22,28 @@ BEHAVIOUR = {"speed": "behavior_speed_dt_0.05.npy", "phi": "phi_dt_0.05.npy", "t
 BEHAVIOUR_DT_S = 0.05
 FRAMES = "stimulus.npy"
 SETS = {"MedialVRDataset": "medial", "LateralVRDataset": "lateral"}
-TRIALS = "Combo3_V1AL.pkl"
-READ_BINS = 1 << 16
 
 
 class Neuroformer(Source):
-    """The sets "medial" and "lateral", one recording each, with running speed and the two angles of view beside it.
+    """The sets "medial", "lateral" and "v1al", one recording each.
 
-    What was published are deconvolved two-photon traces as counts in bins of 10 ms. They become events at the
+    Beside the first two are running speed and the two angles of view; V1AL has 60 trials, whose events say which of
+    three clips was shown. What was published are deconvolved two-photon traces as counts in bins of 10 ms. They become events at the
     beginning of their bin, as many as were counted, so that bins of 10 ms give the counts again. No split is kept: the
     published one draws 50 ms intervals at random, whose neighbours share their past. The set V1AL is a Python pickle,
-    which can run code when it is opened, and is refused.
+    of which arrays and plain containers are read and nothing is run; its clips are a torch file, which is not read.
 
     Parameters
     ----------
     root : path
-        Folder with ``VisNav_VR_Expt/…/NF_1.5`` somewhere below it.
+        Folder with ``VisNav_VR_Expt/…/NF_1.5`` or ``Combo3_V1AL`` somewhere below it.
     signal : str
         "events", or "rates": the values as a signal of 100 Hz, for versions that are no whole numbers.
     selection : str, optional
-        Name of a ``<selection>.csv`` beside the folder NF_1.5: cells to keep, counted from 1; the others are bad.
+        Name of a ``<selection>.csv`` beside the folder NF_1.5: cells to keep, counted from 1; the others are bad. V1AL
+        has none.
     frames : bool
-        Whether the film of 64 × 112 pixels comes as a stimulus stream of 20 Hz.
+        Whether the film of 64 × 112 pixels of the sets with a track comes as a stimulus stream of 20 Hz.
     """
 
     name = "neuroformer"
@@ -82,10 +84,11 @@ class Neuroformer(Source):
         return items + [
             Item(
                 key=path.relative_to(self.root).as_posix(),
-                fingerprint=file_fingerprint(path),
-                open=partial(refuse, path.name),
+                fingerprint=file_fingerprint(path, signal=self.choices["signal"]),
+                open=partial(load_clips, self.root, path.relative_to(self.root).as_posix(), self.choices),
                 subject="v1al",
                 source_file=path.relative_to(self.root).as_posix(),
+                n_bytes=path.stat().st_size,
             )
             for path in sorted(self.root.glob(f"**/{TRIALS}"))
         ]
@@ -95,14 +98,6 @@ def set_name(path: Path) -> str:
     """Return "medial" or "lateral" by the folder above; else the folder's name."""
     folder = path.parent.parent.name
     return SETS.get(folder, folder or "visnav")
-
-
-def refuse(name: str) -> Recording:
-    """Refuse a pickle: opening one can run code."""
-    raise DataError(
-        f"'{name}' is a Python pickle, which can run code when it is opened; save its trials with numpy.savez where you "
-        "trust it and read them with the source 'arrays'"
-    )
 
 
 def _load(path: Path) -> np.ndarray:
@@ -138,7 +133,7 @@ def load_track(root: Path, folder: str, choices: dict[str, Any]) -> Recording:
     )  # fmt: skip
     first: Stream | EventStream
     if choices["signal"] == "events":
-        _check_counts(x)
+        check_counts(x, f"'{SPIKES}'")
         first = EventStream(channels=channels, duration_s=(x.shape[1] * DT_S,), read=partial(_events, x))
     else:
         first = Stream(rate_hz=1 / DT_S, channels=channels, n_samples=(x.shape[1],), read=partial(_columns, x))
@@ -175,26 +170,12 @@ def _selected(folder: Path, selection: str | None, n: int) -> set[int]:
     return {i - 1 for i in ids}
 
 
-def _check_counts(x: np.ndarray) -> None:
-    for a in range(0, x.shape[1], READ_BINS):
-        block = np.asarray(x[:, a : a + READ_BINS])
-        if not np.isfinite(block).all() or (block < 0).any() or (block != np.rint(block)).any():
-            raise DataError(f"'{SPIKES}' holds values that are no counts; read them with source.signal=rates")
-
-
 def _events(x: np.ndarray, interval: int, start_s: float, stop_s: float) -> tuple[np.ndarray, np.ndarray]:
-    a = max(0, int(np.floor(start_s / DT_S)) - 1)
-    b = min(x.shape[1], int(np.ceil(stop_s / DT_S)) + 1)
-    counts = np.asarray(x[:, a:b]).T.astype(np.int64)
-    at, unit = np.nonzero(counts)
-    n = counts[at, unit]
-    time_s = np.repeat((a + at) * DT_S, n)
-    inside = (time_s >= start_s) & (time_s < stop_s)
-    return time_s[inside], np.repeat(unit, n)[inside].astype(np.int32)
+    return events_between(x, DT_S, start_s, stop_s)
 
 
 def _columns(x: np.ndarray, interval: int, start: int, stop: int) -> np.ndarray:
-    return np.asarray(x[:, start:stop], np.float64).T
+    return values_between(x, start, stop)
 
 
 def _rows(x: np.ndarray, interval: int, start: int, stop: int) -> np.ndarray:

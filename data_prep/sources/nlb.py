@@ -80,7 +80,7 @@ class Nlb(Source):
         return {"name": self.name, "version": self.version, "sets": self.sets}
 
     def list(self) -> list[Item]:
-        """Return the items; no file is opened."""
+        """Return one item per file and part; of training files the trials' parts are read and nothing else."""
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; set source.root")
         items = []
@@ -91,7 +91,7 @@ class Nlb(Source):
             task = set_of(name, subject, session or "")
             if self.sets is not None and task not in self.sets:
                 continue
-            parts = ("test",) if which == "test" else ("train", "val")
+            parts = ["test"] if which == "test" else parts_of(path)
             items += [
                 Item(
                     key=f"{name}#{part}",
@@ -105,6 +105,19 @@ class Nlb(Source):
                 for part in parts
             ]
         return items
+
+
+def parts_of(path: Path) -> list[str]:
+    """Return which of "train" and "val" the trials of a training file are of: some sets have no validation trials."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as f:
+            splits = {code_of(s) for s in f["intervals/trials/split"][:]}
+    except (OSError, KeyError):
+        # reading it will say what is wrong
+        splits = set()
+    return [p for p in ("train", "val") if p in splits] or ["train"]
 
 
 def set_of(name: str, subject: str, session: str) -> str:

@@ -69,9 +69,13 @@ class Expected:
         Name of the file that `Recording.source_file` ends with.
     rate_hz : float
     channels, kinds, units : list of str
-        Of the signal stream, in order.
+        Of the first stream (the signal or the events), in order.
+    only_good : bool
+        Whether bad channels are left out of the following, as they are when a prepared dataset is read.
     n_samples : list of int
         Per valid interval.
+    duration_s : list of float
+        Of each valid interval; also of recordings of events, which have no samples.
     values : dict of int to array, shape (time, channel)
         Interval → its signal in physical units.
     atol : float
@@ -100,7 +104,9 @@ class Expected:
     channels: list[str] | None = None
     kinds: list[str] | None = None
     units: list[str] | None = None
+    only_good: bool = False
     n_samples: list[int] | None = None
+    duration_s: list[float] | None = None
     values: dict[int, np.ndarray] = field(default_factory=dict)
     atol: float = 1e-3
     events: list[tuple[float, str | re.Pattern[str]]] | None = None
@@ -125,8 +131,8 @@ class Tree:
         Its keyword arguments.
     recordings : list of Expected
         All that are yielded, in any order.
-    rejected : list of str
-        For each item that must be refused, a piece of its reason.
+    rejected : list of str or (str, str)
+        For each item that must be refused, a piece of its reason; or the end of its file's name and that piece.
     also : callable (recordings)
         Asserts what holds between the recordings.
     """
@@ -134,5 +140,5 @@ class Tree:
     source: str
     choices: dict[str, Any]
     recordings: list[Expected]
-    rejected: list[str] = field(default_factory=list)
+    rejected: list[str | tuple[str, str]] = field(default_factory=list)
     also: Callable[[list[Recording]], None] | None = None

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..expected import Expected, Tree
+from neurofm.schema.recording import Recording
+
+from ..expected import Expected, Piece, Tree
 
 DT_S = 0.333
 Traces = dict[str, np.ndarray]
@@ -61,18 +63,54 @@ def _one_worm(root: Path, *, old_columns: bool) -> Tree:
         subject=None,
         session=None,
         modality="calcium",
+        rate_hz=1 / DT_S,
+        only_good=True,
         channels=neurons,
         kinds=["calcium"] * 4,
         n_samples=[1000],
         values={0: np.stack(list(traces.values()), axis=1)},
         atol=1e-6,
     )
-    return Tree(source="celegans", choices={"root": root}, recordings=[expected])
+    return Tree(source="celegans", choices={"root": root, "trace": "prepared"}, recordings=[expected], also=_same_order)
+
+
+def _same_order(read: list[Recording]) -> None:
+    """Every worm has the same names in the same order, 302 without the two CAN cells; those it lacks are bad."""
+    for recording in read:
+        names = [c.name for c in recording.signal.channels]
+        assert names == sorted(set(names))
+        assert len(names) == 300
+        assert not {"CANL", "CANR"} & set(names)
 
 
 def write(root: Path) -> Tree:
     """Columns of the present script."""
     return _one_worm(root, old_columns=False)
+
+
+def write_original(root: Path) -> Tree:
+    """The traces as recorded, every 0.17 s for 340 s: what the reader takes unasked, since the other is z-scored."""
+    neurons = ["ASEL", "AVAL"]
+    rows, _ = _rows("Kato2015", "worm0", neurons, n=1000, seed=6)
+    n = int(1999 * 0.17 / DT_S) + 1
+    slow = {"ASEL": lambda t: np.sin(t / 9) + 3, "AVAL": lambda t: 0.02 * t}
+    for row in rows:
+        row["original_calcium_data"] = slow[row["neuron"]](np.arange(2000) * 0.17).astype("f4")
+    _write(root, rows)
+    values = np.stack([slow[name](np.arange(n) * DT_S) for name in neurons], axis=1)
+    # at the ends there is only one side to average
+    piece = Piece(values=values[1:-1], at_s=DT_S, electrodes=["asel", "aval"], atol=2e-3)
+    expected = Expected(
+        subject=None,
+        session=None,
+        modality="calcium",
+        rate_hz=1 / DT_S,
+        only_good=True,
+        channels=neurons,
+        n_samples=[n],
+        pieces=[piece],
+    )
+    return Tree(source="celegans", choices={"root": root}, recordings=[expected], also=_same_order)
 
 
 def write_old_columns(root: Path) -> Tree:
@@ -93,4 +131,4 @@ def worms(root: Path) -> tuple[Tree, list[Traces]]:
     rows = [row for part, _ in sets for row in part]
     _write(root, [rows[i] for i in np.random.default_rng(5).permutation(len(rows))])
     traces = [{k: v for k, v in t.items() if not k.isdigit()} for _, t in sets]
-    return Tree(source="celegans", choices={"root": root}, recordings=[]), traces
+    return Tree(source="celegans", choices={"root": root, "trace": "prepared"}, recordings=[]), traces

@@ -17,7 +17,9 @@ from ..expected import Expected, Tree
 from ._nwb import Truth, nwb_file, save, series, spike_times, truth
 
 BIN_S = 0.02
-PARTS = {"held-in-calib": "train", "held-in-minival": "val"}
+Values = dict[str, np.ndarray]
+# what the benchmark calls its parts
+PARTS = {"held-in-calib": "held_in_calib", "held-in-minival": "held_in_minival"}
 
 
 def _path(root: Path, label: str, session: str, suffix: str = "") -> Path:
@@ -25,10 +27,10 @@ def _path(root: Path, label: str, session: str, suffix: str = "") -> Path:
 
 
 def _tree(root: Path, variant: str, recordings: list[Expected]) -> Tree:
-    return Tree(source="falcon", choices={"root": root, "variant": variant}, recordings=recordings)
+    return Tree(source="falcon", choices={"root": root, "tasks": [variant]}, recordings=recordings)
 
 
-def _expected(subject: str, n_units: int, *, part: str | None = "train", **more: object) -> Expected:
+def _expected(subject: str, n_units: int, *, part: str | None = "held_in_calib", **more: object) -> Expected:
     kinds = ["unit"] * n_units
     return Expected(subject=subject, session=None, part=part, modality="spikes", kinds=kinds, **more)
 
@@ -42,7 +44,7 @@ def _mask(file: NWBFile, times: np.ndarray) -> None:
     file.add_acquisition(series("eval_mask", np.arange(len(times)) % 10 > 0, times_s=times))
 
 
-def _m1(root: Path, label: str, session: str, *, seed: int) -> Truth:
+def _m1(root: Path, label: str, session: str, *, seed: int) -> tuple[Truth, Values]:
     """Stamps are the ends of bins: the first is 0.02, and spikes before it count. One trial spans the file."""
     n_bins, spans = 200, [(0.0, 4.0)]
     file = nwb_file(label, session=session)
@@ -57,7 +59,7 @@ def _m1(root: Path, label: str, session: str, *, seed: int) -> Truth:
     file.add_trial_column("condition_id", "object")
     file.add_trial(start_time=0.0, stop_time=4.0, condition_id=7)
     save(file, _path(root, label, session, "_behavior+ecephys"))
-    return truth(trains, spans)
+    return truth(trains, spans), {f"muscle{i}": column for i, column in enumerate(emg.T)}
 
 
 def write_m1(root: Path) -> Tree:
@@ -65,14 +67,14 @@ def write_m1(root: Path) -> Tree:
     folder = root / "000941"
     for i, split in enumerate(PARTS):
         _m1(folder, f"MonkeyL-{split}", "20120924", seed=i)
-    return _tree(folder, "m1", [_expected("MonkeyL", 4, part=p) for p in PARTS.values()])
+    return _tree(folder, "m1", [_expected("MonkeyL", 4, part=p, duration_s=[4.0]) for p in PARTS.values()])
 
 
 def write_m1_held_out(root: Path) -> Tree:
     """A day that is not trained on, of the same animal."""
     folder = root / "000941"
     _m1(folder, "MonkeyL-held-out-calib", "20121004", seed=3)
-    return _tree(folder, "m1", [_expected("MonkeyL", 4, part=None)])
+    return _tree(folder, "m1", [_expected("MonkeyL", 4, part="held_out_calib")])
 
 
 def write_local_folder_names(root: Path) -> Tree:
@@ -83,7 +85,7 @@ def write_local_folder_names(root: Path) -> Tree:
     return _tree(folder, "m1", [_expected("MonkeyL", 4)])
 
 
-def _m2(root: Path) -> Truth:
+def _m2(root: Path) -> tuple[Truth, Values]:
     """Stamps are the starts of bins: the first is 0."""
     n_bins, spans = 150, [(0.0, 3.0)]
     label = "MonkeyN-held-in-calib"
@@ -95,20 +97,21 @@ def _m2(root: Path) -> Truth:
     starts = np.arange(n_bins) * BIN_S
     position = np.random.default_rng(22).uniform(size=(n_bins, 2))
     fingers = ["index", "mrs"]
-    file.add_acquisition(_group("finger_vel", np.gradient(position, axis=0), fingers, starts))
+    velocity = np.gradient(position, axis=0)
+    file.add_acquisition(_group("finger_vel", velocity, fingers, starts))
     file.add_acquisition(_group("finger_pos", position, fingers, starts))
     _mask(file, starts)
     file.add_trial(start_time=0.0, stop_time=3.0)
     save(file, _path(root, label, "2020-10-19-Run1", "_behavior+ecephys"))
-    return truth(trains, spans)
+    return truth(trains, spans), dict(zip(fingers, velocity.T, strict=True))
 
 
 def write_m2(root: Path) -> Tree:
     _m2(root / "000953")
-    return _tree(root / "000953", "m2", [_expected("MonkeyN", 3)])
+    return _tree(root / "000953", "m2", [_expected("MonkeyN", 3, duration_s=[3.0])])
 
 
-def _h1(root: Path, session: str, *, old: bool = False, seed: int = 31) -> Truth:
+def _h1(root: Path, session: str, *, old: bool = False, seed: int = 31) -> tuple[Truth, Values]:
     """`rate` holds seconds per bin; stamps are bin ends, first at 0.02. Older files mark what is *not* evaluated."""
     n_bins, spans = 250, [(0.0, 5.0)]
     label = "HumanPitt-held-in-calib"
@@ -127,17 +130,17 @@ def _h1(root: Path, session: str, *, old: bool = False, seed: int = 31) -> Truth
     name, mask = ("Blacklist", ~wanted) if old else ("eval_mask", wanted)
     file.add_acquisition(TimeSeries(name=name, data=mask, unit="bool", rate=BIN_S, starting_time=0.0, offset=BIN_S))
     save(file, _path(root, label, session))
-    return truth(trains, spans)
+    return truth(trains, spans), {str(i): column for i, column in enumerate(kinematics.T)}
 
 
 def write_h1(root: Path) -> Tree:
     _h1(root / "000954", "19250101T111740")
-    return _tree(root / "000954", "h1", [_expected("HumanPitt", 5)])
+    return _tree(root / "000954", "h1", [_expected("HumanPitt", 5, duration_s=[5.0])])
 
 
 def write_h1_old_mask(root: Path) -> Tree:
     _h1(root / "000954", "19250113T120811", old=True)
-    return _tree(root / "000954", "h1", [_expected("HumanPitt", 5)])
+    return _tree(root / "000954", "h1", [_expected("HumanPitt", 5, duration_s=[5.0])])
 
 
 def _sentences(root: Path) -> tuple[list[str], list[np.ndarray]]:
@@ -182,12 +185,13 @@ def sentences(root: Path) -> tuple[Tree, list[str]]:
     return _tree(folder, "h2", []), cues
 
 
-def write_b1(root: Path) -> Tree:
+def _b1(root: Path) -> Truth:
     """Threshold crossings as a raster at 30 kHz, song at 25 kHz; the bird's own label has dashes in it."""
-    folder, label = root / "001046", "Finch-z-r12r13-21-held-in-calib"
+    label = "Finch-z-r12r13-21-held-in-calib"
     rng = np.random.default_rng(51)
     file = nwb_file(label, session="20210627")
-    file.add_acquisition(series("tx", (rng.uniform(size=(6000, 5)) < 0.01).astype(np.int8), rate_hz=30000.0))
+    raster = (rng.uniform(size=(6000, 5)) < 0.01).astype(np.int8)
+    file.add_acquisition(series("tx", raster, rate_hz=30000.0))
     file.add_acquisition(series("vocalizations", rng.normal(size=5000), rate_hz=25000.0))
     file.add_trial_column("spectrogram_values", "song")
     file.add_trial_column("spectrogram_eval_mask", "whether")
@@ -198,22 +202,44 @@ def write_b1(root: Path) -> Tree:
             spectrogram_values=rng.normal(size=(8, 100)),
             spectrogram_eval_mask=np.ones((8, 100), bool),
         )
-    save(file, _path(folder, label, "20210627"))
-    return _tree(folder, "b1", [_expected("Finch-z-r12r13-21", 5)])
+    save(file, _path(root, label, "20210627"))
+    return truth([np.flatnonzero(column) / 30000 for column in raster.T], [(0.0, 0.2)])
+
+
+def write_b1(root: Path) -> Tree:
+    folder = root / "001046"
+    _b1(folder)
+    return _tree(folder, "b1", [_expected("Finch-z-r12r13-21", 5, duration_s=[0.2])])
 
 
 def spikes(root: Path, *, variant: str = "m1") -> tuple[Tree, dict[str, Truth]]:
     """Subject → its one interval's spike times in seconds from the recording's start, sorted, and their units.
 
-    `variant`: "m1" (4 s, stamps at bin ends), "m2" (3 s, stamps at bin starts) or "h1" (5 s, stamps at bin ends).
-    All three start at 0, M1 and M2 with a spike 5 ms after it.
+    `variant`: "m1" (4 s, stamps at bin ends), "m2" (3 s, stamps at bin starts), "h1" (5 s, stamps at bin ends) or "b1"
+    (0.2 s, a raster). All start at 0, M1 and M2 with a spike 5 ms after it.
     """
+    if variant == "b1":
+        folder = root / "001046"
+        found = _b1(folder)
+        return _tree(folder, variant, [_expected("Finch-z-r12r13-21", 5)]), {"Finch-z-r12r13-21": found}
+    tree, found, _ = _one(root, variant)
+    return tree, {str(tree.recordings[0].subject): found}
+
+
+def decoded(root: Path, *, variant: str) -> tuple[Tree, Values]:
+    """What is decoded from the spikes, by the end of its channel's name: one value per bin of 20 ms from time 0 on."""
+    tree, _, values = _one(root, variant)
+    return tree, values
+
+
+def _one(root: Path, variant: str) -> tuple[Tree, Truth, Values]:
+    """Write one file of calibration of M1, M2 or H1."""
     if variant == "m1":
         folder = root / "000941"
         found = _m1(folder, "MonkeyL-held-in-calib", "20120924", seed=0)
-        return _tree(folder, variant, [_expected("MonkeyL", 4)]), {"MonkeyL": found}
+        return _tree(folder, variant, [_expected("MonkeyL", 4)]), *found
     if variant == "m2":
         folder = root / "000953"
-        return _tree(folder, variant, [_expected("MonkeyN", 3)]), {"MonkeyN": _m2(folder)}
+        return _tree(folder, variant, [_expected("MonkeyN", 3)]), *_m2(folder)
     folder = root / "000954"
-    return _tree(folder, variant, [_expected("HumanPitt", 5)]), {"HumanPitt": _h1(folder, "19250101T111740")}
+    return _tree(folder, variant, [_expected("HumanPitt", 5)]), *_h1(folder, "19250101T111740")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,18 +54,18 @@ def _tree(root: Path, recordings: list[Expected]) -> Tree:
 def write_medial(root: Path) -> Tree:
     """More neurons than bins: axes are told by the file, not by which is longer."""
     _navigation(root, "Medial", n_neurons=120, n_bins=100, seed=1)
-    return _tree(root, [Expected(subject=None, session=None, task=None, kinds=["unit"] * 120)])
+    return _tree(root, [Expected(subject=None, session=None, task=None, kinds=["unit"] * 120, duration_s=[1.0])])
 
 
 def write_lateral(root: Path) -> Tree:
     _navigation(root, "Lateral", n_neurons=12, n_bins=2000, seed=3)
-    return _tree(root, [Expected(subject=None, session=None, task=None, kinds=["unit"] * 12)])
+    return _tree(root, [Expected(subject=None, session=None, task=None, kinds=["unit"] * 12, duration_s=[20.0])])
 
 
 def _clips(root: Path) -> dict[int, np.ndarray]:
     """Write 60 trials: 1–20 saw clip 0, 21–40 clip 1, 41–60 clip 2."""
     folder = root / "Combo3_V1AL"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     counts = {t: _counts(9, 320, seed=100 + t) for t in range(1, 61)}
     (folder / "Combo3_V1AL.pkl").write_bytes(pickle.dumps(counts, protocol=4))
     frames = torch.arange(3 * 64 * 8 * 14, dtype=torch.float32).reshape(3, 64, 1, 8, 14)
@@ -75,7 +76,27 @@ def _clips(root: Path) -> dict[int, np.ndarray]:
 def write_clips(root: Path) -> Tree:
     """One recording with a trial per key of the pickle."""
     _clips(root)
-    return _tree(root, [Expected(subject=None, session=None, task=None, kinds=["unit"] * 9)])
+    return _tree(root, [Expected(subject=None, session=None, task=None, kinds=["unit"] * 9, duration_s=[3.2] * 60)])
+
+
+class _Command:
+    """Pickles as a call of a shell command."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        import os
+
+        return os.system, (self.command,)
+
+
+def command_in_pickle(root: Path) -> Tree:
+    """Clips with a pickle that makes the file `executed` in `root` when it is opened in the usual way."""
+    _clips(root)
+    content = {1: _counts(9, 320, seed=1), 2: _Command(f"touch '{root / 'executed'}'")}
+    (root / "Combo3_V1AL/Combo3_V1AL.pkl").write_bytes(pickle.dumps(content))
+    return _tree(root, [])
 
 
 def spikes(root: Path) -> tuple[Tree, dict[str, Truth]]:

@@ -22,15 +22,17 @@ def _spans(n: int, *, every_s: float, length_s: float) -> Spans:
     return [(round(i * every_s, 3), round(i * every_s + length_s, 3)) for i in range(n)]
 
 
-def _units(file: NWBFile, trains: list[np.ndarray], spans: Spans, *, n_heldout: int, marked: bool = True) -> list[str]:
-    """Add units observed during the trials; every other one is in M1. Returned: their regions."""
-    regions = ["M1" if i % 2 else "PMd" for i in range(len(trains))]
+def _units(file: NWBFile, trains: list[np.ndarray], spans: Spans, *, test: bool = False) -> list[str]:
+    """Add units observed during the trials; every third is held out and not in the test file. Returned: their regions.
+
+    Unit i of the test file is the i-th of those that are not held out.
+    """
+    rows = [i for i in range(9) if not (test and i % 3 == 2)][: len(trains)]
+    regions = ["M1" if i % 2 else "PMd" for i in rows]
     add_electrodes(file, regions)
-    if marked:
-        file.add_unit_column("heldout", "to be predicted")
-    for i, times in enumerate(trains):
-        more = {"heldout": i >= len(trains) - n_heldout} if marked else {}
-        file.add_unit(spike_times=times, obs_intervals=np.array(spans), electrodes=[i], **more)
+    file.add_unit_column("heldout", "to be predicted")
+    for i, (row, times) in enumerate(zip(rows, trains, strict=True)):
+        file.add_unit(spike_times=times, obs_intervals=np.array(spans), electrodes=[i], heldout=row % 3 == 2)
     return regions
 
 
@@ -52,7 +54,7 @@ def _pair(
     long = _spans(len(splits), every_s=2.5, length_s=2.0)
     trains = spike_times(6, long, per_s=8, seed=seed, grid_s=0.001)
     file = nwb_file(subject, session=session)
-    regions = _units(file, trains, long, n_heldout=2)
+    regions = _units(file, trains, long)
     for column in ["move_onset_time", "split", "trial_type", *MAZE_COLUMNS]:
         file.add_trial_column(column, column)
     for i, ((a, b), split) in enumerate(zip(long, splits, strict=True)):
@@ -69,21 +71,33 @@ def _pair(
     save(file, root / f"{names}_desc-train_behavior+ecephys.nwb")
     for part in dict.fromkeys(splits):
         found[part] = Expected(
-            subject=subject, session=session, part=part, modality="spikes", kinds=["unit"] * 6, regions=regions
+            subject=subject,
+            session=session,
+            part=part,
+            modality="spikes",
+            kinds=["unit"] * 6,
+            regions=regions,
+            duration_s=[2.0] * splits.count(part),
         )
         spiking[part] = truth(trains, [s for s, split in zip(long, splits, strict=True) if split == part])
 
     short = _spans(3, every_s=0.8, length_s=0.7)
     trains = spike_times(4, short, per_s=10, seed=seed + 1, grid_s=0.001)
     file = nwb_file(subject, session=session)
-    regions = _units(file, trains, short, n_heldout=0)
+    regions = _units(file, trains, short, test=True)
     for column in ["move_onset_time", "split"]:
         file.add_trial_column(column, column)
     for a, b in short:
         file.add_trial(start_time=a, stop_time=b, move_onset_time=a + 0.25, split="test")
     save(file, root / f"{names}_desc-test_ecephys.nwb")
     found["test"] = Expected(
-        subject=subject, session=session, part="test", modality="spikes", kinds=["unit"] * 4, regions=regions
+        subject=subject,
+        session=session,
+        part="test",
+        modality="spikes",
+        kinds=["unit"] * 4,
+        regions=regions,
+        duration_s=[0.7] * 3,
     )
     spiking["test"] = truth(trains, short)
     return found, spiking
@@ -100,35 +114,50 @@ def write_maze(root: Path) -> Tree:
     return _maze(root)[0]
 
 
-def spikes(root: Path) -> tuple[Tree, dict[str, Truth]]:
+def spikes(root: Path, *, variant: str = "small") -> tuple[Tree, dict[str, Truth]]:
     """Part → for each trial of the part the spike times in seconds on the file's clock, sorted, and their units.
 
-    All from subject Jenkins; trials are the valid intervals (they are also the units' observation intervals).
+    All from one subject; trials are the valid intervals (they are also the units' observation intervals). `variant`:
+    "small", "large" (training and validation trials take turns) or "rtt" (trials follow each other without a pause).
     """
-    return _maze(root)
+    return {"small": _maze, "large": _large, "rtt": _rtt}[variant](root)
+
+
+def _large(root: Path) -> tuple[Tree, dict[str, Truth]]:
+    folder = root / "000138"
+    splits = ["train", "val", "train", "train", "val"]
+    found, spiking = _pair(folder, subject="Jenkins", session="large", seed=5, splits=splits)
+    return Tree(source="nlb", choices={"root": folder}, recordings=list(found.values())), spiking
 
 
 def write_validation_trials(root: Path) -> Tree:
     """Training and validation trials lie in one file; what a trial is for is told by its row."""
-    folder = root / "000138"
-    splits = ["train", "val", "train", "train", "val"]
-    found, _ = _pair(folder, subject="Jenkins", session="large", seed=5, splits=splits)
-    return Tree(source="nlb", choices={"root": folder}, recordings=list(found.values()))
+    return _large(root)[0]
 
 
-def write_rtt(root: Path) -> Tree:
-    """The random-target set: another monkey, finger velocity, no session in the name, none of the maze's columns."""
+def _rtt(root: Path) -> tuple[Tree, dict[str, Truth]]:
     folder = root / "000129"
     spans = _spans(4, every_s=0.6, length_s=0.6)
     trains = spike_times(5, spans, per_s=8, seed=9, grid_s=0.001)
     file = nwb_file("Indy")
-    regions = _units(file, trains, spans, n_heldout=1)
+    regions = _units(file, trains, spans)
     file.add_trial_column("split", "part")
     for a, b in spans:
         file.add_trial(start_time=a, stop_time=b, split="train")
     _behaviour(file, spans, ["cursor_pos", "finger_pos", "finger_vel"])
     save(file, folder / "sub-Indy/sub-Indy_desc-train_behavior+ecephys.nwb")
     expected = Expected(
-        subject="Indy", session=None, part="train", modality="spikes", kinds=["unit"] * 5, regions=regions
+        subject="Indy",
+        session=None,
+        part="train",
+        modality="spikes",
+        kinds=["unit"] * 5,
+        regions=regions,
+        duration_s=[0.6] * 4,
     )
-    return Tree(source="nlb", choices={"root": folder}, recordings=[expected])
+    return Tree(source="nlb", choices={"root": folder}, recordings=[expected]), {"train": truth(trains, spans)}
+
+
+def write_rtt(root: Path) -> Tree:
+    """The random-target set: another monkey, finger velocity, no session in the name, none of the maze's columns."""
+    return _rtt(root)[0]

@@ -20,7 +20,7 @@ from ._nwb import Truth, add_electrodes, nwb_file, save, series, spike_times, tr
 REGIONS = ["M1", "PMd", "M1"]
 
 
-def _tree(root: Path, recordings: list[Expected], rejected: list[str] | None = None) -> Tree:
+def _tree(root: Path, recordings: list[Expected], rejected: list[str | tuple[str, str]] | None = None) -> Tree:
     return Tree(source="nwb", choices={"root": root}, recordings=recordings, rejected=rejected or [])
 
 
@@ -61,7 +61,9 @@ def _observed(root: Path) -> tuple[Expected, Truth]:
     for times in trains:
         file.add_unit(spike_times=times, obs_intervals=np.array(spans))
     save(file, root / "sub-B/sub-B_ecephys.nwb")
-    return Expected(subject="B", session=None, modality="spikes", kinds=["unit"] * 2), truth(trains, spans)
+    return Expected(subject="B", session=None, modality="spikes", kinds=["unit"] * 2, duration_s=[8.0, 5.0]), truth(
+        trains, spans
+    )
 
 
 def write_units(root: Path) -> Tree:
@@ -187,4 +189,10 @@ def write_bad(root: Path) -> Tree:
     file.add_acquisition(series("temperature", np.zeros(5), rate_hz=1.0))
     save(file, root / "sub-nothing/sub-nothing_behavior.nwb")
     good = Expected(subject="fine", session=None, modality="spikes", kinds=["unit"] * 2)
-    return _tree(root, [good], ["sub-empty", "sub-unsorted", "sub-negative", "sub-nothing"])
+    rejected = [
+        ("sub-empty_ecephys.nwb", "unit table is empty"),
+        ("sub-unsorted_ecephys.nwb", "not sorted"),
+        ("sub-negative_ecephys.nwb", "negative"),
+        ("sub-nothing_behavior.nwb", "no units"),
+    ]
+    return _tree(root, [good], rejected)

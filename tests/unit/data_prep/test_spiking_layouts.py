@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -334,8 +335,23 @@ def test_neuroformer_selection_frames_rates_and_pickle(tmp_path):
         Neuroformer(root=tmp_path, selection="good").list()[0].load()
     (tmp_path / "Combo3_V1AL.pkl").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
     (refused,) = [i for i in Neuroformer(root=tmp_path).list() if i.key.endswith(".pkl")]
-    with pytest.raises(DataError, match="is a Python pickle, which can run code"):
+    with pytest.raises(DataError, match=r"asks for 'os\.system'.*nothing was run"):
         refused.load()
+    wrong = {
+        "holds no trials": [counts],
+        "trial 'x' is no number": {"x": counts},
+        "trial '61' is twice there, or none of the 60": {61: counts},
+        "trial '1' is twice there": {1: counts, "1": counts},
+        r"trial 2 is \(100,\) of float64": {2: counts[0]},
+        "trial 2 has 3 cells, others 4": {1: counts, 2: counts[:3]},
+        r"trial 1 of 'Combo3_V1AL\.pkl' holds values that are no counts": {1: counts},
+    }
+    for sentence, content in wrong.items():
+        (tmp_path / "Combo3_V1AL.pkl").write_bytes(pickle.dumps(content))
+        with pytest.raises(DataError, match=sentence):
+            refused.load()
+    (read,) = [i for i in Neuroformer(root=tmp_path, signal="rates").list() if i.key.endswith(".pkl")]
+    np.testing.assert_array_equal(read.load().signal.read(0, 10, 20), counts.T[10:20])
     np.save(folder / SPIKES, np.array([[{}]], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="pickled objects are refused"):
         Neuroformer(root=tmp_path).list()[0].load()
