@@ -23,7 +23,7 @@ from data_prep.sources.montage import eeg_channels
 from data_prep.sources.tables import number
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import hash_of, sha256_file
-from neurofm.schema.recording import Channel, Event, Recording, Stream
+from neurofm.schema.recording import Channel, Event, EventStream, Recording, Stream
 
 RATE_HZ = 500.0
 MONTAGE = "easycap-M10"
@@ -83,9 +83,8 @@ def load(root: Path, name: str, named: bool) -> Recording:
             f"{subject}: no word times; proc/{subject}.mat and timelock-preprocessing/{subject}.mat are missing"
         )
     facts = read_struct(proc, "proc")
-    streams = _brainvision(path) if path.suffix == ".vhdr" else _fieldtrip(path)
+    signal, beside = _brainvision(path) if path.suffix == ".vhdr" else _fieldtrip(path)
     bad = bad_channels(facts)
-    signal = streams[0]
     marked = tuple(
         replace(c, bad=True, reason="impedance or noise, by the authors") if c.name in bad else c
         for c in signal.channels
@@ -95,14 +94,14 @@ def load(root: Path, name: str, named: bool) -> Recording:
         subject=subject,
         task="alice",
         modality="eeg",
-        streams=(replace(signal, channels=marked), *streams[1:]),
+        streams=(replace(signal, channels=marked), *beside),
         events=word_events(root / WORDS, facts, proc.name, signal.n_samples[0]),
         source_file=name,
         source_sha256=sha256_file(data_files(path)[-1]),
     )
 
 
-def _fieldtrip(path: Path) -> tuple[Stream, ...]:
+def _fieldtrip(path: Path) -> tuple[Stream, tuple[Stream, ...]]:
     raw = read_struct(path, "raw")
     header, values = raw["hdr"], np.asarray(raw["trial"])
     names = [str(n) for n in np.atleast_1d(header["label"])]
@@ -114,22 +113,20 @@ def _fieldtrip(path: Path) -> tuple[Stream, ...]:
     known = {c.name: c for c in eeg_channels(MONTAGE)}
     eeg = [i for i, n in enumerate(names) if n in known]
     rest = [i for i, n in enumerate(names) if n not in known]
-    streams = [
-        Stream.from_arrays([values[eeg].T], rate_hz=RATE_HZ, channels=tuple(known[names[i]] for i in eeg), unit="uV")
-    ]
-    if rest:
-        channels = tuple(
-            Channel(name=names[i], kind="eog", unit="uV") if "EOG" in names[i] else Channel(name=names[i]) for i in rest
-        )
-        streams.append(
-            Stream.from_arrays(
-                [values[rest].T], rate_hz=RATE_HZ, channels=channels, unit="uV", name="covariate", role="covariate"
-            )
-        )
-    return tuple(streams)
+    channels = tuple(known[names[i]] for i in eeg)
+    signal = Stream.from_arrays([values[eeg].T], rate_hz=RATE_HZ, channels=channels, unit="uV")
+    if not rest:
+        return signal, ()
+    channels = tuple(
+        Channel(name=names[i], kind="eog", unit="uV") if "EOG" in names[i] else Channel(name=names[i]) for i in rest
+    )
+    beside = Stream.from_arrays(
+        [values[rest].T], rate_hz=RATE_HZ, channels=channels, unit="uV", name="covariate", role="covariate"
+    )
+    return signal, (beside,)
 
 
-def _brainvision(path: Path) -> tuple[Stream, ...]:
+def _brainvision(path: Path) -> tuple[Stream, tuple[Stream | EventStream, ...]]:
     import mne
 
     raw = mne.io.read_raw_brainvision(path, preload=False, verbose="error")
@@ -139,8 +136,9 @@ def _brainvision(path: Path) -> tuple[Stream, ...]:
     others = {n: "eog" if "EOG" in n.upper() else "misc" for n in raw.ch_names if n not in known}
     raw.set_channel_types(others, on_unit_change="ignore", verbose="error")
     raw.set_annotations(None)
-    signal, *rest = recording_from_raw(raw, dataset="brennan2019", subject="", modality="eeg").streams
-    return replace(signal, channels=tuple(known[c.name] for c in signal.channels)), *rest
+    recording = recording_from_raw(raw, dataset="brennan2019", subject="", modality="eeg")
+    signal = replace(recording.signal, channels=tuple(known[c.name] for c in recording.signal.channels))
+    return signal, recording.streams[1:]
 
 
 def bad_channels(facts: dict[str, Any]) -> set[str]:
