@@ -114,6 +114,8 @@ def checked_tr_s(stated: dict[str, float | None], name: str, *, fix: str) -> flo
 def on_grid_of(run: Any, image: Any, what: str, name: str, *, resample: bool) -> np.ndarray:
     """Return the values of a mask or label image on the grid of a run.
 
+    Axes in another order or direction are the same grid: places are told by the affine.
+
     Parameters
     ----------
     run : nibabel image
@@ -138,7 +140,7 @@ def on_grid_of(run: Any, image: Any, what: str, name: str, *, resample: bool) ->
         image = image.slicer[..., 0]
     if len(image.shape) != 3:
         raise DataError(f"{what}: has shape {image.shape}; expected x, y, z")
-    if same_grid(run, image):
+    if same_grid(run, image) or same_grid(run, image := turned_like(run, image)):
         return np.asanyarray(image.dataobj)
     if not resample:
         raise DataError(
@@ -169,6 +171,14 @@ def same_grid(a: Any, b: Any) -> bool:
     corners = np.array([(*c, 1) for c in product(*((0, n - 1) for n in a.shape[:3]))], dtype=np.float64).T
     apart = np.abs((a.affine @ corners - b.affine @ corners)[:3]).max()
     return bool(apart <= SAME_GRID * np.linalg.norm(a.affine[:3, :3], axis=0).min())
+
+
+def turned_like(run: Any, image: Any) -> Any:
+    """Return an image with its axes in the order and the directions of a run's; nothing is resampled."""
+    from nibabel import orientations
+
+    there, wanted = (orientations.io_orientation(i.affine) for i in (image, run))
+    return image.as_reoriented(orientations.ornt_transform(there, wanted))
 
 
 def _affine(image: Any) -> str:
