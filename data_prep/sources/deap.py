@@ -45,7 +45,8 @@ class Deap(Source):
     root : path
         Folder with s01.dat … or s01.mat …, or above it; with both, the .dat files are read.
     rating : str
-        "valence", "arousal", "dominance" or "liking": the events' value (1 to 9); the label is "high" above 5.
+        "valence", "arousal", "dominance" or "liking": the value (1 to 9) of the videos' events (kind "clip"); their
+        label is "high" above 5. All four ratings are there as events of their own kind, without a label.
     """
 
     name = "deap"
@@ -111,11 +112,14 @@ def load(root: Path, name: str, rating: str) -> Recording:
 
     channels = named_channels(EEG, reference="average")
     beside = [Channel(name=n, kind=kind, unit=unit) for n, kind, unit in OTHERS]
-    column = RATINGS.index(rating)
     events = tuple(
-        rated(t + BEFORE_S, video_s, labels[i, column], middle=MIDDLE, stimulus=i + 1, trial=i)
+        event
         for i, t in enumerate(starts)
-    )
+        for event in rated(
+            t + BEFORE_S, video_s, dict(zip(RATINGS, labels[i], strict=True)), scale=rating, middle=MIDDLE,
+            stimulus=i + 1, trial=i,
+        )
+    )  # fmt: skip
     return Recording(
         dataset="deap",
         subject=path.stem,

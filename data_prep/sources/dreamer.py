@@ -35,7 +35,8 @@ class Dreamer(Source):
     root : path
         Folder with DREAMER.mat.
     rating : str
-        "valence", "arousal" or "dominance": the events' value (1 to 5); the label is "high" above 3.
+        "valence", "arousal" or "dominance": the value (1 to 5) of the clips' events (kind "clip"); their label is
+        "high" above 3. All three ratings are there as events of their own kind, without a label.
     baseline : bool
         Whether the minute of neutral film before each clip is an interval too, with an event of kind "baseline".
     """
@@ -93,10 +94,12 @@ def load(root: Path, name: str, person: int, rating: str, baseline: bool) -> Rec
                 if x.ndim != 2 or x.shape[1] != width:
                     raise DataError(f"{where}: {kind}.{phase} has shape {x.shape}, expected (time, {width})")
             signals[kind, phase] = trials
-    scores = numbers(field(entry, RATINGS[rating], where))
+    scores = {scale: numbers(field(entry, name, where)) for scale, name in RATINGS.items()}
     n = len(signals["EEG", "stimuli"])
-    if not n == len(scores) == len(signals["ECG", "stimuli"]) or {len(x) for x in signals.values()} != {n}:
-        raise DataError(f"{where}: has {n} clips, {len(scores)} ratings and {len(signals['ECG', 'stimuli'])} ECGs")
+    if {*map(len, signals.values()), *map(len, scores.values())} != {n}:
+        raise DataError(
+            f"{where}: has {n} clips, {len(scores[rating])} ratings and {len(signals['ECG', 'stimuli'])} ECGs"
+        )
     order = [(phase, i) for i in range(n) for phase in (("baseline", "stimuli") if baseline else ("stimuli",))]
     eeg = [signals["EEG", phase][i] for phase, i in order]
     ecg = [signals["ECG", phase][i] for phase, i in order]
@@ -107,7 +110,8 @@ def load(root: Path, name: str, person: int, rating: str, baseline: bool) -> Rec
         if phase == "baseline":
             events.append(Event(onset_s=t, duration_s=length / EEG_HZ, kind="baseline", label="baseline", trial=i))
         else:
-            events.append(rated(t, length / EEG_HZ, scores[i], middle=MIDDLE, stimulus=i + 1, trial=i))
+            said = {scale: values[i] for scale, values in scores.items()}
+            events += rated(t, length / EEG_HZ, said, scale=rating, middle=MIDDLE, stimulus=i + 1, trial=i)
     return Recording(
         dataset="dreamer",
         subject=str(person + 1),
