@@ -249,7 +249,7 @@ def _voxels(path: Path, mask: Path, regions: Path | None) -> tuple[tuple[Channel
         table = STREAMS if regions.name.startswith("streams.") else {}
         numbered = np.asanyarray(labels.dataobj)[inside]
         names = [table.get(int(v), str(int(v))) if v > 0 else "" for v in numbered]
-    values, factor = read_betas(path, inside)
+    values, factor = read_betas(path, inside, mask.name)
     channels = voxel_channels(np.argwhere(inside), image.affine, "scanner", names, unit="percent")
     empty = ~np.isfinite(values).all(axis=0) | ~values.any(axis=0)
     return tuple(_silent(c) if e else c for c, e in zip(channels, empty, strict=True)), values, factor

@@ -31,7 +31,7 @@ def n_trials_of(path: Path) -> int:
     return int(shape[3])
 
 
-def read_betas(path: Path, mask: np.ndarray) -> tuple[np.ndarray, float]:
+def read_betas(path: Path, mask: np.ndarray, name: str) -> tuple[np.ndarray, float]:
     """Read the betas of a mask.
 
     Parameters
@@ -39,6 +39,8 @@ def read_betas(path: Path, mask: np.ndarray) -> tuple[np.ndarray, float]:
     path : Path
         ``betas_sessionNN.hdf5``, whose axes h5py shows reversed (trial, z, y, x), or ``.nii.gz`` (x, y, z, trial).
     mask : array of bool, shape (x, y, z)
+    name : str
+        Of the mask's file, for the error.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def read_betas(path: Path, mask: np.ndarray) -> tuple[np.ndarray, float]:
     DataError
         When file and mask do not fit.
     """
-    values = _from_hdf5(path, mask) if path.suffix == ".hdf5" else _from_nifti(path, mask)
+    values = _from_hdf5(path, mask, name) if path.suffix == ".hdf5" else _from_nifti(path, mask, name)
     return values, 1 / SCALE if values.dtype.kind in "iu" else 1.0
 
 
@@ -74,14 +76,14 @@ def _dataset(file: Any, path: Path) -> Any:
     return data
 
 
-def _from_hdf5(path: Path, mask: np.ndarray) -> np.ndarray:
+def _from_hdf5(path: Path, mask: np.ndarray, name: str) -> np.ndarray:
     turned = mask.transpose(2, 1, 0)
     with _opened(path) as file:
         data = _dataset(file, path)
         if data.shape[1:] != turned.shape:
             raise DataError(
-                f"{path.name}: betas have shape {data.shape}, the mask {mask.shape}; expected (trial, z, y, x) of the "
-                "mask's (x, y, z)"
+                f"{path.name}: betas have shape {data.shape}, the mask {name} {mask.shape}; expected (trial, z, y, x) "
+                "of the mask's (x, y, z)"
             )
         column = np.full(mask.shape, -1)
         column[mask] = np.arange(mask.sum())
@@ -99,10 +101,10 @@ def _from_hdf5(path: Path, mask: np.ndarray) -> np.ndarray:
     return out
 
 
-def _from_nifti(path: Path, mask: np.ndarray) -> np.ndarray:
+def _from_nifti(path: Path, mask: np.ndarray, name: str) -> np.ndarray:
     image = open_image(path, path.name)
     if image.shape[:3] != mask.shape:
-        raise DataError(f"{path.name}: betas have shape {image.shape}, the mask {mask.shape}")
+        raise DataError(f"{path.name}: betas have shape {image.shape}, the mask {name} {mask.shape}")
     inside = np.flatnonzero(mask.ravel())
     parts = [b.reshape(-1, b.shape[3])[inside].T for b in volume_blocks(image, path.name)]
     values = np.concatenate(parts)
