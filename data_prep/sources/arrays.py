@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.sources import series_table
+from data_prep.layout.naming import compile_pattern, entities
+from data_prep.readers import series_table
 from data_prep.sources.base import Item, Source, file_fingerprint
-from data_prep.sources.naming import compile_pattern, entities
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import Channel, Event, Recording, Stream

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_prep.layout.tree import folder, found, tree_item
+from data_prep.layout.trials import covariate, named_channels, trial_starts
+from data_prep.readers.from_mne import recording_from_raw
+from data_prep.readers.mat_struct import cells, field, load_mat, numbers, text, variables
+from data_prep.readers.raw_file import notes_of, open_raw
 from data_prep.sources.base import Item, Source
-from data_prep.sources.from_mne import recording_from_raw
-from data_prep.sources.mat_struct import cells, field, load_mat, numbers, text, variables
-from data_prep.sources.raw_file import notes_of, open_raw
-from data_prep.sources.tree import folder, found, tree_item
-from data_prep.sources.trials import covariate, named_channels, trial_starts
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Event, Recording, Stream

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.from_mne import recording_from_raw
 from data_prep.sources.base import Item, Source
-from data_prep.sources.from_mne import recording_from_raw
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import Recording

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources import fmriprep
+from data_prep.readers import fmriprep
+from data_prep.readers.fmri_run import Cleaning, fmri_recording
+from data_prep.readers.masking import Masking
+from data_prep.readers.volumes import import_nibabel
 from data_prep.sources.base import Item, Source
-from data_prep.sources.fmri_run import Cleaning, fmri_recording
-from data_prep.sources.masking import Masking
-from data_prep.volumes import import_nibabel
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of
 from neurofm.schema.recording import Recording

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.readers.hdf5 import open_hdf5
 from data_prep.sources.base import Item, Source
-from data_prep.sources.hdf5 import open_hdf5
-from data_prep.sources.movie_clock import MovieClock, read_clock
+from data_prep.sources.brain_treebank_clock import MovieClock, read_clock
 from data_prep.sources.tables import number
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, read_json, sha256_file

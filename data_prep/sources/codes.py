@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.sources.from_mne import CODE
+from data_prep.readers.from_mne import CODE
 
 
 def code_of(value: Any) -> str:

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.safe_pickle import load_pickle
+from data_prep.layout.ratings import rated
+from data_prep.layout.tree import folder, found, tree_item
+from data_prep.layout.trials import covariate, named_channels, trial_starts
+from data_prep.readers.mat_struct import load_once, stamp_of
+from data_prep.readers.safe_pickle import load_pickle
 from data_prep.sources.base import Item, Source
-from data_prep.sources.mat_struct import load_once, stamp_of
-from data_prep.sources.ratings import rated
-from data_prep.sources.tree import folder, found, tree_item
-from data_prep.sources.trials import covariate, named_channels, trial_starts
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Channel, Recording, Stream

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.safe_pickle import load_pickle
+from data_prep.readers.safe_pickle import load_pickle
 from data_prep.sources.base import Item, Source
 from data_prep.sources.clips import clip_starts
 from neurofm.schema.errors import ConfigError, DataError, nearest

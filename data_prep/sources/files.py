@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data_prep.layout.naming import compile_pattern, entities
+from data_prep.readers.from_mne import recording_from_raw
 from data_prep.sources.base import Item, Source
 from data_prep.sources.bids import data_files
-from data_prep.sources.from_mne import recording_from_raw
-from data_prep.sources.naming import compile_pattern, entities
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import Recording

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.cifti import open_cifti, parcel_series, place_series, tr_of
+from data_prep.readers.cifti import open_cifti, parcel_series, place_series, tr_of
+from data_prep.readers.text_table import number, read_lines
+from data_prep.readers.volumes import import_nibabel
 from data_prep.sources.base import Item, Source
-from data_prep.sources.text_table import number, read_lines
-from data_prep.volumes import import_nibabel
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import Event, Recording, Stream

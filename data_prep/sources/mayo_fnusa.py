@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.readers.mat import read_mat
 from data_prep.sources.base import Item, Source
 from data_prep.sources.clips import clip_starts
-from data_prep.sources.mat import read_mat
 from data_prep.sources.tables import number
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file

@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources import event_table
+from data_prep.layout.naming import compile_pattern, entities
+from data_prep.readers import event_table
+from data_prep.readers.fmri_run import Cleaning, fmri_recording
+from data_prep.readers.masking import Masking
+from data_prep.readers.text_table import read_rows
+from data_prep.readers.volumes import import_nibabel
 from data_prep.sources.base import Item, Source
-from data_prep.sources.fmri_run import Cleaning, fmri_recording
-from data_prep.sources.masking import Masking
-from data_prep.sources.naming import compile_pattern, entities
-from data_prep.sources.text_table import read_rows
-from data_prep.volumes import import_nibabel
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import hash_of
 from neurofm.schema.recording import Recording

@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.sources.base import Item, Source
-from data_prep.sources.codes import code_of
-from data_prep.sources.nwb import fingerprint, opened
-from data_prep.sources.nwb_behaviour import covariates_of, trial_events
-from data_prep.sources.nwb_units import (
+from data_prep.readers.nwb_behaviour import covariates_of, trial_events
+from data_prep.readers.nwb_units import (
     Spans,
     common_spans,
     observed_each,
@@ -23,6 +20,9 @@ from data_prep.sources.nwb_units import (
     spike_table,
     unit_channels,
 )
+from data_prep.sources.base import Item, Source
+from data_prep.sources.codes import code_of
+from data_prep.sources.nwb import fingerprint, opened
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Channel, Recording

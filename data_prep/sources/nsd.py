@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.readers.masking import voxel_channels
+from data_prep.readers.volumes import import_nibabel, open_image, same_grid
 from data_prep.sources.base import Item, Source
-from data_prep.sources.masking import voxel_channels
 from data_prep.sources.nsd_betas import n_trials_of, read_betas
 from data_prep.sources.nsd_trials import Trial, read_design, read_responses, shared_pictures, stimulus_id, trials_of
-from data_prep.volumes import import_nibabel, open_image, same_grid
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import Channel, Event, Recording, Stream

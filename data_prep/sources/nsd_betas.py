@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.volumes import open_image, volume_blocks
+from data_prep.readers.volumes import open_image, volume_blocks
 from neurofm.schema.errors import ConfigError, DataError
 
 # Betas are stored as int16, 300 times the percent signal change.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.sources.text_table import column_of, need, number, read_rows
+from data_prep.readers.text_table import column_of, need, number, read_rows
 from neurofm.schema.errors import DataError
 
 EXPERIMENT = Path("nsddata/experiments/nsd")

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.sources.base import Item, Source
-from data_prep.sources.dates import undated, without_date
-from data_prep.sources.naming import compile_pattern, entities
-from data_prep.sources.nwb_behaviour import covariates_of, trial_events
-from data_prep.sources.nwb_signal import SIGNALS, electrical_stream, roi_stream, signal_kind
-from data_prep.sources.nwb_units import (
+from data_prep.layout.naming import compile_pattern, entities
+from data_prep.readers.nwb_behaviour import covariates_of, trial_events
+from data_prep.readers.nwb_signal import SIGNALS, electrical_stream, roi_stream, signal_kind
+from data_prep.readers.nwb_units import (
     Spans,
     common_spans,
     observed_each,
@@ -26,6 +24,8 @@ from data_prep.sources.nwb_units import (
     spike_table,
     unit_channels,
 )
+from data_prep.sources.base import Item, Source
+from data_prep.sources.dates import undated, without_date
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import EventStream, Recording, Stream, slug

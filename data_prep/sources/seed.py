@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.layout.tree import folder, found, tree_item, undated
+from data_prep.layout.trials import named_channels, trial_starts
+from data_prep.readers.from_mne import recording_from_raw
+from data_prep.readers.mat_struct import load_mat, load_once, numbers, shapes, stamp_of
+from data_prep.readers.raw_file import inside, open_raw
 from data_prep.sources.base import Item, Source
-from data_prep.sources.from_mne import recording_from_raw
-from data_prep.sources.mat_struct import load_mat, load_once, numbers, shapes, stamp_of
-from data_prep.sources.raw_file import inside, open_raw
 from data_prep.sources.seed_tables import (
     ELECTRODES,
     SEED_IV_CODES,
@@ -25,8 +27,6 @@ from data_prep.sources.seed_tables import (
     SEED_V_TIMES_S,
     SEED_V_WORDS,
 )
-from data_prep.sources.tree import folder, found, tree_item, undated
-from data_prep.sources.trials import named_channels, trial_starts
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Event, Recording, Stream

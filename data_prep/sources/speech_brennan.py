@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.layout.montage import eeg_channels
+from data_prep.readers.from_mne import recording_from_raw
+from data_prep.readers.mat import read_struct
 from data_prep.sources.base import Item
 from data_prep.sources.bids import data_files
-from data_prep.sources.from_mne import recording_from_raw
-from data_prep.sources.mat import read_struct
-from data_prep.sources.montage import eeg_channels
 from data_prep.sources.tables import number
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import hash_of, sha256_file

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data_prep.layout.montage import eeg_channels
+from data_prep.readers.mat import read_mat
 from data_prep.sources.base import Item
-from data_prep.sources.mat import read_mat
-from data_prep.sources.montage import eeg_channels
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import hash_of, read_json, sha256_file
 from neurofm.schema.recording import Channel, Event, Recording, Stream

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.mat import read_mat
 from data_prep.sources.base import Item, Source, file_fingerprint
-from data_prep.sources.mat import read_mat
 from data_prep.sources.swec_long import long_recording
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file

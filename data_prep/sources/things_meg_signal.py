@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_prep.readers.from_mne import SIGNAL, channel_of, recording_from_raw
 from data_prep.sources.clips import clip_starts
-from data_prep.sources.from_mne import SIGNAL, channel_of, recording_from_raw
 from data_prep.sources.tables import number
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import sha256_file

@@ -9,9 +9,9 @@ import pickle
 import numpy as np
 import pytest
 
-from data_prep import volumes
 from data_prep.flow import run_stages
 from data_prep.pipeline import prepare
+from data_prep.readers import volumes
 from data_prep.sources import SOURCES
 from neurofm.schema.errors import ConfigError, DataError
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from data_prep.readers.mat_peek import field_shape
 from data_prep.sources.deap import Deap
 from data_prep.sources.dreamer import Dreamer
-from data_prep.sources.mat_peek import field_shape
 from data_prep.sources.seed import Seed
 from data_prep.sources.seed_tables import ELECTRODES, SEED_IV_CODES, SEED_V_CODES, SEED_V_TIMES_S
 from data_prep.sources.zuco import Zuco, sentence_id

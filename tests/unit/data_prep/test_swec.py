@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from data_prep.readers.mat import mat_shape, read_mat
 from data_prep.sources import SOURCES
-from data_prep.sources.mat import mat_shape, read_mat
 from neurofm.schema.errors import DataError
 
 PARTS = (700, 300, 450)

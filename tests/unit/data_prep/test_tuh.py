@@ -6,7 +6,7 @@ import edfio
 import numpy as np
 import pytest
 
-from data_prep.sources.tree import undated
+from data_prep.layout.tree import undated
 from data_prep.sources.tuh import Place, Tuh, electrode, marked, place
 from neurofm.schema.errors import DataError
 

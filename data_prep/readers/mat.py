@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.sources.hdf5 import open_hdf5
+from data_prep.readers.hdf5 import open_hdf5
 from neurofm.schema.errors import DataError, nearest
 
 

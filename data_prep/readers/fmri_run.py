@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.readers import event_table, fmriprep
+from data_prep.readers.masking import Masking
+from data_prep.readers.text_table import Row, read_rows
+from data_prep.readers.volumes import checked_tr_s, header_tr_s, open_run
 from data_prep.regression import drifts, regress_out
-from data_prep.sources import event_table, fmriprep
-from data_prep.sources.masking import Masking
-from data_prep.sources.text_table import Row, read_rows
 from data_prep.stages.quality import runs_of
-from data_prep.volumes import checked_tr_s, header_tr_s, open_run
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Channel, Event, Recording, Stream

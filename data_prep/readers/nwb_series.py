@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.timeline import Timeline, on_grid, regular, survey
+from data_prep.readers.timeline import Timeline, on_grid, regular, survey
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Channel, Stream, slug
 

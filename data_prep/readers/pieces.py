@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.sources.hdf5 import open_hdf5
-from data_prep.sources.mat import read_mat
+from data_prep.readers.hdf5 import open_hdf5
+from data_prep.readers.mat import read_mat
 from neurofm.schema.errors import DataError
 
 # Takes first and last (excluded) sample of the piece, returns an array, shape (time, channel).

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.volumes import BLOCK_BYTES, import_nibabel
+from data_prep.readers.volumes import BLOCK_BYTES, import_nibabel
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Channel
 

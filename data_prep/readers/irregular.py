@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep.timeline import JITTER
+from data_prep.readers.timeline import JITTER
 from neurofm.schema.errors import DataError
 
 # points per output sample that are averaged when the rate is lowered (Homogenized C. elegans, arXiv 2411.12091)

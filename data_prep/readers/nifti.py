@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.volumes import checked_tr_s, header_tr_s, import_nibabel, on_grid_of, open_image, open_run, region_series
+from data_prep.readers.volumes import (
+    checked_tr_s,
+    header_tr_s,
+    import_nibabel,
+    on_grid_of,
+    open_image,
+    open_run,
+    region_series,
+)
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.recording import Channel, Recording, Stream
 
