@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data_prep.privacy import starred
 from data_prep.sources.base import Item
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import hash_of
 from neurofm.schema.recording import Recording
-
-# 20131130 or 2013_11_30, standing alone: a day on which somebody was recorded.
-DAY = re.compile(r"(?<!\d)(19|20)\d\d([_-]?)(0[1-9]|1[0-2])\2([0-2]\d|3[01])(?!\d)")
 
 
 def folder(root: str | Path, source: str) -> Path:
@@ -35,11 +32,6 @@ def found(root: Path, *patterns: str) -> list[Path]:
     """Return the files under `root` that fit any of the patterns, each once, sorted, hidden ones left out."""
     paths = {p for pattern in patterns for p in root.glob(pattern) if p.is_file() and not p.name.startswith(".")}
     return sorted(paths)
-
-
-def undated(name: str) -> str:
-    """Return a path with a ``*`` for every day in it: ``10_20131130.mat`` → ``10_*.mat``."""
-    return DAY.sub("*", name)
 
 
 def tree_item(
@@ -80,6 +72,6 @@ def tree_item(
         open=partial(load, root, name, *facts),
         subject=subject,
         session=session,
-        source_file=undated(name),
+        source_file=starred(name),
         n_bytes=path.stat().st_size,
     )

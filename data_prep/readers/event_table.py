@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
+from data_prep.privacy import CONDITION
 from data_prep.readers.text_table import MISSING, Row, column_of, number
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Event
@@ -15,8 +15,6 @@ LABELS = ("trial_type", "label", "labels", "condition", "stimulus", "value")
 STIMULI = ("stimulus_id", "stim_id", "stim_file")
 BLOCKS = ("block", "chunk", "chunks")
 FILES = ("file", "filename", "image")
-# A condition has few words; longer text may be a note about a person.
-CONDITION = re.compile(r"[\w./:+()\-]{1,40}( [\w./:+()\-]{1,20}){0,2}")
 
 
 @dataclass(frozen=True, kw_only=True)

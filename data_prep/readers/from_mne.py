@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_prep.privacy import CODE
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Channel, Event, Recording, Stream
 
@@ -25,8 +26,6 @@ COVARIATE = {
     "resp": ("au", 1.0), "gsr": ("au", 1.0), "temperature": ("au", 1.0), "eyegaze": ("au", 1.0), "pupil": ("au", 1.0),
 }  # fmt: skip
 FRAMES = {"mni_tal": "mni", "mri": "mri", "head": "head"}
-# What a stimulus code looks like: one token, perhaps a number after it. Longer text may be a note about a person.
-CODE = re.compile(r"[\w./:+\-]{1,40}( {0,3}\d{1,5})?")
 
 
 def recording_from_raw(

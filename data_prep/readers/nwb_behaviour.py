@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_prep.privacy import code_of
 from data_prep.readers.nwb_series import beside, series_of
 from data_prep.readers.nwb_units import Spans
-from data_prep.sources.codes import code_of
 from neurofm.schema.errors import DataError, nearest
 from neurofm.schema.recording import Event, Stream, slug
 

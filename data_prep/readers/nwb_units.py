@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.sources.codes import code_of
+from data_prep.privacy import code_of
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Channel, EventStream
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_prep.privacy import undated
 from data_prep.sources.base import Item, Source
-from data_prep.sources.dates import undated
 from data_prep.sources.falcon_tasks import READERS, TASKS
 from data_prep.sources.nwb import fingerprint, opened
 from neurofm.schema.errors import ConfigError, DataError, nearest

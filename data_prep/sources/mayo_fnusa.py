@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.layout.trials import trial_starts
 from data_prep.readers.mat import read_mat
 from data_prep.sources.base import Item, Source
-from data_prep.sources.clips import clip_starts
 from data_prep.sources.tables import number
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
@@ -185,7 +185,7 @@ def load_patient(root: Path, table: Path, folder: Path, site: str, patient: str,
     if not there:
         raise DataError("none of the clips in segments.csv has a file")
     length_s = N_SAMPLES / RATE_HZ
-    starts = clip_starts(len(there), length_s)
+    starts = trial_starts((N_SAMPLES,) * len(there), RATE_HZ)
     paths = [folder / f"{c.segment}.mat" for _, c in there]
     return Recording(
         dataset=site,

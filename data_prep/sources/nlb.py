@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_prep.privacy import code_of
 from data_prep.readers.nwb_behaviour import covariates_of, trial_events
 from data_prep.readers.nwb_units import (
     Spans,
@@ -21,7 +22,6 @@ from data_prep.readers.nwb_units import (
     unit_channels,
 )
 from data_prep.sources.base import Item, Source
-from data_prep.sources.codes import code_of
 from data_prep.sources.nwb import fingerprint, opened
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.layout.naming import compile_pattern, entities
+from data_prep.privacy import undated, without_date
 from data_prep.readers.nwb_behaviour import covariates_of, trial_events
 from data_prep.readers.nwb_signal import SIGNALS, electrical_stream, roi_stream, signal_kind
 from data_prep.readers.nwb_units import (
@@ -25,7 +26,6 @@ from data_prep.readers.nwb_units import (
     unit_channels,
 )
 from data_prep.sources.base import Item, Source
-from data_prep.sources.dates import undated, without_date
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import EventStream, Recording, Stream, slug

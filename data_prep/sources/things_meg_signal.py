@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_prep.layout.trials import trial_starts
 from data_prep.readers.from_mne import SIGNAL, channel_of, recording_from_raw
-from data_prep.sources.clips import clip_starts
 from data_prep.sources.tables import number
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import sha256_file
@@ -137,7 +137,7 @@ def epochs_recording(root: Path, name: str, rows: Sequence[Shown], *, subject: s
     picks = [i for i, t in enumerate(types) if t in SIGNAL]
     scale = np.array([SIGNAL[types[i]][1] for i in picks])
     n_samples, rate_hz = len(epochs.times), float(epochs.info["sfreq"])
-    starts = clip_starts(len(chosen), n_samples / rate_hz)
+    starts = trial_starts((n_samples,) * len(chosen), rate_hz)
 
     def read(interval: int, start: int, stop: int) -> np.ndarray:
         trial = epochs.get_data(picks=picks, item=[chosen[interval]], verbose="error")[0]

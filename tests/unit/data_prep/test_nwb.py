@@ -14,9 +14,9 @@ from pynwb.file import Subject
 from pynwb.ophys import DfOverF, ImageSegmentation, OpticalChannel, RoiResponseSeries
 
 from data_prep.pipeline import prepare
+from data_prep.privacy import undated, without_date
 from data_prep.readers.nwb_units import covered
 from data_prep.readers.timeline import on_grid, survey
-from data_prep.sources.dates import undated, without_date
 from data_prep.sources.nwb import Nwb
 from neurofm.data.index import Dataset
 from neurofm.schema.errors import ConfigError, DataError

@@ -1,4 +1,7 @@
-"""Dates in file names become days since the first one: the interval matters to science, the date to nobody else."""
+"""What may be kept of texts that come with recordings: codes and conditions, not notes about people, and no dates.
+
+The interval between two days matters to science, the date to nobody else.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,41 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date
 from functools import partial
+from typing import Any
 
+import numpy as np
+
+# What a stimulus code looks like: one token, perhaps a number after it. Longer text may be a note about a person.
+CODE = re.compile(r"[\w./:+\-]{1,40}( {0,3}\d{1,5})?")
+# A condition has few words.
+CONDITION = re.compile(r"[\w./:+()\-]{1,40}( [\w./:+()\-]{1,20}){0,2}")
 # 20120924, 2012-09-24, 2012_09_24, each with or without a time of day (T111740, T11-17-40)
 DATE = re.compile(
     r"(?<!\d)((?:18|19|20)\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])"
     r"(?:[T_ ]((?:[01]\d|2[0-3])[-:]?[0-5]\d(?:[-:]?[0-5]\d)?))?(?!\d)"
 )
+
+
+def code_of(value: Any) -> str:
+    """Return a cell as a short label: numbers without superfluous digits, text that looks like a code, else ""."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    if isinstance(value, (int, float, np.integer, np.floating)):
+        return "" if not np.isfinite(value) else f"{value:.12g}"
+    text = str(value).strip() if isinstance(value, str) else ""
+    return text if CODE.fullmatch(text) else ""
+
+
+def without_date(text: str) -> str:
+    """Return a label with dates cut out, "" when nothing else is in it; for labels that stand inside a file."""
+    return DATE.sub("", text).strip(" _-.") if text else ""
+
+
+def starred(name: str) -> str:
+    """Return a path with a ``*`` for every date in it: ``10_20131130.mat`` → ``10_*.mat``."""
+    return DATE.sub("*", name)
 
 
 def undated(names: Sequence[str], owners: Sequence[str]) -> list[str]:
@@ -46,11 +78,6 @@ def undated(names: Sequence[str], owners: Sequence[str]) -> list[str]:
 
 def _label(known: dict[str, str], m: re.Match[str]) -> str:
     return known.get(m.group(), m.group())
-
-
-def without_date(text: str) -> str:
-    """Return a label with dates cut out, "" when nothing else is in it; for labels that stand inside a file."""
-    return DATE.sub("", text).strip(" _-.") if text else ""
 
 
 def _date(m: re.Match[str]) -> date | None:
