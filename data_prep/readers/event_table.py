@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from data_prep.privacy import CONDITION
-from data_prep.readers.text_table import MISSING, Row, column_of, number
+from data_prep.readers.tables import MISSING, Row, column_of, number
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Event
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_prep.readers import event_table, fmriprep
 from data_prep.readers.masking import Masking
-from data_prep.readers.text_table import Row, read_rows
+from data_prep.readers.tables import Row, read_rows
 from data_prep.readers.volumes import checked_tr_s, header_tr_s, open_run
 from data_prep.regression import drifts, regress_out
 from data_prep.stages.quality import runs_of

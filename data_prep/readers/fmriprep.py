@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.readers.text_table import number, read_rows
+from data_prep.readers.tables import number, read_rows
 from neurofm.schema.errors import ConfigError, DataError, nearest
 
 PRESETS = ("simple", "scrubbing", "compcor", "ica_aroma")

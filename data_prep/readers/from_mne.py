@@ -141,7 +141,7 @@ def valid_spans(raw: BaseRaw) -> list[tuple[int, int]]:
     """Return the (start, stop) samples outside of every annotation that begins with "bad"."""
     rate, n = raw.info["sfreq"], raw.n_times
     bad = []
-    for onset, duration, text in _annotations(raw):
+    for onset, duration, text in notes_of(raw):
         if text.lower().startswith("bad"):
             bad.append((max(0, int(np.floor(onset * rate))), min(n, int(np.ceil((onset + duration) * rate)))))
     spans, at = [], 0
@@ -154,21 +154,17 @@ def valid_spans(raw: BaseRaw) -> list[tuple[int, int]]:
 
 def events_of(raw: BaseRaw) -> tuple[Event, ...]:
     """Return annotations that look like codes as events on the recording's clock, trials numbered by onset."""
-    found = sorted(
-        (onset, duration, text)
-        for onset, duration, text in _annotations(raw)
-        if CODE.fullmatch(text) and not text.lower().startswith(("bad", "edge"))
-    )
+    found = [n for n in notes_of(raw) if CODE.fullmatch(n[2]) and not n[2].lower().startswith(("bad", "edge"))]
     return tuple(
         Event(onset_s=onset, duration_s=duration, kind="annotation", label=text, trial=i)
         for i, (onset, duration, text) in enumerate(found)
     )
 
 
-def _annotations(raw: BaseRaw) -> list[tuple[float, float, str]]:
-    """Return (onset, duration, text) in seconds from the first sample."""
+def notes_of(raw: BaseRaw) -> list[tuple[float, float, str]]:
+    """Return (onset, duration, text) of every annotation, in seconds from the first sample, by onset."""
     notes = raw.annotations
-    return [
+    return sorted(
         (float(o) - raw.first_time, float(d), str(t))
         for o, d, t in zip(notes.onset, notes.duration, notes.description, strict=True)
-    ]
+    )

@@ -33,4 +33,4 @@ def open_hdf5(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise DataError(f"{path.name}: is missing or not a readable HDF5 file ({error})") from error
+        raise DataError(f"{path.name}: is missing, cut short or no readable HDF5 file ({error})") from error

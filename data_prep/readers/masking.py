@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.readers.nifti import label_values, name_labels
-from data_prep.readers.text_table import read_labels
+from data_prep.readers.tables import read_labels
 from data_prep.readers.volumes import on_grid_of, open_image, positions_m, region_series, voxel_series
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import sha256_file

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Event
 
@@ -83,15 +81,6 @@ def plain_names(names: list[str]) -> list[str]:
     """Return channel names without the running numbers that mne gives to one that occurs again: ``T8-P8-0``."""
     numbered = {n[:-2] for n in names if n.endswith("-0") and f"{n[:-2]}-1" in names}
     return [base if (base := n.rpartition("-")[0]) in numbered and n[len(base) + 1 :].isdigit() else n for n in names]
-
-
-def notes_of(raw: BaseRaw) -> list[tuple[float, float, str]]:
-    """Return (onset, duration, text) of every annotation, in seconds from the first sample, by onset."""
-    notes = raw.annotations
-    onsets = np.asarray(notes.onset, dtype=np.float64) - raw.first_time
-    return sorted(
-        (float(o), float(d), str(t)) for o, d, t in zip(onsets, notes.duration, notes.description, strict=True)
-    )
 
 
 def inside(events: list[Event], length_s: float, path: Path) -> tuple[Event, ...]:

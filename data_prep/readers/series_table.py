@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.readers.text_table import MISSING, read_lines
+from data_prep.readers.tables import MISSING, read_lines
 from neurofm.schema.errors import DataError
 
 SUFFIXES = (".csv", ".tsv")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from data_prep.sources.tables import number
+from data_prep.readers.tables import number_or_nan, stream_rows
 from neurofm.schema.errors import DataError
 
 # Between two triggers the recording may be longer than the film by this much before a pause is assumed.
@@ -83,16 +82,11 @@ def read_clock(path: Path) -> MovieClock:
     DataError
         When a column is missing or no row is left.
     """
-    with open(path, encoding="utf-8", newline="") as f:
-        table = csv.DictReader(f)
-        lacking = {"index", "movie_time"} - set(table.fieldnames or ())
-        if lacking:
-            raise DataError(f"{path.name}: has no column '{min(lacking)}'; expected 'index' and 'movie_time'")
-        rows: dict[float, float] = {}
-        for row in table:
-            index, movie_s = number(row["index"]), number(row["movie_time"])
-            if math.isfinite(index) and math.isfinite(movie_s):
-                rows[index] = movie_s
+    rows: dict[float, float] = {}
+    for row in stream_rows(path, "index", "movie_time"):
+        index, movie_s = number_or_nan(row["index"]), number_or_nan(row["movie_time"])
+        if math.isfinite(index) and math.isfinite(movie_s):
+            rows[index] = movie_s
     if not rows:
         raise DataError(f"{path.name}: holds no trigger with a sample and a film time")
     ordered = sorted((movie_s, index) for index, movie_s in rows.items())

@@ -15,7 +15,7 @@ import numpy as np
 from data_prep.layout.ratings import rated
 from data_prep.layout.tree import folder, found, tree_item
 from data_prep.layout.trials import covariate, named_channels, trial_starts
-from data_prep.readers.mat_struct import load_once, stamp_of
+from data_prep.readers.mat import load_once, stamp_of
 from data_prep.readers.safe_pickle import load_pickle
 from data_prep.sources.base import Item, Source
 from neurofm.schema.errors import ConfigError, DataError, nearest

@@ -13,8 +13,9 @@ import numpy as np
 from data_prep.layout.ratings import rated
 from data_prep.layout.tree import folder, found, tree_item
 from data_prep.layout.trials import covariate, named_channels, trial_starts
+from data_prep.readers.mat import is_hdf5, load_once, stamp_of
 from data_prep.readers.mat_peek import field_shape
-from data_prep.readers.mat_struct import cells, field, is_hdf5, load_once, numbers, stamp_of
+from data_prep.readers.mat_struct import cells, field, numbers
 from data_prep.sources.base import Item, Source
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file

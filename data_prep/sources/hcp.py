@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.readers.cifti import open_cifti, parcel_series, place_series, tr_of
-from data_prep.readers.text_table import number, read_lines
+from data_prep.readers.tables import number, read_lines
 from data_prep.readers.volumes import import_nibabel
 from data_prep.sources.base import Item, Source
 from neurofm.schema.errors import ConfigError, DataError, nearest

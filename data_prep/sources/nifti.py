@@ -10,7 +10,7 @@ from data_prep.layout.naming import compile_pattern, entities
 from data_prep.readers import event_table
 from data_prep.readers.fmri_run import Cleaning, fmri_recording
 from data_prep.readers.masking import Masking
-from data_prep.readers.text_table import read_rows
+from data_prep.readers.tables import read_rows
 from data_prep.readers.volumes import import_nibabel
 from data_prep.sources.base import Item, Source
 from neurofm.schema.errors import ConfigError, DataError

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.readers.hdf5 import open_hdf5
 from data_prep.readers.volumes import open_image, volume_blocks
-from neurofm.schema.errors import ConfigError, DataError
+from neurofm.schema.errors import DataError
 
 # Betas are stored as int16, 300 times the percent signal change.
 SCALE = 300.0
@@ -23,7 +24,7 @@ def n_trials_of(path: Path) -> int:
         When it is no file of betas.
     """
     if path.suffix == ".hdf5":
-        with _opened(path) as file:
+        with open_hdf5(path) as file:
             return int(_dataset(file, path).shape[0])
     shape = open_image(path, path.name).shape
     if len(shape) != 4:
@@ -58,17 +59,6 @@ def read_betas(path: Path, mask: np.ndarray, name: str) -> tuple[np.ndarray, flo
     return values, 1 / SCALE if values.dtype.kind in "iu" else 1.0
 
 
-def _opened(path: Path) -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ConfigError(f"{path.name}: needs h5py; install it with: pip install 'neurofm[fmri]'") from error
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"{path.name}: is no readable HDF5 file, or is cut short ({error})") from error
-
-
 def _dataset(file: Any, path: Path) -> Any:
     data = file.get("betas")
     if data is None or not hasattr(data, "shape") or len(data.shape) != 4:
@@ -78,7 +68,7 @@ def _dataset(file: Any, path: Path) -> Any:
 
 def _from_hdf5(path: Path, mask: np.ndarray, name: str) -> np.ndarray:
     turned = mask.transpose(2, 1, 0)
-    with _opened(path) as file:
+    with open_hdf5(path) as file:
         data = _dataset(file, path)
         if data.shape[1:] != turned.shape:
             raise DataError(

@@ -17,7 +17,8 @@ from data_prep.layout.tree import folder, found, tree_item
 from data_prep.layout.trials import named_channels, trial_starts
 from data_prep.privacy import starred
 from data_prep.readers.from_mne import recording_from_raw
-from data_prep.readers.mat_struct import load_mat, load_once, numbers, shapes, stamp_of
+from data_prep.readers.mat import load_mat, load_once, shapes, stamp_of
+from data_prep.readers.mat_struct import numbers
 from data_prep.readers.raw_file import inside, open_raw
 from data_prep.sources.base import Item, Source
 from data_prep.sources.seed_tables import (

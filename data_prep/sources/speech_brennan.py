@@ -6,7 +6,6 @@ There are two releases: FieldTrip structs in MAT files (v1) and BrainVision (v2)
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,9 +17,10 @@ import numpy as np
 from data_prep.layout.montage import eeg_channels
 from data_prep.readers.from_mne import recording_from_raw
 from data_prep.readers.mat import read_struct
+from data_prep.readers.raw_file import open_raw
+from data_prep.readers.tables import number_or_nan, stream_rows
 from data_prep.sources.base import Item
 from data_prep.sources.bids import data_files
-from data_prep.sources.tables import number
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import Channel, Event, EventStream, Recording, Stream
@@ -127,9 +127,7 @@ def _fieldtrip(path: Path) -> tuple[Stream, tuple[Stream, ...]]:
 
 
 def _brainvision(path: Path) -> tuple[Stream, tuple[Stream | EventStream, ...]]:
-    import mne
-
-    raw = mne.io.read_raw_brainvision(path, preload=False, verbose="error")
+    raw = open_raw(path)
     if raw.info["sfreq"] != RATE_HZ:
         raise DataError(f"{path.name}: is at {raw.info['sfreq']} Hz, expected {RATE_HZ:g}")
     known = {c.name: c for c in eeg_channels(MONTAGE)}
@@ -164,11 +162,7 @@ def word_events(table: Path, facts: dict[str, Any], proc: str, n_samples: int) -
     """
     if not table.exists():
         raise DataError(f"{table.name} is missing; only it says which words were heard")
-    with open(table, encoding="utf-8", newline="") as f:
-        rows = list(csv.DictReader(f))
-    for column in COLUMNS:
-        if not rows or column not in rows[0]:
-            raise DataError(f"{table.name}: has no column '{column}'")
+    rows = list(stream_rows(table, *COLUMNS))
     trials = np.atleast_2d(np.asarray(facts.get("trl")))
     if trials.dtype.kind not in "fiu" or trials.shape[1] < 3 or len(trials) != len(rows):
         raise DataError(f"{proc}: 'trl' has shape {trials.shape}, expected one row for each of {len(rows)} words")
@@ -179,20 +173,20 @@ def word_events(table: Path, facts: dict[str, Any], proc: str, n_samples: int) -
 
 
 def _audio(row: dict[str, str]) -> str:
-    return f"DownTheRabbitHoleFinal_SoundFile{number(row['Segment']):.0f}.wav"
+    return f"DownTheRabbitHoleFinal_SoundFile{number_or_nan(row['Segment']):.0f}.wav"
 
 
 def _words(rows: Sequence[dict[str, str]], onsets: Sequence[float]) -> list[Event]:
     return [
         Event(
             onset_s=onset,
-            duration_s=max(number(row["offset"]) - number(row["onset"]), 0.0),
+            duration_s=max(number_or_nan(row["offset"]) - number_or_nan(row["onset"]), 0.0),
             kind="word",
             label=row["Word"],
-            value=number(row["onset"]),
+            value=number_or_nan(row["onset"]),
             stimulus_id=_audio(row),
             trial=i,
-            block=int(number(row["Sentence"])),
+            block=int(number_or_nan(row["Sentence"])),
         )
         for i, (row, onset) in enumerate(zip(rows, onsets, strict=True))
     ]
@@ -201,7 +195,7 @@ def _words(rows: Sequence[dict[str, str]], onsets: Sequence[float]) -> list[Even
 def _sounds(rows: Sequence[dict[str, str]], onsets: Sequence[float]) -> list[Event]:
     first: dict[str, float] = {}
     for row, onset in zip(rows, onsets, strict=True):
-        first.setdefault(_audio(row), onset - number(row["onset"]))
+        first.setdefault(_audio(row), onset - number_or_nan(row["onset"]))
     return [
         Event(onset_s=start, kind="sound", label=audio, value=0.0, stimulus_id=audio, trial=i)
         for i, (audio, start) in enumerate(first.items())

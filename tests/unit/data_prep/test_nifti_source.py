@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_prep.readers.text_table import read_labels
+from data_prep.readers.tables import read_labels
 from data_prep.sources import SOURCES
 from neurofm.schema.errors import ConfigError, DataError
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,34 @@ def read_rows(path: Path) -> list[Row]:
     return [dict(zip(names, line, strict=True)) for line in lines]
 
 
+def stream_rows(path: Path, *columns: str) -> Iterator[Row]:
+    """Yield the rows of a large .csv, or .tsv, file one by one, whatever text their cells hold.
+
+    Unlike in `read_rows`, lines that begin with ``#`` are rows, and rows may be shorter than the header.
+
+    Parameters
+    ----------
+    path : Path
+    *columns : str
+        Must be there.
+
+    Raises
+    ------
+    DataError
+        When the file is no text or lacks a column; the nearest names are in the sentence.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as f:
+            rows = csv.DictReader(f, delimiter="\t" if path.suffix == ".tsv" else ",")
+            known = list(rows.fieldnames or ())
+            for column in columns:
+                if column not in known:
+                    raise DataError(f"{path.name}: has no column '{column}': {nearest(column, known)}")
+            yield from rows
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path.name}: is not a readable text table ({error})") from error
+
+
 def column_of(rows: list[Row], wanted: tuple[str, ...]) -> str | None:
     """Return the first of the wanted columns that a table has, upper and lower case being the same."""
     there = {name.lower(): name for name in (rows[0] if rows else {})}
@@ -81,6 +111,14 @@ def number(cell: str, path: Path, row: int, column: str, *, missing: float | Non
     if not np.isfinite(value):
         raise DataError(f"{path.name}: row {row + 1} has '{cell}' in column '{column}'; expected a number")
     return value
+
+
+def number_or_nan(cell: str | None) -> float:
+    """Return a cell as a number, NaN when it is empty or none."""
+    try:
+        return float(cell) if cell else math.nan
+    except ValueError:
+        return math.nan
 
 
 def read_labels(path: Path) -> dict[int, str] | list[str]:
