@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.privacy import starred
-from data_prep.sources.base import Item
+from data_prep.sources.base import Item, file_marks
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import hash_of
 from neurofm.schema.recording import Recording
@@ -65,7 +65,7 @@ def tree_item(
         Other files that decide what is read.
     """
     name = path.relative_to(root).as_posix()
-    marks = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in (path, *sorted(beside))]
+    marks = file_marks((path, *sorted(beside)))
     return Item(
         key=(key or name) + (f" {part}" if part else ""),
         fingerprint=hash_of([name, marks, [str(f) for f in facts]]),

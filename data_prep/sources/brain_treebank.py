@@ -16,7 +16,7 @@ import numpy as np
 
 from data_prep.readers.hdf5 import open_hdf5
 from data_prep.readers.tables import number_or_nan, stream_rows
-from data_prep.sources.base import Item, Source
+from data_prep.sources.base import Item, Source, file_marks
 from data_prep.sources.brain_treebank_clock import MovieClock, read_clock
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, read_json, sha256_file
@@ -90,7 +90,7 @@ class BrainTreebank(Source):
             items.append(
                 Item(
                     key=path.stem,
-                    fingerprint=hash_of([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in near]),
+                    fingerprint=hash_of(file_marks(near)),
                     open=partial(
                         load_trial,
                         self.root,

@@ -10,7 +10,8 @@ from typing import Any
 
 from data_prep.layout.naming import compile_pattern, entities
 from data_prep.readers.from_mne import recording_from_raw
-from data_prep.sources.base import Item, Source
+from data_prep.readers.raw_file import open_raw
+from data_prep.sources.base import Item, Source, file_marks
 from data_prep.sources.bids import data_files
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
@@ -78,7 +79,7 @@ class Files(Source):
             name = path.relative_to(self.root).as_posix()
             who = entities(name, self._compiled)
             files = data_files(path)
-            marks = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+            marks = file_marks(files)
             items.append(
                 Item(
                     key=name,
@@ -105,11 +106,9 @@ def load_file(
     """
     if who is None:
         raise DataError(f"path '{name}' does not fit source.pattern '{pattern}'")
-    import mne
-
+    raw = open_raw(root / name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        raw = mne.io.read_raw(root / name, preload=False, verbose="error")
         types = {c: k for c in raw.ch_names if (k := _kind(c, kinds)) is not None}
         raw.set_channel_types(types, on_unit_change="ignore", verbose="error")
     if modality == "ieeg":

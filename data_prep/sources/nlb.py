@@ -21,8 +21,8 @@ from data_prep.readers.nwb_units import (
     spike_table,
     unit_channels,
 )
-from data_prep.sources.base import Item, Source
-from data_prep.sources.nwb import fingerprint, opened
+from data_prep.sources.base import Item, Source, file_fingerprint
+from data_prep.sources.nwb import opened
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Channel, Recording
@@ -95,7 +95,7 @@ class Nlb(Source):
             items += [
                 Item(
                     key=f"{name}#{part}",
-                    fingerprint=fingerprint(path, part=part),
+                    fingerprint=file_fingerprint(path, part=part),
                     open=partial(load_part, self.root, name, part, subject, session or "", task),
                     subject=subject,
                     session=session or "",

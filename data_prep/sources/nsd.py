@@ -13,7 +13,7 @@ import numpy as np
 
 from data_prep.readers.masking import voxel_channels
 from data_prep.readers.volumes import import_nibabel, open_image, same_grid
-from data_prep.sources.base import Item, Source
+from data_prep.sources.base import Item, Source, file_marks
 from data_prep.sources.nsd_betas import n_trials_of, read_betas
 from data_prep.sources.nsd_trials import Trial, read_design, read_responses, shared_pictures, stimulus_id, trials_of
 from neurofm.schema.errors import ConfigError, DataError, nearest
@@ -114,7 +114,7 @@ class Nsd(Source):
         regions = None if self.regions is None else where / "roi" / f"{self.regions}.nii.gz"
         name = path.relative_to(self.root).as_posix()
         files = [p for p in (path, mask, regions) if p is not None and p.is_file()]
-        marks = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+        marks = file_marks(files)
         who = {"subject": f"{subject:02d}", "session": f"{session:02d}"}
         return [
             Item(

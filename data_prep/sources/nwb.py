@@ -25,9 +25,9 @@ from data_prep.readers.nwb_units import (
     spike_table,
     unit_channels,
 )
-from data_prep.sources.base import Item, Source
+from data_prep.sources.base import Item, Source, file_fingerprint
 from neurofm.schema.errors import ConfigError, DataError, nearest
-from neurofm.schema.hashing import hash_of, sha256_file
+from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import EventStream, Recording, Stream, slug
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Nwb(Source):
         return [
             Item(
                 key=shown,
-                fingerprint=fingerprint(path, who=who),
+                fingerprint=file_fingerprint(path, who=who),
                 open=partial(load_nwb, self.root, name, shown, who, self.choices),
                 subject=who.get("subject", "") if self._compiled else "",
                 session=who.get("session", "") if self._compiled else "",
@@ -140,12 +140,6 @@ def _owner(name: str) -> str:
     """Whose file it is, as far as its name says: sessions of one subject are counted from that subject's first."""
     found = dict(ENTITY.findall(Path(name).stem)).get("sub", "")
     return re.sub(r"-held-(in|out).*$", "", found)
-
-
-def fingerprint(path: Path, **how: Any) -> str:
-    """Hash of a file's size and modification time, and of how it will be read."""
-    stat = path.stat()
-    return hash_of([path.name, stat.st_size, stat.st_mtime_ns, how])
 
 
 @contextmanager

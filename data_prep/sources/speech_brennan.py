@@ -19,7 +19,7 @@ from data_prep.readers.from_mne import recording_from_raw
 from data_prep.readers.mat import read_struct
 from data_prep.readers.raw_file import open_raw
 from data_prep.readers.tables import number_or_nan, stream_rows
-from data_prep.sources.base import Item
+from data_prep.sources.base import Item, file_marks
 from data_prep.sources.bids import data_files
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import hash_of, sha256_file
@@ -42,7 +42,7 @@ def items(root: Path, subjects: tuple[str, ...] | None) -> list[Item]:
         listed.append(
             Item(
                 key=subject,
-                fingerprint=hash_of([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]),
+                fingerprint=hash_of(file_marks(files)),
                 open=partial(load, root, path.name, subjects is not None),
                 subject=subject,
                 source_file=path.name,

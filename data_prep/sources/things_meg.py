@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_prep.readers.tables import number_or_nan, stream_rows
-from data_prep.sources.base import Item, Source
+from data_prep.sources.base import Item, Source, file_marks
 from data_prep.sources.bids import data_files
 from data_prep.sources.things_meg_signal import epochs_recording, run_recording
 from neurofm.schema.errors import ConfigError, DataError, nearest
@@ -162,7 +162,7 @@ def events_file(path: Path) -> Path:
 
 def _fingerprint(root: Path, number: str, files: list[Path]) -> str:
     near = [p for p in (attributes_file(root, number), *files) if p.exists()]
-    return hash_of([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in near])
+    return hash_of(file_marks(near))
 
 
 def read_attributes(root: Path, number: str) -> list[Shown]:

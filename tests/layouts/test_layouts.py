@@ -21,6 +21,8 @@ from .expected import Expected, Tree
 from .pieces import check_piece, check_stimuli, electrode, electrodes, label_fits, place
 
 TREES = Path(__file__).parent / "trees"
+# a day, with and without hyphens and the like: 20131130, 2015_12_30
+DAY = re.compile(r"(?<!\d)(19|20)\d\d([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
 
 
 def writers() -> Iterator[tuple[str, Callable[[Path], Tree]]]:
@@ -40,9 +42,11 @@ def test_tree_is_read_as_written(name, tmp_path):
     source = SOURCES.build(tree.source, **tree.choices)
     read, refused = [], []
     for item in source.list():
+        assert not any(DAY.search(text) for text in (item.key, item.source_file, item.subject, item.session)), item
         try:
             recording = item.load()
             touch(recording)
+            assert not any(DAY.search(text) for text in (recording.recording_id, recording.source_file)), recording
             assert (item.subject or recording.subject) == recording.subject
             read.append(recording)
         except DataError as error:
