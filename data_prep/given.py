@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from data_prep.flow import build_stages, run_stages, through
-from data_prep.nifti import recording_from_nifti
-from data_prep.sources.array_recording import KINDS, UNITS
+from data_prep.readers.array_recording import KINDS, UNITS
+from data_prep.readers.from_epochs import recording_from_epochs
+from data_prep.readers.from_mne import recording_from_raw
+from data_prep.readers.nifti import recording_from_nifti
 from data_prep.sources.files import MODALITIES, load_file
-from data_prep.sources.from_epochs import recording_from_epochs
-from data_prep.sources.from_mne import recording_from_raw
 from data_prep.stages import STAGES
 from data_prep.stages.resample import Resample
 from neurofm.schema.errors import ConfigError, DataError, nearest

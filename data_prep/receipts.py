@@ -19,9 +19,9 @@ import numpy as np
 from data_prep.event_shards import run_event_stages, write_event_fragment
 from data_prep.flow import Flow, build_stages, run_stages
 from data_prep.members import COVARIATE_DTYPE, TIME_DTYPE
+from data_prep.privacy import WRITTEN_DATE
 from data_prep.shards import DTYPES, WRITER_VERSION, Fragment, WriteError, write_fragment, writing
 from data_prep.sources.base import Item
-from data_prep.sources.from_mne import DATE
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import canonical_json, hash_of, read_json
 from neurofm.schema.recording import Channel, EventStream, Recording, Stream, slug
@@ -146,7 +146,7 @@ def unquoted(text: str) -> str:
     """Return what another library says without what it quotes: that may be a name, a date or a note in the file."""
     text = without_folders(" ".join(text.split()))
     text = re.sub(r"""b?(?<!\w)(['"]).*?\1(?!\w)""", "'…'", text)
-    return DATE.sub("…", text)[:500]
+    return WRITTEN_DATE.sub("…", text)[:500]
 
 
 def rows_of(recording: Recording, flow: Flow, fragment: Fragment, storage_dtype: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.sources.base import Item, Source
+from data_prep.sources.base import Item, Source, file_marks
 from data_prep.sources.nsd import STREAMS, TRIAL_S, numbers
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
@@ -70,7 +70,7 @@ class Algonauts2023(Source):
         for n in self.subjects or there:
             folder = there[n]
             files = [*(series_file(folder, h) for h in HEMISPHERES), *_region_files(folder, self.regions)]
-            marks = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files if p.is_file()]
+            marks = file_marks(p for p in files if p.is_file())
             pictures = sorted(p.name for p in (folder / "training_split" / "training_images").glob("*.*"))
             items.append(
                 Item(

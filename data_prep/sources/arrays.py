@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.sources.array_files import SUFFIXES, Values
-from data_prep.sources.array_recording import KINDS, LAYOUTS, load_array_file, recording_from_values
+from data_prep.layout.naming import compile_pattern, entities
+from data_prep.readers.array_files import SUFFIXES, Values
+from data_prep.readers.array_recording import KINDS, LAYOUTS, load_array_file, recording_from_values
 from data_prep.sources.base import Item, Source, file_fingerprint
-from data_prep.sources.naming import compile_pattern, entities
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of
 from neurofm.schema.recording import Recording

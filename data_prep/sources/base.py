@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,3 +83,8 @@ def file_fingerprint(path: Path, **how: Any) -> str:
     """Hash of a file's name, size and modification time, and of how it will be read."""
     stat = path.stat()
     return hash_of([path.name, stat.st_size, stat.st_mtime_ns, how])
+
+
+def file_marks(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Return each file's name, size and modification time: what changes when the file does."""
+    return [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in paths]

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_prep.layout.tree import folder, found, tree_item
+from data_prep.layout.trials import covariate, named_channels, trial_starts
+from data_prep.readers.from_mne import notes_of, recording_from_raw
+from data_prep.readers.mat import load_mat, shapes
+from data_prep.readers.mat_struct import cells, field, numbers, text
+from data_prep.readers.raw_file import open_raw
 from data_prep.sources.base import Item, Source
-from data_prep.sources.from_mne import recording_from_raw
-from data_prep.sources.mat_struct import cells, field, load_mat, numbers, text, variables
-from data_prep.sources.raw_file import notes_of, open_raw
-from data_prep.sources.tree import folder, found, tree_item
-from data_prep.sources.trials import covariate, named_channels, trial_starts
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Event, Recording, Stream
@@ -178,7 +179,7 @@ def load_bnci(root: Path, name: str, who: tuple[str, str], _: str) -> Recording:
         When it is built otherwise, or no run has trials.
     """
     path = root / name
-    if "data" not in variables(path):
+    if "data" not in shapes(path):
         raise DataError(f"{path.name}: has no variable 'data'; labels alone, without {path.stem}.gdf, are no recording")
     runs, classes, starts_at, rejected = [], [], [], []
     for block, run in enumerate(cells(load_mat(path, "data")["data"])):

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources import fmriprep
-from data_prep.sources.base import Item, Source
-from data_prep.sources.fmri_run import Cleaning, fmri_recording
-from data_prep.sources.masking import Masking
-from data_prep.volumes import import_nibabel
+from data_prep.readers import fmriprep
+from data_prep.readers.fmri_run import Cleaning, fmri_recording
+from data_prep.readers.masking import Masking
+from data_prep.readers.volumes import import_nibabel
+from data_prep.sources.base import Item, Source, file_marks
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of
 from neurofm.schema.recording import Recording
@@ -114,7 +114,7 @@ class BidsFmri(Source):
             who = {"subject": of["sub"], "session": of.get("ses", ""), "task": of.get("task", ""), "run": run}
             beside = sidecars(self.root, folder, of) + events_files(self.root, folder, of) + self.masking.files(who)
             beside += sorted(image.parent.glob("*_desc-confounds_*"))
-            marks = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in [image, *beside]]
+            marks = file_marks([image, *beside])
             name = image.relative_to(self.root).as_posix()
             items.append(
                 Item(

@@ -6,7 +6,6 @@ beside them. Film time is carried to samples by the triggers, across pauses (see
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from functools import partial
@@ -15,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.sources.base import Item, Source
-from data_prep.sources.hdf5 import open_hdf5
-from data_prep.sources.movie_clock import MovieClock, read_clock
-from data_prep.sources.tables import number
+from data_prep.readers.hdf5 import open_hdf5
+from data_prep.readers.tables import number_or_nan, stream_rows
+from data_prep.sources.base import Item, Source, file_marks
+from data_prep.sources.brain_treebank_clock import MovieClock, read_clock
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, read_json, sha256_file
 from neurofm.schema.recording import Channel, Event, Recording, Stream
@@ -91,7 +90,7 @@ class BrainTreebank(Source):
             items.append(
                 Item(
                     key=path.stem,
-                    fingerprint=hash_of([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in near]),
+                    fingerprint=hash_of(file_marks(near)),
                     open=partial(
                         load_trial,
                         self.root,
@@ -182,14 +181,13 @@ def electrodes(files: dict[str, Path], subject: str) -> tuple[tuple[Channel, ...
     corrupted = {clean(str(n)) for key in (f"sub_{subject}", f"subject{subject}") for n in listed.get(key, ())}
     places: dict[str, dict[str, str]] = {}
     if files["places"].exists():
-        with open(files["places"], encoding="utf-8", newline="") as f:
-            places = {clean(row.get("Electrode") or ""): row for row in csv.DictReader(f)}
+        places = {clean(row["Electrode"] or ""): row for row in stream_rows(files["places"], "Electrode")}
     channels, keys = [], []
     for i, label in enumerate(labels):
         if TRIGGER.match(label):
             continue
         row = places.get(label, {})
-        left, down, back = (number(row.get(axis)) / 1000 for axis in "LIP")
+        left, down, back = (number_or_nan(row.get(axis)) / 1000 for axis in "LIP")
         channels.append(
             Channel(
                 name=label,
@@ -226,28 +224,23 @@ def word_events(
         raise DataError(f"transcripts/{movie}/features.csv is missing; fetch the transcripts, or set words=false")
     events = []
     sentence = -1
-    with open(path, encoding="utf-8", newline="") as f:
-        table = csv.DictReader(f)
-        for name in ("start", "end", "text", *features):
-            if name not in (table.fieldnames or ()):
-                raise DataError(f"{movie}/features.csv: no column '{name}': {nearest(name, table.fieldnames or ())}")
-        for i, row in enumerate(table):
-            sentence += (row.get("is_onset") or "").lower() in ("1", "1.0", "true")
-            start, end = number(row["start"]), number(row["end"])
-            if not math.isfinite(start) or start > clock.movie_s[-1]:
-                continue
-            sample = round(clock.sample_of(start, rate_hz))
-            if not 0 <= sample < n_samples:
-                continue
-            duration = max(end - start, 0.0) if math.isfinite(end) else 0.0
-            same: dict[str, Any] = {
-                "onset_s": sample / rate_hz,
-                "duration_s": duration,
-                "label": (row["text"] or "").strip(),
-                "stimulus_id": movie,
-                "trial": i,
-                "block": sentence,
-            }
-            events.append(Event(kind="word", value=start, **same))
-            events += [Event(kind=name, value=number(row[name]), **same) for name in features]
+    for i, row in enumerate(stream_rows(path, "start", "end", "text", *features)):
+        sentence += (row.get("is_onset") or "").lower() in ("1", "1.0", "true")
+        start, end = number_or_nan(row["start"]), number_or_nan(row["end"])
+        if not math.isfinite(start) or start > clock.movie_s[-1]:
+            continue
+        sample = round(clock.sample_of(start, rate_hz))
+        if not 0 <= sample < n_samples:
+            continue
+        duration = max(end - start, 0.0) if math.isfinite(end) else 0.0
+        same: dict[str, Any] = {
+            "onset_s": sample / rate_hz,
+            "duration_s": duration,
+            "label": (row["text"] or "").strip(),
+            "stimulus_id": movie,
+            "trial": i,
+            "block": sentence,
+        }
+        events.append(Event(kind="word", value=start, **same))
+        events += [Event(kind=name, value=number_or_nan(row[name]), **same) for name in features]
     return tuple(events)

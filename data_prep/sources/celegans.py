@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.irregular import at_rate
+from data_prep.readers.irregular import at_rate
 from data_prep.sources.base import Item, Source, file_fingerprint
-from data_prep.sources.worm_neurons import NEURONS, canonical_neuron
+from data_prep.sources.celegans_neurons import NEURONS, canonical_neuron
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Channel, Recording, Stream

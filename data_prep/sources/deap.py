@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.safe_pickle import load_pickle
+from data_prep.layout.ratings import rated
+from data_prep.layout.tree import folder, found, tree_item
+from data_prep.layout.trials import covariate, named_channels, trial_starts
+from data_prep.readers.mat import load_once, stamp_of
+from data_prep.readers.safe_pickle import load_pickle
 from data_prep.sources.base import Item, Source
-from data_prep.sources.mat_struct import load_once, stamp_of
-from data_prep.sources.ratings import rated
-from data_prep.sources.tree import folder, found, tree_item
-from data_prep.sources.trials import covariate, named_channels, trial_starts
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Channel, Recording, Stream
@@ -45,7 +45,8 @@ class Deap(Source):
     root : path
         Folder with s01.dat … or s01.mat …, or above it; with both, the .dat files are read.
     rating : str
-        "valence", "arousal", "dominance" or "liking": the events' value (1 to 9); the label is "high" above 5.
+        "valence", "arousal", "dominance" or "liking": the value (1 to 9) of the videos' events (kind "clip"); their
+        label is "high" above 5. All four ratings are there as events of their own kind, without a label.
     """
 
     name = "deap"
@@ -111,11 +112,14 @@ def load(root: Path, name: str, rating: str) -> Recording:
 
     channels = named_channels(EEG, reference="average")
     beside = [Channel(name=n, kind=kind, unit=unit) for n, kind, unit in OTHERS]
-    column = RATINGS.index(rating)
     events = tuple(
-        rated(t + BEFORE_S, video_s, labels[i, column], middle=MIDDLE, stimulus=i + 1, trial=i)
+        event
         for i, t in enumerate(starts)
-    )
+        for event in rated(
+            t + BEFORE_S, video_s, dict(zip(RATINGS, labels[i], strict=True)), scale=rating, middle=MIDDLE,
+            stimulus=i + 1, trial=i,
+        )
+    )  # fmt: skip
     return Recording(
         dataset="deap",
         subject=path.stem,

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.layout.ratings import rated
+from data_prep.layout.tree import folder, found, tree_item
+from data_prep.layout.trials import covariate, named_channels, trial_starts
+from data_prep.readers.mat import is_hdf5, load_once, stamp_of
+from data_prep.readers.mat_peek import field_shape
+from data_prep.readers.mat_struct import cells, field, numbers
 from data_prep.sources.base import Item, Source
-from data_prep.sources.mat_peek import field_shape
-from data_prep.sources.mat_struct import cells, field, is_hdf5, load_once, numbers, stamp_of
-from data_prep.sources.ratings import rated
-from data_prep.sources.tree import folder, found, tree_item
-from data_prep.sources.trials import covariate, named_channels, trial_starts
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Event, Recording, Stream
@@ -35,7 +36,8 @@ class Dreamer(Source):
     root : path
         Folder with DREAMER.mat.
     rating : str
-        "valence", "arousal" or "dominance": the events' value (1 to 5); the label is "high" above 3.
+        "valence", "arousal" or "dominance": the value (1 to 5) of the clips' events (kind "clip"); their label is
+        "high" above 3. All three ratings are there as events of their own kind, without a label.
     baseline : bool
         Whether the minute of neutral film before each clip is an interval too, with an event of kind "baseline".
     """
@@ -93,10 +95,12 @@ def load(root: Path, name: str, person: int, rating: str, baseline: bool) -> Rec
                 if x.ndim != 2 or x.shape[1] != width:
                     raise DataError(f"{where}: {kind}.{phase} has shape {x.shape}, expected (time, {width})")
             signals[kind, phase] = trials
-    scores = numbers(field(entry, RATINGS[rating], where))
+    scores = {scale: numbers(field(entry, name, where)) for scale, name in RATINGS.items()}
     n = len(signals["EEG", "stimuli"])
-    if not n == len(scores) == len(signals["ECG", "stimuli"]) or {len(x) for x in signals.values()} != {n}:
-        raise DataError(f"{where}: has {n} clips, {len(scores)} ratings and {len(signals['ECG', 'stimuli'])} ECGs")
+    if {*map(len, signals.values()), *map(len, scores.values())} != {n}:
+        raise DataError(
+            f"{where}: has {n} clips, {len(scores[rating])} ratings and {len(signals['ECG', 'stimuli'])} ECGs"
+        )
     order = [(phase, i) for i in range(n) for phase in (("baseline", "stimuli") if baseline else ("stimuli",))]
     eeg = [signals["EEG", phase][i] for phase, i in order]
     ecg = [signals["ECG", phase][i] for phase, i in order]
@@ -107,7 +111,8 @@ def load(root: Path, name: str, person: int, rating: str, baseline: bool) -> Rec
         if phase == "baseline":
             events.append(Event(onset_s=t, duration_s=length / EEG_HZ, kind="baseline", label="baseline", trial=i))
         else:
-            events.append(rated(t, length / EEG_HZ, scores[i], middle=MIDDLE, stimulus=i + 1, trial=i))
+            said = {scale: values[i] for scale, values in scores.items()}
+            events += rated(t, length / EEG_HZ, said, scale=rating, middle=MIDDLE, stimulus=i + 1, trial=i)
     return Recording(
         dataset="dreamer",
         subject=str(person + 1),

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.safe_pickle import load_pickle
-from data_prep.sources.base import Item, Source
-from data_prep.sources.clips import clip_starts
+from data_prep.layout.trials import trial_starts
+from data_prep.readers.safe_pickle import load_pickle
+from data_prep.sources.base import Item, Source, file_marks
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import Channel, Event, Recording, Stream
@@ -81,7 +81,7 @@ class DuIn(Source):
             items.append(
                 Item(
                     key=f"{subject}_{run}",
-                    fingerprint=hash_of([name, [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]]),
+                    fingerprint=hash_of([name, file_marks(files)]),
                     open=partial(load_run, self.root, name),
                     subject=subject,
                     source_file=f"{name}/data",
@@ -117,7 +117,7 @@ def load_run(root: Path, name: str) -> Recording:
         words.append(str(trial.get("name", "")).strip())
     if not trials:
         raise DataError(f"{name}/data: holds no trial")
-    starts = clip_starts(len(trials), max(map(len, trials)) / RATE_HZ)
+    starts = trial_starts([len(t) for t in trials], RATE_HZ)
     return Recording(
         dataset="du_in",
         subject=folder.parents[2].name,

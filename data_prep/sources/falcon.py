@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.sources.base import Item, Source
-from data_prep.sources.dates import undated
+from data_prep.privacy import undated
+from data_prep.sources.base import Item, Source, file_fingerprint
 from data_prep.sources.falcon_tasks import READERS, TASKS
-from data_prep.sources.nwb import fingerprint, opened
+from data_prep.sources.nwb import opened
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Recording
@@ -72,7 +72,7 @@ class Falcon(Source):
             items.append(
                 Item(
                     key=shown,
-                    fingerprint=fingerprint(path, who=who),
+                    fingerprint=file_fingerprint(path, who=who),
                     open=partial(load_session, self.root, name, shown, who),
                     subject=who["subject"],
                     session=who["session"],

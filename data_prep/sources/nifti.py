@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources import event_table
-from data_prep.sources.base import Item, Source
-from data_prep.sources.fmri_run import Cleaning, fmri_recording
-from data_prep.sources.masking import Masking
-from data_prep.sources.naming import compile_pattern, entities
-from data_prep.sources.text_table import read_rows
-from data_prep.volumes import import_nibabel
+from data_prep.layout.naming import compile_pattern, entities
+from data_prep.readers import event_table
+from data_prep.readers.fmri_run import Cleaning, fmri_recording
+from data_prep.readers.masking import Masking
+from data_prep.readers.tables import read_rows
+from data_prep.readers.volumes import import_nibabel
+from data_prep.sources.base import Item, Source, file_marks
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import hash_of
 from neurofm.schema.recording import Recording
@@ -107,11 +107,11 @@ class Nifti(Source):
             if path.resolve() in masks:
                 continue
             events = table or table_beside(path)
-            stats = [(p.name, p.stat()) for p in [path, *files, *([events] if events else [])]]
+            marks = file_marks([path, *files, *([events] if events else [])])
             items.append(
                 Item(
                     key=name,
-                    fingerprint=hash_of([name, [(n, s.st_size, s.st_mtime_ns) for n, s in stats]]),
+                    fingerprint=hash_of([name, marks]),
                     open=partial(
                         load_nifti, self.root, name, who, self.pattern, self.masking, self.cleaning, events, self.table
                     ),

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.sources.base import Item, Source
-from data_prep.sources.codes import code_of
-from data_prep.sources.nwb import fingerprint, opened
-from data_prep.sources.nwb_behaviour import covariates_of, trial_events
-from data_prep.sources.nwb_units import (
+from data_prep.privacy import code_of
+from data_prep.readers.nwb_behaviour import covariates_of, trial_events
+from data_prep.readers.nwb_units import (
     Spans,
     common_spans,
     observed_each,
@@ -23,6 +21,8 @@ from data_prep.sources.nwb_units import (
     spike_table,
     unit_channels,
 )
+from data_prep.sources.base import Item, Source, file_fingerprint
+from data_prep.sources.nwb import opened
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Channel, Recording
@@ -95,7 +95,7 @@ class Nlb(Source):
             items += [
                 Item(
                     key=f"{name}#{part}",
-                    fingerprint=fingerprint(path, part=part),
+                    fingerprint=file_fingerprint(path, part=part),
                     open=partial(load_part, self.root, name, part, subject, session or "", task),
                     subject=subject,
                     session=session or "",

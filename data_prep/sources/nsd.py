@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.sources.base import Item, Source
-from data_prep.sources.masking import voxel_channels
+from data_prep.readers.masking import voxel_channels
+from data_prep.readers.volumes import import_nibabel, open_image, same_grid
+from data_prep.sources.base import Item, Source, file_marks
 from data_prep.sources.nsd_betas import n_trials_of, read_betas
 from data_prep.sources.nsd_trials import Trial, read_design, read_responses, shared_pictures, stimulus_id, trials_of
-from data_prep.volumes import import_nibabel, open_image, same_grid
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import Channel, Event, Recording, Stream
@@ -114,7 +114,7 @@ class Nsd(Source):
         regions = None if self.regions is None else where / "roi" / f"{self.regions}.nii.gz"
         name = path.relative_to(self.root).as_posix()
         files = [p for p in (path, mask, regions) if p is not None and p.is_file()]
-        marks = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+        marks = file_marks(files)
         who = {"subject": f"{subject:02d}", "session": f"{session:02d}"}
         return [
             Item(
@@ -249,7 +249,7 @@ def _voxels(path: Path, mask: Path, regions: Path | None) -> tuple[tuple[Channel
         table = STREAMS if regions.name.startswith("streams.") else {}
         numbered = np.asanyarray(labels.dataobj)[inside]
         names = [table.get(int(v), str(int(v))) if v > 0 else "" for v in numbered]
-    values, factor = read_betas(path, inside)
+    values, factor = read_betas(path, inside, mask.name)
     channels = voxel_channels(np.argwhere(inside), image.affine, "scanner", names, unit="percent")
     empty = ~np.isfinite(values).all(axis=0) | ~values.any(axis=0)
     return tuple(_silent(c) if e else c for c, e in zip(channels, empty, strict=True)), values, factor

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.volumes import open_image, volume_blocks
-from neurofm.schema.errors import ConfigError, DataError
+from data_prep.readers.hdf5 import open_hdf5
+from data_prep.readers.volumes import open_image, volume_blocks
+from neurofm.schema.errors import DataError
 
 # Betas are stored as int16, 300 times the percent signal change.
 SCALE = 300.0
@@ -23,7 +24,7 @@ def n_trials_of(path: Path) -> int:
         When it is no file of betas.
     """
     if path.suffix == ".hdf5":
-        with _opened(path) as file:
+        with open_hdf5(path) as file:
             return int(_dataset(file, path).shape[0])
     shape = open_image(path, path.name).shape
     if len(shape) != 4:
@@ -31,7 +32,7 @@ def n_trials_of(path: Path) -> int:
     return int(shape[3])
 
 
-def read_betas(path: Path, mask: np.ndarray) -> tuple[np.ndarray, float]:
+def read_betas(path: Path, mask: np.ndarray, name: str) -> tuple[np.ndarray, float]:
     """Read the betas of a mask.
 
     Parameters
@@ -39,6 +40,8 @@ def read_betas(path: Path, mask: np.ndarray) -> tuple[np.ndarray, float]:
     path : Path
         ``betas_sessionNN.hdf5``, whose axes h5py shows reversed (trial, z, y, x), or ``.nii.gz`` (x, y, z, trial).
     mask : array of bool, shape (x, y, z)
+    name : str
+        Of the mask's file, for the error.
 
     Returns
     -------
@@ -52,19 +55,8 @@ def read_betas(path: Path, mask: np.ndarray) -> tuple[np.ndarray, float]:
     DataError
         When file and mask do not fit.
     """
-    values = _from_hdf5(path, mask) if path.suffix == ".hdf5" else _from_nifti(path, mask)
+    values = _from_hdf5(path, mask, name) if path.suffix == ".hdf5" else _from_nifti(path, mask, name)
     return values, 1 / SCALE if values.dtype.kind in "iu" else 1.0
-
-
-def _opened(path: Path) -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ConfigError(f"{path.name}: needs h5py; install it with: pip install 'neurofm[fmri]'") from error
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"{path.name}: is no readable HDF5 file, or is cut short ({error})") from error
 
 
 def _dataset(file: Any, path: Path) -> Any:
@@ -74,14 +66,14 @@ def _dataset(file: Any, path: Path) -> Any:
     return data
 
 
-def _from_hdf5(path: Path, mask: np.ndarray) -> np.ndarray:
+def _from_hdf5(path: Path, mask: np.ndarray, name: str) -> np.ndarray:
     turned = mask.transpose(2, 1, 0)
-    with _opened(path) as file:
+    with open_hdf5(path) as file:
         data = _dataset(file, path)
         if data.shape[1:] != turned.shape:
             raise DataError(
-                f"{path.name}: betas have shape {data.shape}, the mask {mask.shape}; expected (trial, z, y, x) of the "
-                "mask's (x, y, z)"
+                f"{path.name}: betas have shape {data.shape}, the mask {name} {mask.shape}; expected (trial, z, y, x) "
+                "of the mask's (x, y, z)"
             )
         column = np.full(mask.shape, -1)
         column[mask] = np.arange(mask.sum())
@@ -99,10 +91,10 @@ def _from_hdf5(path: Path, mask: np.ndarray) -> np.ndarray:
     return out
 
 
-def _from_nifti(path: Path, mask: np.ndarray) -> np.ndarray:
+def _from_nifti(path: Path, mask: np.ndarray, name: str) -> np.ndarray:
     image = open_image(path, path.name)
     if image.shape[:3] != mask.shape:
-        raise DataError(f"{path.name}: betas have shape {image.shape}, the mask {mask.shape}")
+        raise DataError(f"{path.name}: betas have shape {image.shape}, the mask {name} {mask.shape}")
     inside = np.flatnonzero(mask.ravel())
     parts = [b.reshape(-1, b.shape[3])[inside].T for b in volume_blocks(image, path.name)]
     values = np.concatenate(parts)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from data_prep.sources.text_table import column_of, need, number, read_rows
+from data_prep.readers.mat import read_mat
+from data_prep.readers.tables import column_of, need, number, read_rows
 from neurofm.schema.errors import DataError
 
 EXPERIMENT = Path("nsddata/experiments/nsd")
@@ -60,22 +60,11 @@ def read_design(root: Path) -> dict[str, np.ndarray]:
     path = root / EXPERIMENT / "nsd_expdesign.mat"
     if not path.is_file():
         return {}
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    names = ["masterordering", "subjectim", "sharedix"]
-    try:
-        content: dict[str, Any] = loadmat(path, variable_names=names)
-    except (MatReadError, NotImplementedError, ValueError, OSError) as error:
-        raise DataError(f"{path.name}: is not readable as a MAT file ({error})") from error
-    for name in names:
-        if name not in content or content[name].dtype.kind not in "fiu":
-            raise DataError(f"{path.name}: has no numeric variable '{name}'")
-    ordering, shared = (content[n].astype(np.int64).ravel() for n in ("masterordering", "sharedix"))
+    ordering, shared = (read_mat(path, n).astype(np.int64).ravel() for n in ("masterordering", "sharedix"))
     for name, values in (("masterordering", ordering), ("sharedix", shared)):
         if len(values) and values.min() < 1:
             raise DataError(f"{path.name}: '{name}' holds {values.min()}; expected numbers counted from 1")
-    return {"masterordering": ordering, "subjectim": content["subjectim"].astype(np.int64), "sharedix": shared}
+    return {"masterordering": ordering, "subjectim": read_mat(path, "subjectim").astype(np.int64), "sharedix": shared}
 
 
 def shared_pictures(root: Path, design: dict[str, np.ndarray]) -> set[int]:

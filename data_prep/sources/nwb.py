@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.sources.base import Item, Source
-from data_prep.sources.dates import undated, without_date
-from data_prep.sources.naming import compile_pattern, entities
-from data_prep.sources.nwb_behaviour import covariates_of, trial_events
-from data_prep.sources.nwb_signal import SIGNALS, electrical_stream, roi_stream, signal_kind
-from data_prep.sources.nwb_units import (
+from data_prep.layout.naming import compile_pattern, entities
+from data_prep.privacy import undated, without_date
+from data_prep.readers.nwb_behaviour import covariates_of, trial_events
+from data_prep.readers.nwb_signal import SIGNALS, electrical_stream, roi_stream, signal_kind
+from data_prep.readers.nwb_units import (
     Spans,
     common_spans,
     observed_each,
@@ -26,8 +25,9 @@ from data_prep.sources.nwb_units import (
     spike_table,
     unit_channels,
 )
+from data_prep.sources.base import Item, Source, file_fingerprint
 from neurofm.schema.errors import ConfigError, DataError, nearest
-from neurofm.schema.hashing import hash_of, sha256_file
+from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import EventStream, Recording, Stream, slug
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Nwb(Source):
         return [
             Item(
                 key=shown,
-                fingerprint=fingerprint(path, who=who),
+                fingerprint=file_fingerprint(path, who=who),
                 open=partial(load_nwb, self.root, name, shown, who, self.choices),
                 subject=who.get("subject", "") if self._compiled else "",
                 session=who.get("session", "") if self._compiled else "",
@@ -140,12 +140,6 @@ def _owner(name: str) -> str:
     """Whose file it is, as far as its name says: sessions of one subject are counted from that subject's first."""
     found = dict(ENTITY.findall(Path(name).stem)).get("sub", "")
     return re.sub(r"-held-(in|out).*$", "", found)
-
-
-def fingerprint(path: Path, **how: Any) -> str:
-    """Hash of a file's size and modification time, and of how it will be read."""
-    stat = path.stat()
-    return hash_of([path.name, stat.st_size, stat.st_mtime_ns, how])
 
 
 @contextmanager

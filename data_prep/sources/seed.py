@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.layout.tree import folder, found, tree_item
+from data_prep.layout.trials import named_channels, trial_starts
+from data_prep.privacy import starred
+from data_prep.readers.from_mne import recording_from_raw
+from data_prep.readers.mat import load_mat, load_once, shapes, stamp_of
+from data_prep.readers.mat_struct import numbers
+from data_prep.readers.raw_file import inside, open_raw
 from data_prep.sources.base import Item, Source
-from data_prep.sources.from_mne import recording_from_raw
-from data_prep.sources.mat_struct import load_mat, load_once, numbers, shapes, stamp_of
-from data_prep.sources.raw_file import inside, open_raw
 from data_prep.sources.seed_tables import (
     ELECTRODES,
     SEED_IV_CODES,
@@ -25,8 +29,6 @@ from data_prep.sources.seed_tables import (
     SEED_V_TIMES_S,
     SEED_V_WORDS,
 )
-from data_prep.sources.tree import folder, found, tree_item, undated
-from data_prep.sources.trials import named_channels, trial_starts
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Event, Recording, Stream
@@ -108,7 +110,7 @@ class Seed(Source):
 
 
 def _item(root: Path, path: Path, load: Any, subject: str, session: str, *facts: str, **rest: Any) -> Item:
-    name = undated(path.relative_to(root).as_posix())
+    name = starred(path.relative_to(root).as_posix())
     key = f"{name} session {session}"
     return tree_item(root, path, load, subject, session, *facts, subject=subject, session=session, key=key, **rest)
 
@@ -124,18 +126,18 @@ def load_trials(root: Path, name: str, subject: str, session: str, labels: str) 
     path = root / name
     keys = {int(m[1]): (key, shape) for key, shape in shapes(path).items() if (m := TRIAL.fullmatch(key))}
     if not keys:
-        raise DataError(f"{undated(path.name)}: has no array whose name ends in _eeg1, _eeg2 …")
+        raise DataError(f"{starred(path.name)}: has no array whose name ends in _eeg1, _eeg2 …")
     if labels:
         words = {i + 1: str(int(v)) for i, v in enumerate(numbers(load_mat(root / labels, "label")["label"]))}
     elif session not in SEED_IV_CODES:
-        raise DataError(f"{undated(path.name)}: lies in folder '{session}', expected 1, 2 or 3: the session")
+        raise DataError(f"{starred(path.name)}: lies in folder '{session}', expected 1, 2 or 3: the session")
     else:
         words = {i + 1: SEED_IV_WORDS[c] for i, c in enumerate(SEED_IV_CODES[session])}
     numbered = sorted(keys)
     for number in numbered:
         if keys[number][1][0] != len(ELECTRODES) or number not in words:
             raise DataError(
-                f"{undated(path.name)}: clip {number} has shape {keys[number][1]}, expected (62, time) and a number "
+                f"{starred(path.name)}: clip {number} has shape {keys[number][1]}, expected (62, time) and a number "
                 f"up to {len(words)}"
             )
     stamp = stamp_of(path)
@@ -167,7 +169,7 @@ def load_trials(root: Path, name: str, subject: str, session: str, labels: str) 
         ),
         interval_start_s=starts,
         events=events,
-        source_file=undated(name),
+        source_file=starred(name),
         source_sha256=sha256_file(path),
     )
 
@@ -196,7 +198,7 @@ def load_continuous(root: Path, name: str, subject: str, session: str) -> Record
         subject=subject,
         session=session,
         modality="eeg",
-        source_file=undated(name),
+        source_file=starred(name),
         source_sha256=sha256_file(path),
     )
     clips = zip(*SEED_V_TIMES_S[session], SEED_V_CODES[session], strict=True)
@@ -210,4 +212,4 @@ def load_continuous(root: Path, name: str, subject: str, session: str) -> Record
         )
         for i, (a, b, code) in enumerate(clips, start=1)
     ]
-    return replace(recording, events=inside(events, raw.n_times / raw.info["sfreq"], Path(undated(path.name))))
+    return replace(recording, events=inside(events, raw.n_times / raw.info["sfreq"], Path(starred(path.name))))

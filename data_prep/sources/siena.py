@@ -10,10 +10,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from data_prep.layout.tree import folder, found, tree_item
+from data_prep.readers.from_mne import recording_from_raw
+from data_prep.readers.raw_file import inside, open_raw
 from data_prep.sources.base import Item, Source
-from data_prep.sources.from_mne import recording_from_raw
-from data_prep.sources.raw_file import inside, open_raw
-from data_prep.sources.tree import folder, found, tree_item
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Event, Recording

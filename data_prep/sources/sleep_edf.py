@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.fetch_mne import mne_fetch
+from data_prep.layout.tree import folder, found, tree_item
+from data_prep.readers.from_mne import recording_from_raw
+from data_prep.readers.raw_file import open_raw
 from data_prep.sources.base import Item, Source
-from data_prep.sources.from_mne import recording_from_raw
-from data_prep.sources.raw_file import open_raw
-from data_prep.sources.tree import folder, found, tree_item
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Event, Recording

@@ -6,7 +6,6 @@ There are two releases: FieldTrip structs in MAT files (v1) and BrainVision (v2)
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.sources.base import Item
+from data_prep.layout.montage import eeg_channels
+from data_prep.readers.from_mne import recording_from_raw
+from data_prep.readers.mat import read_struct
+from data_prep.readers.raw_file import open_raw
+from data_prep.readers.tables import number_or_nan, stream_rows
+from data_prep.sources.base import Item, file_marks
 from data_prep.sources.bids import data_files
-from data_prep.sources.from_mne import recording_from_raw
-from data_prep.sources.mat import read_struct
-from data_prep.sources.montage import eeg_channels
-from data_prep.sources.tables import number
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import hash_of, sha256_file
-from neurofm.schema.recording import Channel, Event, Recording, Stream
+from neurofm.schema.recording import Channel, Event, EventStream, Recording, Stream
 
 RATE_HZ = 500.0
 MONTAGE = "easycap-M10"
@@ -42,7 +42,7 @@ def items(root: Path, subjects: tuple[str, ...] | None) -> list[Item]:
         listed.append(
             Item(
                 key=subject,
-                fingerprint=hash_of([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]),
+                fingerprint=hash_of(file_marks(files)),
                 open=partial(load, root, path.name, subjects is not None),
                 subject=subject,
                 source_file=path.name,
@@ -83,9 +83,8 @@ def load(root: Path, name: str, named: bool) -> Recording:
             f"{subject}: no word times; proc/{subject}.mat and timelock-preprocessing/{subject}.mat are missing"
         )
     facts = read_struct(proc, "proc")
-    streams = _brainvision(path) if path.suffix == ".vhdr" else _fieldtrip(path)
+    signal, beside = _brainvision(path) if path.suffix == ".vhdr" else _fieldtrip(path)
     bad = bad_channels(facts)
-    signal = streams[0]
     marked = tuple(
         replace(c, bad=True, reason="impedance or noise, by the authors") if c.name in bad else c
         for c in signal.channels
@@ -95,14 +94,14 @@ def load(root: Path, name: str, named: bool) -> Recording:
         subject=subject,
         task="alice",
         modality="eeg",
-        streams=(replace(signal, channels=marked), *streams[1:]),
+        streams=(replace(signal, channels=marked), *beside),
         events=word_events(root / WORDS, facts, proc.name, signal.n_samples[0]),
         source_file=name,
         source_sha256=sha256_file(data_files(path)[-1]),
     )
 
 
-def _fieldtrip(path: Path) -> tuple[Stream, ...]:
+def _fieldtrip(path: Path) -> tuple[Stream, tuple[Stream, ...]]:
     raw = read_struct(path, "raw")
     header, values = raw["hdr"], np.asarray(raw["trial"])
     names = [str(n) for n in np.atleast_1d(header["label"])]
@@ -114,33 +113,30 @@ def _fieldtrip(path: Path) -> tuple[Stream, ...]:
     known = {c.name: c for c in eeg_channels(MONTAGE)}
     eeg = [i for i, n in enumerate(names) if n in known]
     rest = [i for i, n in enumerate(names) if n not in known]
-    streams = [
-        Stream.from_arrays([values[eeg].T], rate_hz=RATE_HZ, channels=tuple(known[names[i]] for i in eeg), unit="uV")
-    ]
-    if rest:
-        channels = tuple(
-            Channel(name=names[i], kind="eog", unit="uV") if "EOG" in names[i] else Channel(name=names[i]) for i in rest
-        )
-        streams.append(
-            Stream.from_arrays(
-                [values[rest].T], rate_hz=RATE_HZ, channels=channels, unit="uV", name="covariate", role="covariate"
-            )
-        )
-    return tuple(streams)
+    channels = tuple(known[names[i]] for i in eeg)
+    signal = Stream.from_arrays([values[eeg].T], rate_hz=RATE_HZ, channels=channels, unit="uV")
+    if not rest:
+        return signal, ()
+    channels = tuple(
+        Channel(name=names[i], kind="eog", unit="uV") if "EOG" in names[i] else Channel(name=names[i]) for i in rest
+    )
+    beside = Stream.from_arrays(
+        [values[rest].T], rate_hz=RATE_HZ, channels=channels, unit="uV", name="covariate", role="covariate"
+    )
+    return signal, (beside,)
 
 
-def _brainvision(path: Path) -> tuple[Stream, ...]:
-    import mne
-
-    raw = mne.io.read_raw_brainvision(path, preload=False, verbose="error")
+def _brainvision(path: Path) -> tuple[Stream, tuple[Stream | EventStream, ...]]:
+    raw = open_raw(path)
     if raw.info["sfreq"] != RATE_HZ:
         raise DataError(f"{path.name}: is at {raw.info['sfreq']} Hz, expected {RATE_HZ:g}")
     known = {c.name: c for c in eeg_channels(MONTAGE)}
     others = {n: "eog" if "EOG" in n.upper() else "misc" for n in raw.ch_names if n not in known}
     raw.set_channel_types(others, on_unit_change="ignore", verbose="error")
     raw.set_annotations(None)
-    signal, *rest = recording_from_raw(raw, dataset="brennan2019", subject="", modality="eeg").streams
-    return replace(signal, channels=tuple(known[c.name] for c in signal.channels)), *rest
+    recording = recording_from_raw(raw, dataset="brennan2019", subject="", modality="eeg")
+    signal = replace(recording.signal, channels=tuple(known[c.name] for c in recording.signal.channels))
+    return signal, recording.streams[1:]
 
 
 def bad_channels(facts: dict[str, Any]) -> set[str]:
@@ -166,11 +162,7 @@ def word_events(table: Path, facts: dict[str, Any], proc: str, n_samples: int) -
     """
     if not table.exists():
         raise DataError(f"{table.name} is missing; only it says which words were heard")
-    with open(table, encoding="utf-8", newline="") as f:
-        rows = list(csv.DictReader(f))
-    for column in COLUMNS:
-        if not rows or column not in rows[0]:
-            raise DataError(f"{table.name}: has no column '{column}'")
+    rows = list(stream_rows(table, *COLUMNS))
     trials = np.atleast_2d(np.asarray(facts.get("trl")))
     if trials.dtype.kind not in "fiu" or trials.shape[1] < 3 or len(trials) != len(rows):
         raise DataError(f"{proc}: 'trl' has shape {trials.shape}, expected one row for each of {len(rows)} words")
@@ -181,20 +173,20 @@ def word_events(table: Path, facts: dict[str, Any], proc: str, n_samples: int) -
 
 
 def _audio(row: dict[str, str]) -> str:
-    return f"DownTheRabbitHoleFinal_SoundFile{number(row['Segment']):.0f}.wav"
+    return f"DownTheRabbitHoleFinal_SoundFile{number_or_nan(row['Segment']):.0f}.wav"
 
 
 def _words(rows: Sequence[dict[str, str]], onsets: Sequence[float]) -> list[Event]:
     return [
         Event(
             onset_s=onset,
-            duration_s=max(number(row["offset"]) - number(row["onset"]), 0.0),
+            duration_s=max(number_or_nan(row["offset"]) - number_or_nan(row["onset"]), 0.0),
             kind="word",
             label=row["Word"],
-            value=number(row["onset"]),
+            value=number_or_nan(row["onset"]),
             stimulus_id=_audio(row),
             trial=i,
-            block=int(number(row["Sentence"])),
+            block=int(number_or_nan(row["Sentence"])),
         )
         for i, (row, onset) in enumerate(zip(rows, onsets, strict=True))
     ]
@@ -203,7 +195,7 @@ def _words(rows: Sequence[dict[str, str]], onsets: Sequence[float]) -> list[Even
 def _sounds(rows: Sequence[dict[str, str]], onsets: Sequence[float]) -> list[Event]:
     first: dict[str, float] = {}
     for row, onset in zip(rows, onsets, strict=True):
-        first.setdefault(_audio(row), onset - number(row["onset"]))
+        first.setdefault(_audio(row), onset - number_or_nan(row["onset"]))
     return [
         Event(onset_s=start, kind="sound", label=audio, value=0.0, stimulus_id=audio, trial=i)
         for i, (audio, start) in enumerate(first.items())

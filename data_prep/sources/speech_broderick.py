@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources.base import Item
-from data_prep.sources.mat import read_mat
-from data_prep.sources.montage import eeg_channels
+from data_prep.layout.montage import eeg_channels
+from data_prep.readers.mat import read_mat
+from data_prep.sources.base import Item, file_marks
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import hash_of, read_json, sha256_file
 from neurofm.schema.recording import Channel, Event, Recording, Stream
@@ -36,7 +36,7 @@ def items(root: Path, subjects: tuple[str, ...] | None) -> list[Item]:
         found.append(
             Item(
                 key=f"{subject}_run-{run}",
-                fingerprint=hash_of([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]),
+                fingerprint=hash_of(file_marks(files)),
                 open=partial(load, root, path.relative_to(root).as_posix()),
                 subject=subject,
                 source_file=path.relative_to(root).as_posix(),

@@ -6,7 +6,6 @@ Each row of events.tsv carries a Python dictionary as text in `trial_type`. It i
 from __future__ import annotations
 
 import ast
-import csv
 import math
 import re
 from dataclasses import replace
@@ -14,9 +13,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from data_prep.readers.tables import number_or_nan, stream_rows
 from data_prep.sources.base import Item
 from data_prep.sources.bids import data_files, folder_fingerprint, load_bids
-from data_prep.sources.tables import number
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Event, Recording
 
@@ -59,7 +58,7 @@ def load(root: Path, name: str) -> Recording:
     events = path.with_name(path.name.rpartition("_meg.")[0] + "_events.tsv")
     if not events.exists():
         raise DataError(f"{events.name}: is missing; only it says what was heard")
-    recording = replace(load_bids(root, name, "gwilliams2022"), events=read_events(events))
+    recording = replace(load_bids(root, name, "gwilliams2022", sidecars="optional"), events=read_events(events))
     end_s, last_s = recording.valid[-1][1], max((e.onset_s for e in recording.events), default=0.0)
     if last_s > end_s:
         raise DataError(
@@ -82,12 +81,8 @@ def read_events(path: Path) -> tuple[Event, ...]:
     events: list[Event] = []
     counts = dict.fromkeys(KINDS, 0)
     heard = ""
-    with open(path, encoding="utf-8", newline="") as f:
-        table = csv.DictReader(f, delimiter="\t")
-        for column in ("onset", "duration", "trial_type"):
-            if column not in (table.fieldnames or ()):
-                raise DataError(f"{path.name}: has no column '{column}'")
-        rows = sorted(((number(r["onset"]), i, r) for i, r in enumerate(table)), key=lambda r: r[:2])
+    table = stream_rows(path, "onset", "duration", "trial_type")
+    rows = sorted(((number_or_nan(r["onset"]), i, r) for i, r in enumerate(table)), key=lambda r: r[:2])
     for onset, i, row in rows:
         facts = literal(row["trial_type"] or "")
         if facts is None or not math.isfinite(onset):
@@ -101,14 +96,14 @@ def read_events(path: Path) -> tuple[Event, ...]:
             heard = sound
         elif facts.get("pronounced", 1.0) == 0:
             continue
-        duration, sequence = number(row["duration"]), facts.get("sequence_id")
+        duration, sequence = number_or_nan(row["duration"]), facts.get("sequence_id")
         events.append(
             Event(
                 onset_s=onset,
                 duration_s=duration if math.isfinite(duration) else 0.0,
                 kind=kind,
                 label=sound if kind == "sound" else str(facts.get(kind, "")),
-                value=number(str(facts.get("start", ""))),
+                value=number_or_nan(str(facts.get("start", ""))),
                 stimulus_id=sound,
                 trial=counts[kind],
                 block=int(sequence) if isinstance(sequence, int | float) and math.isfinite(sequence) else -1,

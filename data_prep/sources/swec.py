@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources.base import Item, Source, file_fingerprint
-from data_prep.sources.mat import read_mat
+from data_prep.readers.mat import read_mat
+from data_prep.sources.base import Item, Source, file_fingerprint, file_marks
 from data_prep.sources.swec_long import long_recording
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
@@ -97,7 +97,7 @@ def _long(root: Path, folder: Path, leave_out: bool) -> list[Item]:
     files = sorted([*folder.glob(f"{folder.name}_*.h5"), *folder.glob(f"{folder.name}_*.mat")])
     if not files:
         return []
-    marks = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    marks = file_marks(files)
     return [
         Item(
             key=folder.name,

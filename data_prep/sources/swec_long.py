@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.sources.hdf5 import open_hdf5
-from data_prep.sources.mat import mat_shape, read_mat
-from data_prep.sources.pieces import Piece, contiguous, hdf5_reader, mat_reader, read_group
+from data_prep.readers.hdf5 import open_hdf5
+from data_prep.readers.mat import mat_shape, read_mat
+from data_prep.readers.pieces import Piece, contiguous, hdf5_reader, mat_reader, read_group
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Channel, Event, Recording, Stream

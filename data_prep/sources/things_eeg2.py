@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.safe_pickle import load_npy
+from data_prep.layout.tree import folder, found, tree_item
+from data_prep.layout.trials import named_channels, trial_starts
+from data_prep.readers.safe_pickle import load_npy
 from data_prep.sources.base import Item, Source
-from data_prep.sources.tree import folder, found, tree_item
-from data_prep.sources.trials import named_channels, trial_starts
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Event, Recording, Stream

@@ -6,7 +6,6 @@ of the BIDS folder, which both forms need.
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from data_prep.sources.base import Item, Source
+from data_prep.readers.tables import number_or_nan, stream_rows
+from data_prep.sources.base import Item, Source, file_marks
 from data_prep.sources.bids import data_files
-from data_prep.sources.tables import number
 from data_prep.sources.things_meg_signal import epochs_recording, run_recording
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of
@@ -163,7 +162,7 @@ def events_file(path: Path) -> Path:
 
 def _fingerprint(root: Path, number: str, files: list[Path]) -> str:
     near = [p for p in (attributes_file(root, number), *files) if p.exists()]
-    return hash_of([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in near])
+    return hash_of(file_marks(near))
 
 
 def read_attributes(root: Path, number: str) -> list[Shown]:
@@ -177,22 +176,17 @@ def read_attributes(root: Path, number: str) -> list[Shown]:
     path = attributes_file(root, number)
     if not path.exists():
         raise DataError(f"sourcedata/{path.name} is missing; only it says which image was shown")
-    with open(path, encoding="utf-8", newline="") as f:
-        table = csv.DictReader(f)
-        for name in COLUMNS:
-            if name not in (table.fieldnames or ()):
-                raise DataError(f"sourcedata/{path.name}: no column '{name}': {nearest(name, table.fieldnames or ())}")
-        return [_shown(row) for row in table]
+    return [_shown(row) for row in stream_rows(path, *COLUMNS)]
 
 
 def _shown(row: dict[str, str]) -> Shown:
     path = PurePosixPath(row["image_path"].replace("\\", "/"))
     catch = row["trial_type"] == "catch" or path.as_posix().startswith("images_catch_meg")
-    duration = number(row.get("image_off")) - number(row.get("image_on"))
+    duration = number_or_nan(row.get("image_off")) - number_or_nan(row.get("image_on"))
     return Shown(
         kind="catch" if catch else row["trial_type"],
         stem=path.stem,
-        number=-1 if catch or math.isnan(image := number(row["things_image_nr"])) else int(image),
+        number=-1 if catch or math.isnan(image := number_or_nan(row["things_image_nr"])) else int(image),
         session=int(float(row["session_nr"])),
         run=int(float(row["run_nr"])),
         duration_s=duration if 0 < duration < 2 else 0.5,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_prep.sources.clips import clip_starts
-from data_prep.sources.from_mne import SIGNAL, channel_of, recording_from_raw
-from data_prep.sources.tables import number
+from data_prep.layout.trials import trial_starts
+from data_prep.readers.from_mne import SIGNAL, channel_of, recording_from_raw
+from data_prep.readers.raw_file import open_raw
+from data_prep.readers.tables import number_or_nan, stream_rows
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Event, Recording, Stream
@@ -39,11 +38,7 @@ def run_recording(
     DataError
         When triggers and tables do not tell of the same images.
     """
-    import mne
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        raw = mne.io.read_raw(root / name, preload=False, verbose="error")
+    raw = open_raw(root / name)
     onsets = trigger_onsets_s(raw, len(rows))
     if events.exists():
         _check_numbers(events, rows)
@@ -99,8 +94,7 @@ def trigger_onsets_s(raw: BaseRaw, n_images: int) -> list[float]:
 
 
 def _check_numbers(events: Path, rows: Sequence[Shown]) -> None:
-    with open(events, encoding="utf-8", newline="") as f:
-        values = [number(row.get("value")) for row in csv.DictReader(f, delimiter="\t")]
+    values = [number_or_nan(row["value"]) for row in stream_rows(events, "value")]
     if len(values) != len(rows):
         raise DataError(f"{events.name}: has {len(values)} rows, the sample attributes have {len(rows)} for this run")
     differing = sum(r.kind != "catch" and r.number != v for r, v in zip(rows, values, strict=True))
@@ -137,7 +131,7 @@ def epochs_recording(root: Path, name: str, rows: Sequence[Shown], *, subject: s
     picks = [i for i, t in enumerate(types) if t in SIGNAL]
     scale = np.array([SIGNAL[types[i]][1] for i in picks])
     n_samples, rate_hz = len(epochs.times), float(epochs.info["sfreq"])
-    starts = clip_starts(len(chosen), n_samples / rate_hz)
+    starts = trial_starts((n_samples,) * len(chosen), rate_hz)
 
     def read(interval: int, start: int, stop: int) -> np.ndarray:
         trial = epochs.get_data(picks=picks, item=[chosen[interval]], verbose="error")[0]

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from data_prep.layout.tree import folder, found, tree_item
+from data_prep.privacy import starred
+from data_prep.readers.from_mne import recording_from_raw
+from data_prep.readers.raw_file import open_raw
 from data_prep.sources.base import Item, Source
-from data_prep.sources.from_mne import recording_from_raw
-from data_prep.sources.raw_file import open_raw
-from data_prep.sources.tree import folder, found, tree_item, undated
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Event, Recording
@@ -83,7 +84,7 @@ class Tuh(Source):
                     *facts,
                     subject=who.subject,
                     session=who.session,
-                    key=undated(name),
+                    key=starred(name),
                     beside=beside,
                 )
             )
@@ -152,7 +153,7 @@ def load(root: Path, name: str, corpus: str, who: Place) -> Recording:
         session=who.session,
         run=who.run,
         modality="eeg",
-        source_file=undated(name),
+        source_file=starred(name),
         source_sha256=sha256_file(path),
     )
     signal = recording.signal

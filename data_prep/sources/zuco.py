@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.layout.tree import folder, found, tree_item
+from data_prep.layout.trials import named_channels, trial_starts
+from data_prep.readers.mat import MAT_ERRORS, is_hdf5, load_once, stamp_of
+from data_prep.readers.mat_struct import cells, field, text
 from data_prep.sources.base import Item, Source
-from data_prep.sources.mat_struct import MAT_ERRORS, cells, field, is_hdf5, load_once, stamp_of, text
-from data_prep.sources.tree import folder, found, tree_item
-from data_prep.sources.trials import named_channels, trial_starts
 from neurofm.schema.errors import DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Event, Recording, Stream

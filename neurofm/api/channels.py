@@ -18,7 +18,7 @@ def match_channels(channels: Sequence[Channel], vocabulary: Sequence[str]) -> li
     DataError
         When two channels are the same entry.
     """
-    from data_prep.sources.from_mne import canonical_name
+    from data_prep.readers.from_mne import canonical_name
 
     exact = {v.casefold(): v for v in vocabulary}
     tails: dict[str, list[str]] = {}

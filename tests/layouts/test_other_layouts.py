@@ -110,17 +110,19 @@ def test_trial_shows_the_image_of_its_row(tmp_path):
     for recording in recordings(tree):
         events = [e for i in range(len(recording.signal.n_samples)) for e in events_within(recording, i)]
         numbers = np.array([int(re.findall(r"\d+", e.stimulus_id)[-1]) for e in events])
-        shifts |= set(numbers - shown[recording.session])
+        shifts |= set(numbers - shown[recording.session, recording.part])
     assert len(shifts) == 1
     assert shifts <= {0, 1}
 
 
 def test_silent_voxel_does_not_spoil_the_others(tmp_path):
     tree, stored = nsd.silent_voxel(tmp_path)
-    (recording,) = recordings(tree)
+    (recording,) = (r for r in recordings(tree) if r.part == "train")
     read = np.concatenate(intervals(recording))
     assert np.isfinite(read).all()
-    kept = read[:, read.any(axis=0)]
+    silent = ~read.any(axis=0)
+    assert [c.bad for c in recording.signal.channels] == silent.tolist()
+    kept = read[:, ~silent]
     np.testing.assert_allclose(kept, np.delete(stored, 3, axis=1), atol=1e-4)
 
 

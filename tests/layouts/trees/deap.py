@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def write(root: Path) -> Tree:
         ]  # fmt: skip
         recordings.append(
             Expected(
-                subject=subject, session=None, file=f"s{subject}.dat", part="", modality="eeg", rate_hz=RATE,
+                subject=re.compile(rf"(^|\D){subject}$"), session=None, file=f"s{subject}.dat", part="", modality="eeg", rate_hz=RATE,
                 electrodes=EEG, kinds=["eeg"] * 32, units=["uV"] * 32, n_samples=[N] * 3, pieces=pieces,
             )
         )  # fmt: skip

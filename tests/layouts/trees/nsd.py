@@ -1,5 +1,7 @@
 """NSD single-trial betas: int16, 300 × % signal change, one volume per trial; trials and images in the behaviour table.
 
+A session is two recordings: the official test part are the trials of the 1,000 shared images.
+
 Volumes are (x, y, z, trial) in NIfTI; in the HDF5 version h5py shows the axes reversed, (trial, z, y, x). A mask is
 what is above zero (the region files hold −1 as well). Image numbers: ``73KID`` in the table counts from 1, the rows
 of the stimulus file and ``nsdId`` from 0.
@@ -8,6 +10,7 @@ of the stimulus file and ``nsdId`` from 0.
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import h5py
@@ -18,6 +21,7 @@ from scipy.io import savemat
 from ..expected import Expected, Tree
 
 SHAPE, N_TRIALS = (12, 10, 8), 30
+PARTS = ("train", "test")
 AFFINE = np.diag([1.8, 1.8, 1.8, 1.0])
 BETAS = "nsddata_betas/ppdata/{}/func1pt8mm/betas_fithrf_GLMdenoise_RR"
 SPACE = "nsddata/ppdata/{}/func1pt8mm"
@@ -46,8 +50,8 @@ def _masks(root: Path, subject: str) -> np.ndarray:
     return region > 0
 
 
-def _design(root: Path) -> np.ndarray:
-    """Write the design files and return the 0-based image of each trial of subject 1.
+def _design(root: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Write the design files and return, for each trial of subject 1, the 0-based image and whether it is shared.
 
     The first thousand of a subject's 10,000 images are the shared ones.
     """
@@ -66,7 +70,7 @@ def _design(root: Path) -> np.ndarray:
         table.writerow(["", "cocoId", "nsdId", "shared1000", *(f"subject{s}" for s in range(1, 9))])
         for image in np.unique(images[0, ordering[:90] - 1]) - 1:
             table.writerow([image, 500000 + image, image, bool(image + 1 in shared), *[1] * 8])
-    return images[0, ordering - 1] - 1
+    return images[0, ordering - 1] - 1, ordering <= 1000
 
 
 def _responses(root: Path, subject: str, images: np.ndarray, *, n_sessions: int) -> None:
@@ -103,16 +107,23 @@ def _betas(
     return stored[where].T / 300.0
 
 
-def _session(subject: str, session: int, values: np.ndarray) -> Expected:
-    return Expected(
-        subject=subject,
-        session=f"{session:02d}",
-        modality="fmri",
-        kinds=["bold"] * values.shape[1],
-        n_samples=[1] * len(values),
-        values={i: values[i : i + 1] for i in (0, 1, 17, len(values) - 1)},
-        atol=1e-4,
-    )
+def _session(subject: str, session: int, values: np.ndarray, shared: np.ndarray) -> list[Expected]:
+    """Expect the trials of each part, in the order in which they were shown."""
+    mine = shared[(session - 1) * N_TRIALS : session * N_TRIALS]
+    assert {*mine} == {True, False}
+    return [
+        Expected(
+            subject=re.compile(rf"(^|\D){subject[4:]}$"),
+            session=f"{session:02d}",
+            part=part,
+            modality="fmri",
+            kinds=["bold"] * values.shape[1],
+            n_samples=[1] * len(trials),
+            values={i: trials[i : i + 1] for i in range(len(trials))},
+            atol=1e-4,
+        )
+        for part, trials in zip(PARTS, (values[~mine], values[mine]), strict=True)
+    ]
 
 
 def _tree(root: Path, recordings: list[Expected], rejected: list[str] | None = None) -> Tree:
@@ -123,8 +134,10 @@ def _tree(root: Path, recordings: list[Expected], rejected: list[str] | None = N
 def _subject(root: Path, kinds: list[str], *, n_sessions: int = 2) -> list[Expected]:
     """Two sessions of betas; the behaviour table may list more than can be downloaded."""
     where = _masks(root, "subj01")
-    _responses(root, "subj01", _design(root), n_sessions=n_sessions)
-    return [_session("subj01", s, _betas(root, "subj01", s, kinds, where=where)) for s in (1, 2)]
+    images, shared = _design(root)
+    _responses(root, "subj01", images, n_sessions=n_sessions)
+    read = {s: _betas(root, "subj01", s, kinds, where=where) for s in (1, 2)}
+    return [part for s, values in read.items() for part in _session("subj01", s, values, shared)]
 
 
 def write_nifti(root: Path) -> Tree:
@@ -145,35 +158,42 @@ def write_both_formats(root: Path) -> Tree:
 def write_trials_missing(root: Path) -> Tree:
     """29 volumes for 30 rows of the table: which trial is missing cannot be known."""
     where = _masks(root, "subj01")
-    _responses(root, "subj01", _design(root), n_sessions=2)
-    first = _session("subj01", 1, _betas(root, "subj01", 1, ["nii.gz"], where=where))
+    images, shared = _design(root)
+    _responses(root, "subj01", images, n_sessions=2)
+    first = _session("subj01", 1, _betas(root, "subj01", 1, ["nii.gz"], where=where), shared)
     _betas(root, "subj01", 2, ["nii.gz"], where=where, n=N_TRIALS - 1)
-    return _tree(root, [first], ["betas_session02"])
+    return _tree(root, first, ["session 2 has 29 betas"])
 
 
 def write_mask_of_another_shape(root: Path) -> Tree:
-    """A mask on another grid than the betas."""
+    """A mask on another grid than the betas: neither part can be read."""
     where = _masks(root, "subj01")
-    _responses(root, "subj01", _design(root), n_sessions=1)
+    _responses(root, "subj01", _design(root)[0], n_sessions=1)
     _betas(root, "subj01", 1, ["nii.gz"], where=where)
     _nifti(root / SPACE.format("subj01") / "roi/nsdgeneral.nii.gz", np.ones((11, 10, 8), "f4"))
-    return _tree(root, [], ["nsdgeneral"])
+    return _tree(root, [], ["nsdgeneral"] * len(PARTS))
 
 
-def images(root: Path) -> tuple[Tree, dict[str, np.ndarray]]:
-    """Two sessions, and the 0-based image (row of the stimulus file) of each of their trials."""
+def images(root: Path) -> tuple[Tree, dict[tuple[str, str], np.ndarray]]:
+    """Two sessions, and the 0-based image (row of the stimulus file) of each trial of their parts."""
     _subject(root, ["nii.gz"])
-    shown = _design(root)
-    return _tree(root, []), {"01": shown[:N_TRIALS], "02": shown[N_TRIALS : 2 * N_TRIALS]}
+    shown, shared = _design(root)
+    of = {}
+    for session in (1, 2):
+        trials = slice((session - 1) * N_TRIALS, session * N_TRIALS)
+        of[f"{session:02d}", "train"] = shown[trials][~shared[trials]]
+        of[f"{session:02d}", "test"] = shown[trials][shared[trials]]
+    return _tree(root, []), of
 
 
 def silent_voxel(root: Path) -> tuple[Tree, np.ndarray]:
-    """One session in which voxel 3 of the region is zero in all trials, and its values (trial, voxel)."""
+    """One session in which voxel 3 of the region is zero in all trials, and the train part's values (trial, voxel)."""
     where = _masks(root, "subj01")
-    _responses(root, "subj01", _design(root), n_sessions=1)
+    images, shared = _design(root)
+    _responses(root, "subj01", images, n_sessions=1)
     _betas(root, "subj01", 1, ["nii.gz"], where=where)
     path = root / BETAS.format("subj01") / "betas_session01.nii.gz"
     stored = np.asarray(nibabel.load(path).dataobj).copy()
     stored[tuple(np.argwhere(where)[3])] = 0
     _nifti(path, stored)
-    return _tree(root, []), stored[where].T / 300.0
+    return _tree(root, []), stored[where].T[~shared[:N_TRIALS]] / 300.0

@@ -14,6 +14,7 @@ from ..expected import Expected, Piece, Tree
 N_SENSORS = 271
 CATCH = 999999
 LAST_CODE = 32
+NOUN = "aardvark"
 
 
 def sensors() -> list[str]:
@@ -23,19 +24,26 @@ def sensors() -> list[str]:
     return [n[:5] for n in mne.channels.read_layout("CTF275").names if n.startswith("M")][:N_SENSORS]
 
 
+ATTRIBUTES = (
+    "trial_type,image_on,image_off,image_path,image_nr,things_image_nr,category_nr,test_image_nr,session_nr,run_nr"
+)
+
+
 def write_epochs(root: Path) -> Tree:
+    """The epochs know the number of an image only; which images are the test's stands in the sample attributes."""
     import mne
 
     rng = np.random.default_rng(21)
     folder = root / "derivatives/preprocessed"
     folder.mkdir(parents=True)
+    (root / "sourcedata").mkdir()
     names, recordings = sensors(), []
-    # image 555 is a test image, seen twelve times; the large number marks trials without a THINGS image
+    # image 555 is a test image, seen over and over; the large number marks trials without a THINGS image
     ids = {
         "P1": [1, *[555, 26107] * 6, CATCH, *[555, 17, 18] * 3, 40, CATCH, *[555] * 3, 19],
         "P2": [555, CATCH, 1, 40],
     }
-    asked = {"P1": [0, 1, 2, 14, -1], "P2": [0, 2, 3]}
+    asked = {"P1": [0, 1, 2, 14, len(ids["P1"]) - 1], "P2": [0, 2, 3]}
     for person, images in ids.items():
         ft = rng.normal(0, 100, (len(images), N_SENSORS, 281)).astype(np.float32)
         events = np.array([[240 * i, 0, image] for i, image in enumerate(images)])
@@ -45,22 +53,31 @@ def write_epochs(root: Path) -> Tree:
         )  # fmt: skip
         # the parts are found from the first one; read as files of their own they would count twice
         epochs.save(folder / f"preprocessed_{person}-epo.fif", split_size="4MB", fmt="single", verbose="error")
-        pieces = [
-            Piece(
-                values=ft[k].T, atol=0.01, shown=(0.1, f"image {images[k]}"),
-                events=[(0.1, re.compile(rf"(^|\D)0*{images[k]}$"))], events_of=r"\d",
-            )
-            for k in asked[person]
-        ]  # fmt: skip
-        recordings.append(
-            Expected(
-                subject=re.compile(rf"{person[1]}$"), session=None, modality="meg", rate_hz=200, channels=names,
-                kinds=["mag"] * N_SENSORS, units=["fT"] * N_SENSORS,
-                n_samples=[281] * sum(i != CATCH for i in images), pieces=pieces,
-            )
-        )  # fmt: skip
+        rows = [ATTRIBUTES]
+        for k, image in enumerate(images):
+            kind = {555: "test", CATCH: "catch"}.get(image, "exp")
+            path = "images_catch_meg/catch_01.jpg" if image == CATCH else f"images_meg/{NOUN}/{NOUN}_{image:05d}.jpg"
+            rows.append(f"{kind},{k:.2f},{k + 0.5:.2f},{path},{k + 1},{image},1,1,1,1")
+        (root / f"sourcedata/sample_attributes_{person}.csv").write_text("\n".join(rows) + "\n")
+        for part in ("train", "test"):
+            mine = [k for k, i in enumerate(images) if i != CATCH and (i == 555) == (part == "test")]
+            pieces = [
+                Piece(
+                    values=ft[k].T, atol=0.01, shown=(0.1, f"image {images[k]}"),
+                    events=[(0.1, re.compile(rf"^{NOUN}(_{images[k]:05d})?$"))],
+                )
+                for k in asked[person]
+                if k in mine
+            ]  # fmt: skip
+            recordings.append(
+                Expected(
+                    subject=re.compile(rf"{person[1]}$"), session=None, part=part, modality="meg", rate_hz=200,
+                    channels=names, kinds=["mag"] * N_SENSORS, units=["fT"] * N_SENSORS, n_samples=[281] * len(mine),
+                    pieces=pieces,
+                )
+            )  # fmt: skip
     assert len(list(folder.glob("preprocessed_P1-epo*.fif"))) == 4
-    return Tree(source="things_meg", choices={"root": root}, recordings=recordings)
+    return Tree(source="things_meg", choices={"root": root, "variant": "preprocessed"}, recordings=recordings)
 
 
 def write_raw(root: Path) -> Tree:
@@ -71,10 +88,7 @@ def write_raw(root: Path) -> Tree:
     names = sensors()
     others = [f"BG{i}" for i in range(28)] + ["UPPT001"]
     info = mne.create_info([*names, *others], rate, ["mag"] * N_SENSORS + ["ref_meg"] * 28 + ["stim"])
-    head = (
-        "trial_type,image_on,image_off,image_path,image_nr,things_image_nr,category_nr,test_image_nr,session_nr,run_nr"
-    )
-    table, recordings, onsets = [head], [], {}
+    table, recordings, onsets = [ATTRIBUTES], [], {}
     runs = {
         "01": [("exp", 101, "aardvark/aardvark_01b.jpg"), ("test", 555, "banana/banana_13s.jpg"),
                ("catch", CATCH, "images_catch_meg/catch_01.jpg"), ("exp", 102, "zebra/zebra_02n.jpg")],

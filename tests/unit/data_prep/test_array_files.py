@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from data_prep.readers.array_files import open_arrays
 from data_prep.sources import SOURCES
-from data_prep.sources.array_files import open_arrays
 from neurofm.schema.errors import DataError
 
 X = np.random.default_rng(0).standard_normal((3, 500))  # channel × time

@@ -9,9 +9,9 @@ import pickle
 import numpy as np
 import pytest
 
-from data_prep import volumes
 from data_prep.flow import run_stages
 from data_prep.pipeline import prepare
+from data_prep.readers import volumes
 from data_prep.sources import SOURCES
 from neurofm.schema.errors import ConfigError, DataError
 
@@ -122,9 +122,19 @@ def test_mirrored_atlas_is_turned_by_its_affine(tree):
     turned = AFFINE @ np.diag([-1.0, 1, 1, 1])
     turned[:, 3] = AFFINE @ [SHAPE[0] - 1, 0, 0, 1]
     save(folder / "turned.nii.gz", atlas[::-1], turned)
-    with pytest.raises(DataError, match=r"no image in the space of the atlas turned\.nii\.gz.*affine.*resample=true"):
-        source(tree, atlas=str(folder / "turned.nii.gz")).list()[0].load()
-    r = source(tree, atlas=str(folder / "turned.nii.gz"), resample=True).list()[0].load()
+    for resample in (False, True):
+        r = source(tree, atlas=str(folder / "turned.nii.gz"), resample=resample).list()[0].load()
+        np.testing.assert_allclose(whole(r.signal), means(data["01"], atlas), rtol=1e-6)
+
+
+def test_atlas_of_another_grid_is_moved_only_when_asked(tree):
+    folder, data, atlas = tree
+    wider = AFFINE.copy()
+    wider[:, 3] = AFFINE @ [-1, -1, -1, 1]
+    save(folder / "wider.nii.gz", np.pad(atlas, 1), wider)
+    with pytest.raises(DataError, match=r"no image in the space of the atlas wider\.nii\.gz.*affine.*resample=true"):
+        source(tree, atlas=str(folder / "wider.nii.gz")).list()[0].load()
+    r = source(tree, atlas=str(folder / "wider.nii.gz"), resample=True).list()[0].load()
     np.testing.assert_allclose(whole(r.signal), means(data["01"], atlas), rtol=1e-6)
     away = AFFINE + np.array([[0, 0, 0, 500.0]] * 3 + [[0] * 4])
     save(folder / "away.nii.gz", atlas, away)

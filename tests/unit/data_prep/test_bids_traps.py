@@ -11,8 +11,8 @@ import mne_bids
 import numpy as np
 import pytest
 
+from data_prep.readers.bids_tables import find_sidecar
 from data_prep.sources import SOURCES
-from data_prep.sources.bids_tables import find_sidecar
 from neurofm.schema.errors import ConfigError, DataError
 
 NAMES = ["A1", "A2", "A3"]

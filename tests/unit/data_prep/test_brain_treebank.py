@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_prep.sources import SOURCES
-from data_prep.sources.movie_clock import read_clock
+from data_prep.sources.brain_treebank_clock import read_clock
 from neurofm.schema.errors import DataError
 
 RATE = 2048

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from data_prep.readers.mat_peek import field_shape
 from data_prep.sources.deap import Deap
 from data_prep.sources.dreamer import Dreamer
-from data_prep.sources.mat_peek import field_shape
 from data_prep.sources.seed import Seed
 from data_prep.sources.seed_tables import ELECTRODES, SEED_IV_CODES, SEED_V_CODES, SEED_V_TIMES_S
 from data_prep.sources.zuco import Zuco, sentence_id
@@ -119,12 +119,17 @@ def test_deap(tmp_path, form):
     (item,) = Deap(root=tmp_path).list()
     r = item.load()
     assert (r.subject, r.signal.rate_hz, r.signal.n_samples) == ("s07", 128.0, (640,) * 3)
-    assert [(e.onset_s - t, e.duration_s, e.label, e.value, e.stimulus_id) for e, t in zip(r.events, r.interval_start_s, strict=True)] == [
+    clips = [e for e in r.events if e.kind == "clip"]
+    assert [(e.onset_s - t, e.duration_s, e.label, e.value, e.stimulus_id) for e, t in zip(clips, r.interval_start_s, strict=True)] == [
         (3.0, 2.0, "low", 5.0, "1"), (3.0, 2.0, "high", 5.1, "2"), (3.0, 2.0, "low", 1.0, "3")
     ]  # fmt: skip
     np.testing.assert_array_equal(r.signal.read(1, 10, 20), content["data"][1, :32, 10:20].T)
     np.testing.assert_array_equal(r.streams[1].read(2, 10, 20), content["data"][2, 32:, 10:20].T)
-    assert [e.label for e in Deap(root=tmp_path, rating="arousal").list()[0].load().events] == ["high", "low", "high"]
+    # all ratings are there, but only the chosen one is a class
+    said = [(e.kind, e.label, e.value, e.trial) for e in r.events if e.onset_s == clips[1].onset_s and e.kind != "clip"]
+    assert said == [("valence", "", 5.1, 1), ("arousal", "", 1.0, 1), ("dominance", "", 1.0, 1), ("liking", "", 1.0, 1)]
+    arousal = Deap(root=tmp_path, rating="arousal").list()[0].load()
+    assert [e.label for e in arousal.events if e.label] == ["high", "low", "high"]
 
 
 class Runs:
@@ -152,7 +157,10 @@ def cell(values):
     return out
 
 
-def dreamer(path, n_people=2, compressed=True, **extra):
+SCORES = {"ScoreValence": [[3.0], [4.0]], "ScoreArousal": [[5.0], [1.0]], "ScoreDominance": [[2.0], [2.0]]}
+
+
+def dreamer(path, n_people=2, compressed=True, scores=tuple(SCORES), **extra):
     people = np.empty((1, n_people), dtype=object)
     signals = {}
     for p in range(n_people):
@@ -161,7 +169,7 @@ def dreamer(path, n_people=2, compressed=True, **extra):
             trials = {ph: [RNG.standard_normal((rate * s, width)) for s in (2, 3)] for ph in ("baseline", "stimuli")}
             signals[p, kind] = trials
             entry[kind] = {ph: cell(t) for ph, t in trials.items()}
-        entry["ScoreValence"], entry["ScoreArousal"] = np.array([[3.0], [4.0]]), np.array([[5.0], [1.0]])
+        entry |= {s: np.array(SCORES[s]) for s in scores}
         people[0, p] = entry
     root = {**extra, "Data": people, "EEG_SamplingRate": 128, "noOfSubjects": n_people}
     savemat(path, {"other": np.ones((300, 300)), "DREAMER": root}, do_compression=compressed)
@@ -177,15 +185,22 @@ def test_dreamer(tmp_path, compressed):
     assert len({i.key for i in items}) == 2
     r = items[1].load()
     assert (r.signal.n_samples, r.interval_start_s) == ((256, 384), (0.0, 3.0))
-    assert [(e.label, e.value, e.stimulus_id) for e in r.events] == [("low", 3.0, "1"), ("high", 4.0, "2")]
+    clips = [e for e in r.events if e.kind == "clip"]
+    assert [(e.label, e.value, e.stimulus_id) for e in clips] == [("low", 3.0, "1"), ("high", 4.0, "2")]
+    assert [e.value for e in r.events if e.kind == "arousal"] == [5.0, 1.0]
     np.testing.assert_array_equal(r.signal.read(1, 5, 9), signals[1, "EEG"]["stimuli"][1][5:9])
     np.testing.assert_array_equal(r.streams[1].read(0, 5, 9), signals[1, "ECG"]["stimuli"][0][5:9])
     r = Dreamer(root=tmp_path, rating="arousal", baseline=True).list()[0].load()
-    assert [e.kind for e in r.events] == ["baseline", "clip", "baseline", "clip"]
-    assert [e.label for e in r.events] == ["baseline", "high", "baseline", "low"]
+    clips = [e for e in r.events if e.label]
+    assert [e.kind for e in clips] == ["baseline", "clip", "baseline", "clip"]
+    assert [e.label for e in clips] == ["baseline", "high", "baseline", "low"]
     np.testing.assert_array_equal(r.signal.read(2, 0, 5), signals[0, "EEG"]["baseline"][1][:5])
+
+
+def test_dreamer_without_a_rating(tmp_path):
+    dreamer(tmp_path / "DREAMER.mat", scores=("ScoreValence", "ScoreArousal"))
     with pytest.raises(DataError, match="no field 'ScoreDominance'"):
-        Dreamer(root=tmp_path, rating="dominance").list()[0].load()
+        Dreamer(root=tmp_path).list()[0].load()
 
 
 def test_peeking_says_what_is_not_there(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_prep import cifti
+from data_prep.readers import cifti
 from data_prep.sources import SOURCES
 from data_prep.sources.hcp import entities_of
 from neurofm.schema.errors import ConfigError, DataError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from data_prep.readers.tables import read_labels
 from data_prep.sources import SOURCES
-from data_prep.sources.text_table import read_labels
 from neurofm.schema.errors import ConfigError, DataError
 
 nibabel = pytest.importorskip("nibabel")

@@ -148,7 +148,7 @@ def test_files_that_do_not_fit(tree, kind):
         "missing": r"needs roi/nsdgeneral\.nii\.gz, which is not there",
         "key": r"has no dataset 'betas'.*it holds: beta\)",
         "count": r"session 1 has 7 betas, responses\.tsv 8 trials",
-        "cut": "no readable HDF5 file, or is cut short",
+        "cut": "cut short or no readable HDF5 file",
         "mask": "no voxel above 0",
     }[kind]
     if kind == "axes":

@@ -14,10 +14,10 @@ from pynwb.file import Subject
 from pynwb.ophys import DfOverF, ImageSegmentation, OpticalChannel, RoiResponseSeries
 
 from data_prep.pipeline import prepare
-from data_prep.sources.dates import undated, without_date
+from data_prep.privacy import undated, without_date
+from data_prep.readers.nwb_units import covered
+from data_prep.readers.timeline import on_grid, survey
 from data_prep.sources.nwb import Nwb
-from data_prep.sources.nwb_units import covered
-from data_prep.timeline import on_grid, survey
 from neurofm.data.index import Dataset
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import EventStream
@@ -278,7 +278,7 @@ def test_covered_against_a_fine_grid():
 
 
 def test_stamps_of_a_regular_clock_are_a_regular_clock(monkeypatch):
-    monkeypatch.setattr("data_prep.timeline.CHUNK", 64)
+    monkeypatch.setattr("data_prep.readers.timeline.CHUNK", 64)
     t = 5.0 + np.arange(1000) / 30.0 + np.random.default_rng(0).uniform(-1e-3, 1e-3, 1000)
     line = survey(lambda a, b: t[a:b], 1000, "s")
     assert line.is_regular

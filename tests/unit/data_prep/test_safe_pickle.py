@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from data_prep import safe_pickle
-from data_prep.safe_pickle import load_npy, load_pickle
+from data_prep.readers import safe_pickle
+from data_prep.readers.safe_pickle import load_npy, load_pickle
 from neurofm.schema.errors import DataError
 
 VALUES = {

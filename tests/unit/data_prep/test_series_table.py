@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from data_prep.readers.series_table import read_series
 from data_prep.sources import SOURCES
-from data_prep.sources.series_table import read_series
 from neurofm.schema.errors import DataError
 
 X = np.random.default_rng(0).standard_normal((20, 3))

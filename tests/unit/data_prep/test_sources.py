@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_prep.layout.naming import compile_pattern, entities
+from data_prep.readers.from_mne import canonical_name
 from data_prep.sources import SOURCES
 from data_prep.sources.aeon import read_ts, repair_stride
-from data_prep.sources.from_mne import canonical_name
 from data_prep.sources.hcp7 import region_names
-from data_prep.sources.naming import compile_pattern, entities
 from data_prep.sources.simulated import population_mixing, subject_mixing
 from neurofm.schema.errors import ConfigError, DataError
 

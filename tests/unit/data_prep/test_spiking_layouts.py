@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.behavior import BehavioralTimeSeries
 
-from data_prep.irregular import at_rate
 from data_prep.pipeline import prepare
+from data_prep.readers.irregular import at_rate
 from data_prep.sources.celegans import Celegans
+from data_prep.sources.celegans_neurons import NEURONS, canonical_neuron
 from data_prep.sources.falcon import Falcon, who_is
 from data_prep.sources.falcon_tasks import runs_of_bins
 from data_prep.sources.neuroformer import SPIKES, Neuroformer
 from data_prep.sources.nlb import HELD_OUT, Nlb, set_of
-from data_prep.sources.worm_neurons import NEURONS, canonical_neuron
 from data_prep.stages.base import SignalInfo
 from data_prep.stages.smooth import Smooth
 from neurofm.data.index import Dataset

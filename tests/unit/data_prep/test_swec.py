@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from data_prep.readers.mat import mat_shape, read_mat
 from data_prep.sources import SOURCES
-from data_prep.sources.mat import mat_shape, read_mat
 from neurofm.schema.errors import DataError
 
 PARTS = (700, 300, 450)
@@ -122,7 +122,7 @@ def test_objects_in_a_mat_file_are_refused(tmp_path):
     (folder / "Sz3.mat").write_bytes(b"MATLAB 5.0 MAT-file" + b"\0" * 400)
     for item, words in zip(
         SOURCES.build("swec", root=tmp_path, variant="short").list(),
-        ("not an array of real numbers", "has no variable 'EEG'", "MAT file"),
+        ("not an array of real numbers", "has no variable 'EEG'", "whole MATLAB file"),
         strict=True,
     ):
         with pytest.raises(DataError, match=words):
