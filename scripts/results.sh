@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The full grid: seven people, four budgets, three seeds. About an hour and a half on two CPU cores.
+# The full grid: seven people, four budgets, three seeds. One to two hours on two CPU cores.
 set -euo pipefail
 cd "$(dirname "$0")"
 RUNS=runs/results PEOPLE=101309,102311,102816,131217,211619,213522,377451 BUDGETS='[50,100,200,400]' SEEDS=0,1,2 \
