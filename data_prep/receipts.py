@@ -59,12 +59,12 @@ class Job:
 
     def settings(self) -> dict[str, Any]:
         """Return everything but the input that decides the bytes."""
-        versions = [s.version for s in build_stages(self.stages)]
+        stages = build_stages(self.stages)
         return {
             "dataset": self.dataset,
             "source": self.source,
-            "stages": [dict(s) for s in self.stages],
-            "stage_versions": versions,
+            "stages": [stage.describe(entry) for stage, entry in zip(stages, self.stages, strict=True)],
+            "stage_versions": [stage.version for stage in stages],
             "segment_s": self.segment_s,
             "storage_dtype": self.storage_dtype,
             "writer_version": WRITER_VERSION,

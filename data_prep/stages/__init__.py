@@ -11,8 +11,10 @@ STAGES = Registry(
     {
         "demean": "data_prep.stages.demean:Demean",
         "filter": "data_prep.stages.filter:Filter",
+        "montage": "data_prep.stages.montage:Montage",
         "notch": "data_prep.stages.notch:Notch",
         "quality": "data_prep.stages.quality:Quality",
+        "regions": "data_prep.stages.regions:Regions",
         "rereference": "data_prep.stages.rereference:Rereference",
         "resample": "data_prep.stages.resample:Resample",
         "unit_repair": "data_prep.stages.unit_repair:UnitRepair",

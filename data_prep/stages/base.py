@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -64,6 +66,13 @@ class Stage:
     causal = True
     delay_s = 0.0
     surveys = False
+
+    def describe(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what dataset.json and receipts say of the stage: the choices it was built from, without folders.
+
+        What this returns must build the stage again, and must differ whenever the result would.
+        """
+        return dict(entry)
 
     def observe(self, block: np.ndarray, info: SignalInfo) -> None:
         """See one block of the survey pass; `info.interval` says which interval it belongs to."""
