@@ -11,6 +11,7 @@ STAGES = Registry(
     {
         "demean": "data_prep.stages.demean:Demean",
         "filter": "data_prep.stages.filter:Filter",
+        "iir": "data_prep.stages.iir:Iir",
         "montage": "data_prep.stages.montage:Montage",
         "notch": "data_prep.stages.notch:Notch",
         "quality": "data_prep.stages.quality:Quality",

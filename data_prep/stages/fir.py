@@ -63,10 +63,14 @@ def reflect(x: np.ndarray, pad: int) -> np.ndarray:
 
 
 def lowpass_kernel(cut_hz: float, transition_hz: float, rate_hz: float) -> np.ndarray:
-    """Hamming-windowed low-pass of odd length whose −6 dB point is `cut_hz`; gain 1 at 0 Hz."""
+    """Hamming-windowed low-pass of odd length whose −6 dB point is `cut_hz`; gain 1 at 0 Hz.
+
+    Its length is that of ``mne.filter.create_filter`` to the sample, so that the same choices give the same numbers.
+    """
     from scipy.signal import firwin
 
-    n = int(np.ceil(HAMMING_WIDTH / transition_hz * rate_hz)) | 1
+    n = round(HAMMING_WIDTH / transition_hz * rate_hz)
+    n += 1 - n % 2
     return firwin(n, cut_hz, window="hamming", fs=rate_hz)
 
 

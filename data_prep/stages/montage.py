@@ -10,6 +10,7 @@ import numpy as np
 from data_prep.sources.from_mne import canonical_name
 from data_prep.stages.base import SignalInfo, Stage
 from neurofm.schema.errors import ConfigError, DataError, nearest
+from neurofm.schema.recording import Channel
 
 # Names of the 10-20 system that the 10-10 system replaced (American Clinical Neurophysiology Society, guideline 2).
 RENAMED = {"t3": "t7", "t4": "t8", "t5": "p7", "t6": "p8"}
@@ -46,7 +47,8 @@ class Montage(Stage):
             When two channels are the same electrode.
         """
         places = positions(self.template)
-        out, taken = [], {}
+        out: list[Channel] = []
+        taken: dict[str, str] = {}
         for c in info.channels:
             if c.kind != "eeg":
                 out.append(c)

@@ -122,7 +122,7 @@ def _image(path: Path, changed: int) -> tuple[np.ndarray, np.ndarray]:
     import nibabel
 
     try:
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
         labels = np.asanyarray(image.dataobj)
     except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
         raise DataError(f"stage 'regions': {path.name} is no readable NIfTI label image ({error})") from error
