@@ -159,7 +159,7 @@ def rows_of(recording: Recording, flow: Flow, fragment: Fragment, storage_dtype:
         },
         "streams": streams,
         "channels": channels,
-        "events": [{"recording_id": rid, **_finite(asdict(e))} for e in recording.events],
+        "events": [{"recording_id": rid, **_finite(asdict(e))} for e in flow.events],
         "segments": [
             {"entry": asdict(s.entry), "start": s.start, "stop": s.stop} for s in fragment.segments
         ],

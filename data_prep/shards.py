@@ -205,9 +205,9 @@ def write_fragment(
     Parameters
     ----------
     recording : Recording
-        Its identity, events and further streams.
+        Its identity and further streams.
     flow : Flow
-        Its signal after the stages.
+        Its signal after the stages, and its events.
     path : Path
         The fragment file.
     segment_s : float or None
@@ -279,7 +279,7 @@ def _write_interval(
             "n_valid": {name: len(a) for name, a in arrays.items()},
             "rate_hz": {name: rates[name] for name in arrays},
             "channel_statistics": {recording.signal.name: statistics(values)},
-            "events": [event_row(e) for e in recording.events if start_s <= e.onset_s < stop_s],
+            "events": [event_row(e) for e in flow.events if start_s <= e.onset_s < stop_s],
         }
         fragment.segments.append(_write_segment(f, recording.recording_id, i, start_s, meta, arrays))
         at += len(values)

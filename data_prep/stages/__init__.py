@@ -9,7 +9,9 @@ from neurofm.schema.registry import Registry
 STAGES = Registry(
     "stage",
     {
+        "average": "data_prep.stages.average:Average",
         "demean": "data_prep.stages.demean:Demean",
+        "epoch": "data_prep.stages.epoch:Epoch",
         "filter": "data_prep.stages.filter:Filter",
         "iir": "data_prep.stages.iir:Iir",
         "montage": "data_prep.stages.montage:Montage",
