@@ -10,6 +10,7 @@ STAGES = Registry(
     "stage",
     {
         "average": "data_prep.stages.average:Average",
+        "bad_channels": "data_prep.stages.bad_channels:BadChannels",
         "demean": "data_prep.stages.demean:Demean",
         "epoch": "data_prep.stages.epoch:Epoch",
         "filter": "data_prep.stages.filter:Filter",
