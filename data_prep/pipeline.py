@@ -9,10 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from data_prep.duplicates import list_trials, split_duplicates
 from data_prep.executor import run_items
 from data_prep.flow import build_stages
 from data_prep.lock import only_one
-from data_prep.packing import clear, is_whole, load_staged, make_manifest, pack, publish, split_duplicates, write_tables
+from data_prep.packing import clear, is_whole, load_staged, make_manifest, pack, publish, write_tables
 from data_prep.progress import Progress, announce
 from data_prep.receipts import Job, finished
 from data_prep.shards import DTYPES, WriteError
@@ -175,6 +176,7 @@ def prepare(
         rejected |= {s.item_key: reason for s, reason in twice}
         if strict and twice:
             raise DataError(f"{twice[0][0].item_key}: {twice[0][1]} (strict=true)")
+        staged, doubtful = list_trials(staged)
         if not staged:
             clear(work)
             if not was_there:
@@ -188,7 +190,7 @@ def prepare(
         except OSError as error:
             raise WriteError(f"{new}: cannot be written ({error.strerror})") from error
         shards, where = pack(staged, new / "shards", shard_bytes)
-        write_tables(new, staged, where, _rejected_rows(name, items, rejected))
+        write_tables(new, staged, where, _rejected_rows(name, items, rejected) + doubtful)
         manifest = make_manifest(staged, shards, dataset_id=name, **terms, prep=prep, n_rejected=len(rejected))
         manifest.write(new)
         write_json(new / "receipt.json", {"run_key": run_key, "dataset_sha256": sha256_file(new / "dataset.json")})

@@ -164,6 +164,8 @@ def rows_of(recording: Recording, flow: Flow, fragment: Fragment, storage_dtype:
             {"entry": asdict(s.entry), "start": s.start, "stop": s.stop} for s in fragment.segments
         ],
         "round_trip_error": fragment.round_trip_error,
+        "content": fragment.content,
+        "n_samples": fragment.n_samples,
     }  # fmt: skip
 
 

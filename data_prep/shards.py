@@ -6,6 +6,7 @@ tar's end. A shard is a few fragments in a row and an end, so packing copies byt
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -24,7 +25,7 @@ from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import KEY, Event, Recording, Stream
 from neurofm.schema.segments import SegmentEntry, StreamSpan
 
-WRITER_VERSION = 1
+WRITER_VERSION = 2
 DTYPES = {"int16": "<i2", "float16": "<f2", "float32": "<f4"}
 COVARIATE_DTYPE = "<f4"
 END_OF_TAR = b"\0" * 1024
@@ -107,6 +108,8 @@ class Fragment:
         Length of each valid interval.
     round_trip_error : float
         Largest |stored − original| / channel range.
+    content : list of str
+        Hash of each valid interval's values as float32; "" where none of its channels moves.
     """
 
     segments: list[Segment] = field(default_factory=list)
@@ -114,6 +117,7 @@ class Fragment:
     offset: np.ndarray
     n_samples: list[int]
     round_trip_error: float = 0.0
+    content: list[str] = field(default_factory=list)
     bytes: int = 0
 
 
@@ -241,8 +245,9 @@ def write_fragment(
     extent = np.where(found.high > found.low, found.high - found.low, np.maximum(biggest, 1e-300))
     with writing(path) as f:
         for i in range(len(flow.intervals)):
+            fragment.content.append("")
             if found.n_samples[i]:
-                _write_interval(f, recording, flow, i, found, fragment, dtype, extent, segment_s)
+                fragment.content[i] = _write_interval(f, recording, flow, i, found, fragment, dtype, extent, segment_s)
         fragment.bytes = f.tell()
     return fragment
 
@@ -257,12 +262,16 @@ def _write_interval(
     dtype: str,
     extent: np.ndarray,
     segment_s: float | None,
-) -> None:
+) -> str:
+    """Write the segments of one valid interval; return the hash of its values."""
     rate, interval, total = flow.info.rate_hz, flow.intervals[i], found.n_samples[i]
     size = total if segment_s is None else max(1, round(segment_s * rate))
     blocks = flow.blocks(i, 0, None) if found.cache is None else iter(found.cache[i])
     at = 0
+    digest, moves = hashlib.blake2b(f"{rate:.9g} {len(flow.info.channels)}".encode(), digest_size=16), False
     for values in regroup(blocks, size):
+        digest.update(np.ascontiguousarray(values, dtype="<f4").data)
+        moves = moves or bool((values != values[0]).any())
         stored = encode(values, dtype, fragment.scale, fragment.offset)
         error = np.abs(stored * fragment.scale + fragment.offset - values).max(axis=0) / extent
         fragment.round_trip_error = max(fragment.round_trip_error, float(error.max()))
@@ -283,6 +292,7 @@ def _write_interval(
         }
         fragment.segments.append(_write_segment(f, recording.recording_id, i, start_s, meta, arrays))
         at += len(values)
+    return digest.hexdigest() if moves else ""
 
 
 def _write_segment(
