@@ -170,11 +170,16 @@ class Rereference(Stage):
             out = x[:, self._first]
             out[:, self._paired] -= x[:, self._second]
             return out
-        out = x.copy()
+        out = x.copy(order="K")
         centre = np.median if self.method == "median" else np.mean
         for members, sources in self._groups:
-            out[:, members] -= centre(x[:, sources], axis=1, keepdims=True)
+            out[:, together(members)] -= centre(x[:, together(sources)], axis=1, keepdims=True)
         return out
+
+
+def together(rows: list[int]) -> slice | list[int]:
+    """Return neighbouring numbers as a slice, which is read in place where a list is copied."""
+    return slice(rows[0], rows[-1] + 1) if rows == list(range(rows[0], rows[-1] + 1)) else rows
 
 
 def difference(a: Channel, b: Channel) -> Channel:
