@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from data_prep.flow import Flow
+from data_prep.spool import Spool
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import KEY, Event, Recording, Stream
 from neurofm.schema.segments import SegmentEntry, StreamSpan
@@ -29,8 +30,6 @@ WRITER_VERSION = 2
 DTYPES = {"int16": "<i2", "float16": "<f2", "float32": "<f4"}
 COVARIATE_DTYPE = "<f4"
 END_OF_TAR = b"\0" * 1024
-# Signals below this size are kept in memory between the pass that finds the range and the pass that writes.
-CACHE_BYTES = 64 << 20
 
 
 class WriteError(DataError):
@@ -128,7 +127,7 @@ class Range:
     low: np.ndarray
     high: np.ndarray
     n_samples: list[int]
-    cache: list[list[np.ndarray]] | None
+    spool: Spool
 
 
 def tar_member(name: str, data: bytes) -> tuple[bytes, int]:
@@ -148,8 +147,8 @@ def npy_bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def find_range(flow: Flow) -> Range:
-    """First pass: the range of every channel, with the blocks themselves when they are few.
+def find_range(flow: Flow, folder: Path | None = None) -> Range:
+    """First pass: the range of every channel; the blocks are kept for the second where there is room.
 
     Raises
     ------
@@ -159,29 +158,22 @@ def find_range(flow: Flow) -> Range:
     n_channels = len(flow.info.channels)
     low, high = np.full(n_channels, np.inf), np.full(n_channels, -np.inf)
     lengths: list[int] = []
-    cache: list[list[np.ndarray]] | None = []
-    held = 0
+    spool = Spool(folder)
     for i in range(len(flow.intervals)):
         n = 0
-        kept: list[np.ndarray] = []
+        spool.begin_interval()
         for block in flow.blocks(i, 0, None):
             low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
             n += len(block)
-            held += block.nbytes
-            if held > CACHE_BYTES:
-                cache, kept = None, []
-            if cache is not None:
-                kept.append(block)
+            spool.add(block)
         lengths.append(n)
-        if cache is not None:
-            cache.append(kept)
     if sum(lengths) == 0:
         raise DataError("no sample is left after the stages")
     wrong = np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))
     if len(wrong):
         name = flow.info.channels[wrong[0]].name
         raise DataError(f"channel '{name}' holds values that are not finite; add the stage 'quality' before the others")
-    return Range(low=low, high=high, n_samples=lengths, cache=cache)
+    return Range(low=low, high=high, n_samples=lengths, spool=spool)
 
 
 def quantizer(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -231,7 +223,7 @@ def write_fragment(
     if segment_s is not None and not segment_s > 0:
         raise ConfigError(f"segment_s is {segment_s}; expected seconds above 0, or null for one segment per interval")
     dtype = DTYPES[storage_dtype]
-    found = find_range(flow)
+    found = find_range(flow, path.parent)
     n_channels = len(flow.info.channels)
     scale, offset = np.ones(n_channels), np.zeros(n_channels)
     if dtype == "<i2":
@@ -249,6 +241,7 @@ def write_fragment(
             if found.n_samples[i]:
                 fragment.content[i] = _write_interval(f, recording, flow, i, found, fragment, dtype, extent, segment_s)
         fragment.bytes = f.tell()
+    found.spool.close()
     return fragment
 
 
@@ -266,7 +259,7 @@ def _write_interval(
     """Write the segments of one valid interval; return the hash of its values."""
     rate, interval, total = flow.info.rate_hz, flow.intervals[i], found.n_samples[i]
     size = total if segment_s is None else max(1, round(segment_s * rate))
-    blocks = flow.blocks(i, 0, None) if found.cache is None else iter(found.cache[i])
+    blocks = found.spool.blocks(i) if found.spool.kept else flow.blocks(i, 0, None)
     at = 0
     digest, moves = hashlib.blake2b(f"{rate:.9g} {len(flow.info.channels)}".encode(), digest_size=16), False
     for values in regroup(blocks, size):
