@@ -158,7 +158,8 @@ def find_range(flow: Flow, folder: Path | None = None) -> Range:
     n_channels = len(flow.info.channels)
     low, high = np.full(n_channels, np.inf), np.full(n_channels, -np.inf)
     lengths: list[int] = []
-    spool = Spool(folder)
+    expected = sum(i.length_s for i in flow.intervals) * flow.info.rate_hz * n_channels * 8
+    spool = Spool(folder, expected_bytes=round(expected))
     for i in range(len(flow.intervals)):
         n = 0
         spool.begin_interval()

@@ -26,10 +26,12 @@ class Spool:
     ----------
     folder : path, optional
         Where the file may be; None = memory only.
+    expected_bytes : int
+        About how much will come: what does not fit is not begun.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None = None, *, expected_bytes: int = 0) -> None:
+        self._folder, self._expected = folder, expected_bytes
         self._blocks: list[list[np.ndarray | tuple[int, tuple[int, ...], np.dtype]]] = []
         self._bytes = 0
         self._file: IO[bytes] | None = None
@@ -61,7 +63,7 @@ class Spool:
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (closed by `close`, or with us)
             self._room = min(FILE_BYTES, shutil.disk_usage(self._folder).free // 4)
-        if self._bytes > self._room:
+        if max(self._bytes, self._expected) > self._room:
             self.close()
             return
         at = self._file.tell()

@@ -41,6 +41,11 @@ def test_without_room_it_gives_up(tmp_path, monkeypatch):
         for _ in range(3):
             spool.add(np.zeros((10, 3)))
         assert not spool.kept
+    monkeypatch.setattr(data_prep.spool, "FILE_BYTES", 10_000)
+    spool = Spool(tmp_path, expected_bytes=10_001)
+    spool.begin_interval()
+    spool.add(np.zeros((1, 3)))
+    assert not spool.kept
 
 
 def test_the_dataset_is_the_same_either_way(tmp_path, monkeypatch):
