@@ -116,8 +116,11 @@ class BadChannels(Stage):
         if sum(not c.bad and c.name not in self._reasons for c in info.channels) == 0:
             first = next(iter(self._reasons.values()), "marked bad at the source")
             raise DataError(f"all {len(info.channels)} channels are bad (the first: {first})")
-        for criterion in ("flat", "clipped", "deviating", "noisy", "uncorrelated"):
-            figures[f"bad_{criterion}"] = float(counts.get(criterion, 0))
+        looked_at = {
+            "flat": self.max_flat, "clipped": self.max_clipped, "deviating": self.max_deviation,
+            "noisy": self.max_noise, "uncorrelated": self.min_correlation,
+        }  # fmt: skip
+        figures |= {f"bad_{name}": float(counts.get(name, 0)) for name, limit in looked_at.items() if limit is not None}
         return Verdict(figures=figures)
 
     def _judged(self, kind: str, members: list[int], measured: Measured) -> list[tuple[str, int, str]]:

@@ -16,6 +16,8 @@ SD_PER_IQR = 0.7413
 NOISE_HZ = 50.0
 # A window counts as flat below this part of the other channels' range in it.
 FLAT_PART = 1e-4
+# What a filter leaves of a signal that stands still is rounding, not zero: this part of the channel's extremes.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +144,10 @@ class Measures:
             beside[:-1] |= on[1:]
             count += (on & beside).sum(axis=0)
 
+    def _reach(self) -> np.ndarray:
+        """Largest absolute value of each channel so far."""
+        return np.maximum(np.abs(self._top), np.abs(self._bottom))
+
     def _flatness(self, windows: np.ndarray | None) -> None:
         if windows is None or not len(windows):
             return
@@ -150,7 +156,7 @@ class Measures:
             mine = extent[:, members]
             usual = np.median(mine, axis=1, keepdims=True)
             # Where most channels stand still the amplifier did: no channel's fault.
-            alive = usual[:, 0] > 0
+            alive = usual[:, 0] > ROUNDING * np.median(self._reach()[members])
             self._flat[members] += (mine <= FLAT_PART * usual)[alive].sum(axis=0)
             self._n_flat[members] += alive.sum()
 
@@ -159,7 +165,8 @@ class Measures:
             return
         x = windows - windows.mean(axis=1, keepdims=True)
         size = np.sqrt((x**2).sum(axis=1, keepdims=True))
-        x = x / np.where(size > 0, size, 1.0)
+        moves = size > ROUNDING * self._reach() * np.sqrt(windows.shape[1])
+        x = np.where(moves, x / np.where(moves, size, 1.0), 0.0)
         for members in self.groups.values():
             if len(members) < 3:
                 continue
@@ -169,7 +176,7 @@ class Measures:
             alike[:, range(len(members)), range(len(members))] = -1
             others = np.sort(alike, axis=2)[:, :, 1:]
             best = np.quantile(others, 0.98, axis=2)
-            alive = (size[:, 0, members] > 0).mean(axis=1) > 0.5
+            alive = moves[:, 0, members].mean(axis=1) > 0.5
             self._alone[members] += (best < self.least)[alive].sum(axis=0)
             self._n_alone[members] += alive.sum()
 

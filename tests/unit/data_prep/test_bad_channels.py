@@ -106,6 +106,11 @@ def test_a_moment_in_which_the_amplifier_stood_still_is_no_channels_fault():
     x = brain()
     x[10_000:50_000] = x[10_000]
     assert judged(x, max_clipped=None, max_deviation=None, max_noise=None)[0] == {}
+    # …nor after a filter, which leaves rounding in the place of nothing
+    stream = Stream.from_arrays([x], rate_hz=RATE, channels=channels(16))
+    rec = Recording(dataset="d", subject="s", modality="eeg", streams=(stream,))
+    stages = [{"name": "filter", "low_hz": 1.0}, {"name": "bad_channels", "max_clipped": None, "max_deviation": None}]
+    assert not any(c.bad for c in run_stages(rec, build_stages(stages)).info.channels)
 
 
 def test_kinds_are_judged_each_by_itself():
