@@ -17,7 +17,7 @@ from neurofm.schema.errors import ConfigError, DataError, nearest
 # Starting a LocalCluster costs some seconds: below this estimate of what is left to do, it does not pay.
 PAYS_S = 8.0
 # With more input than this the cluster is started at once instead of timing a few items first.
-PAYS_BYTES = 512 << 20
+PAYS_BYTES = 2 << 30
 # A task should last about this long, so that the scheduler's own cost vanishes.
 TASK_S = 2.0
 

@@ -11,22 +11,26 @@ import numpy as np
 from data_prep.stages import STAGES
 from data_prep.stages.base import EventStage, SignalInfo, Stage
 from neurofm.schema.errors import ConfigError, DataError
-from neurofm.schema.recording import Recording, Stream
+from neurofm.schema.recording import Event, Recording, Stream
 
 # Blocks have the same borders on every machine, so that results do not depend on the parallelism.
 BLOCK_S = 16.0
 MIN_BLOCK = 4096
+# What is kept of a staged signal so that the next of many short spans need not begin at the interval's start.
+BEHIND_BYTES = 32 << 20
 
 Blocks = Callable[[int, int, int | None], Iterator[np.ndarray]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A valid interval after some stages: where it starts, and which interval of the source it was cut from."""
+    """A valid interval after some stages: where it lies, which interval of the source it was cut from, its trial."""
 
     start_s: float
+    length_s: float
     source: int
     offset_s: float = 0.0
+    trial: Event | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,8 @@ class Flow:
         The valid intervals.
     blocks : callable (interval, start, stop) -> iterator of arrays, shape (time, channel)
         Samples start … stop of an interval (stop None = to its end), each time from the beginning.
+    events : tuple of Event
+        On the clock of the intervals.
     figures : dict
         Quality figures gathered so far.
     """
@@ -48,6 +54,7 @@ class Flow:
     info: SignalInfo
     intervals: tuple[Interval, ...]
     blocks: Blocks = field(repr=False)
+    events: tuple[Event, ...] = ()
     figures: dict[str, float] = field(default_factory=dict)
 
 
@@ -113,9 +120,15 @@ def flow_of(recording: Recording) -> Flow:
         raise DataError(f"{len(s.n_samples)} intervals have data, {len(recording.interval_start_s)} have a start")
     if sum(s.n_samples) == 0:
         raise DataError("has no samples (length zero)")
-    intervals = tuple(Interval(start_s=float(t), source=i) for i, t in enumerate(recording.interval_start_s))
+    intervals = tuple(
+        Interval(start_s=float(t), length_s=n / s.rate_hz, source=i)
+        for i, (t, n) in enumerate(zip(recording.interval_start_s, s.n_samples, strict=True))
+    )
     return Flow(
-        info=SignalInfo(rate_hz=float(s.rate_hz), channels=s.channels), intervals=intervals, blocks=read_blocks(s)
+        info=SignalInfo(rate_hz=float(s.rate_hz), channels=s.channels),
+        intervals=intervals,
+        blocks=read_blocks(s),
+        events=recording.events,
     )
 
 
@@ -140,11 +153,52 @@ def through(flow: Flow, stage: Stage) -> Flow:
     if stage.surveys:
         flow = _survey(flow, stage)
     out = stage.start(flow.info)
+    return replace(flow, info=replace(out, interval=0), blocks=Forward(lambda interval: _staged(flow, stage, interval)))
 
-    def blocks(interval: int, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        return _cut(_staged(flow, stage, interval), start, stop)
 
-    return replace(flow, info=replace(out, interval=0), blocks=blocks)
+class Forward:
+    """Spans of staged intervals; those asked for in rising order, overlapping or not, are served in one go.
+
+    A staged signal can only be had from an interval's start. Trials and pieces between gaps are many short spans of
+    it: the stages are left standing behind one span, with the last blocks kept, for the next.
+    """
+
+    def __init__(self, begin: Callable[[int], Iterator[np.ndarray]]) -> None:
+        self._begin = begin
+        self._interval: int | None = None
+        self._at = 0
+        self._held: list[tuple[int, np.ndarray]] = []
+
+    def __call__(self, interval: int, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Yield blocks of samples start … stop of an interval."""
+        if stop is None and start == 0:
+            self._interval, self._held = None, []
+            yield from self._begin(interval)
+            return
+        held = self._held[0][0] if self._held else self._at
+        if interval != self._interval or start < held:
+            self._interval, self._at, self._held, self._source = interval, 0, [], self._begin(interval)
+        self._held = [(at, block) for at, block in self._held if at + len(block) > start]
+        k = 0
+        while True:
+            if k == len(self._held):
+                block = next(self._source, None)
+                if block is None:
+                    return
+                self._at += len(block)
+                if self._at <= start:
+                    continue
+                self._held.append((self._at - len(block), block))
+            at, block = self._held[k]
+            if stop is not None and at >= stop:
+                return
+            yield block[max(start - at, 0) : None if stop is None else stop - at]
+            if stop is not None and at + len(block) >= stop:
+                return
+            k += 1
+            while k > 1 and sum(b.nbytes for _, b in self._held) > BEHIND_BYTES:
+                self._held.pop(0)
+                k -= 1
 
 
 def _staged(flow: Flow, stage: Stage, interval: int) -> Iterator[np.ndarray]:
@@ -159,11 +213,17 @@ def _staged(flow: Flow, stage: Stage, interval: int) -> Iterator[np.ndarray]:
 
 
 def _survey(flow: Flow, stage: Stage) -> Flow:
-    for i in range(len(flow.intervals)):
-        info = replace(flow.info, interval=i)
+    told = replace(
+        flow.info,
+        spans=tuple((i.start_s, i.start_s + i.length_s) for i in flow.intervals),
+        trials=tuple(i.trial for i in flow.intervals),
+        events=flow.events,
+    )
+    for i in range(len(flow.intervals) if stage.observes else 0):
+        info = replace(told, interval=i)
         for block in flow.blocks(i, 0, None):
             stage.observe(block, info)
-    verdict = stage.conclude(flow.info)
+    verdict = stage.conclude(told)
     flow = replace(flow, figures={**flow.figures, **verdict.figures})
     if verdict.keep is None:
         return flow
@@ -173,23 +233,18 @@ def _survey(flow: Flow, stage: Stage) -> Flow:
         source, a, b = keep[interval]
         return before(source, a + start, b if stop is None else a + stop)
 
-    intervals = tuple(
+    intervals = [
         replace(
             flow.intervals[i],
             start_s=flow.intervals[i].start_s + a / rate,
+            length_s=(b - a) / rate,
             offset_s=flow.intervals[i].offset_s + a / rate,
         )
-        for i, a, _ in keep
-    )
-    return replace(flow, intervals=intervals, blocks=blocks)
-
-
-def _cut(blocks: Iterator[np.ndarray], start: int, stop: int | None) -> Iterator[np.ndarray]:
-    at = 0
-    for block in blocks:
-        a, b = max(start - at, 0), len(block) if stop is None else min(stop - at, len(block))
-        if a < b:
-            yield block[a:b]
-        at += len(block)
-        if stop is not None and at >= stop:
-            return
+        for i, a, b in keep
+    ]
+    if verdict.starts_s is not None:
+        intervals = [replace(i, start_s=t) for i, t in zip(intervals, verdict.starts_s, strict=True)]
+    if verdict.trials is not None:
+        intervals = [replace(i, trial=e) for i, e in zip(intervals, verdict.trials, strict=True)]
+        flow = replace(flow, events=tuple(verdict.trials))
+    return replace(flow, intervals=tuple(intervals), blocks=blocks)

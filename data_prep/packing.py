@@ -45,19 +45,6 @@ class Staged:
         return slug(self.recording["subject"]) or "unknown", slug(self.recording["session"])
 
 
-def split_duplicates(staged: Sequence[Staged]) -> tuple[list[Staged], list[tuple[Staged, str]]]:
-    """Keep the first of the recordings that share an id, in the order of their keys."""
-    first: dict[str, Staged] = {}
-    again = []
-    for s in sorted(staged, key=lambda s: s.item_key):
-        rid = s.recording["recording_id"]
-        if rid in first:
-            again.append((s, f"has the same recording id as {first[rid].item_key}; tell them apart by session or run"))
-        else:
-            first[rid] = s
-    return sorted(first.values(), key=lambda s: s.recording["recording_id"]), again
-
-
 def pack(staged: Sequence[Staged], folder: Path, shard_bytes: int) -> tuple[list[ShardEntry], dict[str, list[str]]]:
     """Write ``folder/*.tar`` and ``*.tar.idx``.
 

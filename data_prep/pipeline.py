@@ -9,9 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from data_prep.duplicates import list_trials, split_duplicates
 from data_prep.executor import run_items
 from data_prep.flow import build_stages
-from data_prep.packing import TABLES, clear, load_staged, make_manifest, pack, split_duplicates, write_tables
+from data_prep.packing import TABLES, clear, load_staged, make_manifest, pack, write_tables
 from data_prep.place import place_of, require_replaceable
 from data_prep.progress import Progress, announce
 from data_prep.receipts import Job, finished
@@ -179,6 +180,7 @@ def prepare(
         rejected |= {s.item_key: reason for s, reason in left_out}
         if strict and left_out:
             raise DataError(f"{left_out[0][0].item_key}: {left_out[0][1]} (strict=true)")
+        staged, doubtful = list_trials(staged)
         if not staged:
             place.abandon()
             first = next(iter(sorted(rejected.items())))
@@ -192,7 +194,7 @@ def prepare(
         except OSError as error:
             raise WriteError(f"{new}: cannot be written ({error.strerror})") from error
         shards, where = pack(staged, new / "shards", shard_bytes)
-        write_tables(new, staged, where, _rejected_rows(name, items, rejected))
+        write_tables(new, staged, where, _rejected_rows(name, items, rejected) + doubtful)
         manifest = make_manifest(staged, shards, dataset_id=name, **terms, prep=prep, n_rejected=len(rejected))
         manifest.write(new)
         write_json(

@@ -69,12 +69,12 @@ class Job:
 
     def settings(self) -> dict[str, Any]:
         """Return everything but the input that decides the bytes."""
-        versions = [s.version for s in build_stages(self.stages)]
+        stages = build_stages(self.stages)
         return {
             "dataset": self.dataset,
             "source": self.source,
-            "stages": [dict(s) for s in self.stages],
-            "stage_versions": versions,
+            "stages": [stage.describe(entry) for stage, entry in zip(stages, self.stages, strict=True)],
+            "stage_versions": [stage.version for stage in stages],
             "segment_s": self.segment_s,
             "storage_dtype": self.storage_dtype,
             "writer_version": WRITER_VERSION,
@@ -156,6 +156,8 @@ def rows_of(recording: Recording, flow: Flow, fragment: Fragment, storage_dtype:
         [i.start_s, i.start_s + n / rate] for i, n in zip(flow.intervals, fragment.n_samples, strict=True) if n > 0
     ]
     stream = _stream_row(rid, signal.name, signal.role, rate, signal.unit, flow.info.channels, DTYPES[storage_dtype])
+    # stages may have made events of their own: epochs, averages
+    recording = replace(recording, events=flow.events)
     return _rows(recording, valid, flow.figures, fragment, stream, flow.info.channels)
 
 
@@ -204,6 +206,8 @@ def _rows(
             {"entry": asdict(s.entry), "start": s.start, "stop": s.stop} for s in fragment.segments
         ],
         "round_trip_error": fragment.round_trip_error,
+        "content": fragment.content,
+        "n_samples": fragment.n_samples,
     }  # fmt: skip
 
 

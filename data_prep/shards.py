@@ -6,6 +6,7 @@ tar's end. A shard is a few fragments in a row and an end, so packing copies byt
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -21,15 +22,14 @@ import numpy as np
 
 from data_prep.flow import Flow
 from data_prep.members import members_of
+from data_prep.spool import Spool
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import KEY, Event, Recording, Stream
 from neurofm.schema.segments import SegmentEntry, StreamSpan
 
-WRITER_VERSION = 1
+WRITER_VERSION = 2
 DTYPES = {"int16": "<i2", "float16": "<f2", "float32": "<f4"}
 END_OF_TAR = b"\0" * 1024
-# Signals below this size are kept in memory between the pass that finds the range and the pass that writes.
-CACHE_BYTES = 64 << 20
 
 
 class WriteError(DataError):
@@ -107,6 +107,8 @@ class Fragment:
         Length of each valid interval.
     round_trip_error : float
         Largest |stored − original| / channel range.
+    content : list of str
+        Hash of each valid interval's values as float32; "" where none of its channels moves.
     """
 
     segments: list[Segment] = field(default_factory=list)
@@ -114,6 +116,7 @@ class Fragment:
     offset: np.ndarray
     n_samples: list[int]
     round_trip_error: float = 0.0
+    content: list[str] = field(default_factory=list)
     bytes: int = 0
 
 
@@ -124,7 +127,7 @@ class Range:
     low: np.ndarray
     high: np.ndarray
     n_samples: list[int]
-    cache: list[list[np.ndarray]] | None
+    spool: Spool
 
 
 def tar_member(name: str, data: bytes) -> tuple[bytes, int]:
@@ -144,8 +147,8 @@ def npy_bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def find_range(flow: Flow) -> Range:
-    """First pass: the range of every channel, with the blocks themselves when they are few.
+def find_range(flow: Flow, folder: Path | None = None) -> Range:
+    """First pass: the range of every channel; the blocks are kept for the second where there is room.
 
     Raises
     ------
@@ -155,29 +158,23 @@ def find_range(flow: Flow) -> Range:
     n_channels = len(flow.info.channels)
     low, high = np.full(n_channels, np.inf), np.full(n_channels, -np.inf)
     lengths: list[int] = []
-    cache: list[list[np.ndarray]] | None = []
-    held = 0
+    expected = sum(i.length_s for i in flow.intervals) * flow.info.rate_hz * n_channels * 8
+    spool = Spool(folder, expected_bytes=round(expected))
     for i in range(len(flow.intervals)):
         n = 0
-        kept: list[np.ndarray] = []
+        spool.begin_interval()
         for block in flow.blocks(i, 0, None):
             low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
             n += len(block)
-            held += block.nbytes
-            if held > CACHE_BYTES:
-                cache, kept = None, []
-            if cache is not None:
-                kept.append(block)
+            spool.add(block)
         lengths.append(n)
-        if cache is not None:
-            cache.append(kept)
     if sum(lengths) == 0:
         raise DataError("no sample is left after the stages")
     wrong = np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))
     if len(wrong):
         name = flow.info.channels[wrong[0]].name
         raise DataError(f"channel '{name}' holds values that are not finite; add the stage 'quality' before the others")
-    return Range(low=low, high=high, n_samples=lengths, cache=cache)
+    return Range(low=low, high=high, n_samples=lengths, spool=spool)
 
 
 def quantizer(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -205,9 +202,9 @@ def write_fragment(
     Parameters
     ----------
     recording : Recording
-        Its identity, events and further streams.
+        Its identity and further streams.
     flow : Flow
-        Its signal after the stages.
+        Its signal after the stages, and its events.
     path : Path
         The fragment file.
     segment_s : float or None
@@ -227,7 +224,7 @@ def write_fragment(
     if segment_s is not None and not segment_s > 0:
         raise ConfigError(f"segment_s is {segment_s}; expected seconds above 0, or null for one segment per interval")
     dtype = DTYPES[storage_dtype]
-    found = find_range(flow)
+    found = find_range(flow, path.parent)
     n_channels = len(flow.info.channels)
     scale, offset = np.ones(n_channels), np.zeros(n_channels)
     if dtype == "<i2":
@@ -241,9 +238,11 @@ def write_fragment(
     extent = np.where(found.high > found.low, found.high - found.low, np.maximum(biggest, 1e-300))
     with writing(path) as f:
         for i in range(len(flow.intervals)):
+            fragment.content.append("")
             if found.n_samples[i]:
-                _write_interval(f, recording, flow, i, found, fragment, dtype, extent, segment_s)
+                fragment.content[i] = _write_interval(f, recording, flow, i, found, fragment, dtype, extent, segment_s)
         fragment.bytes = f.tell()
+    found.spool.close()
     return fragment
 
 
@@ -257,12 +256,16 @@ def _write_interval(
     dtype: str,
     extent: np.ndarray,
     segment_s: float | None,
-) -> None:
+) -> str:
+    """Write the segments of one valid interval; return the hash of its values."""
     rate, interval, total = flow.info.rate_hz, flow.intervals[i], found.n_samples[i]
     size = total if segment_s is None else max(1, round(segment_s * rate))
-    blocks = flow.blocks(i, 0, None) if found.cache is None else iter(found.cache[i])
+    blocks = found.spool.blocks(i) if found.spool.kept else flow.blocks(i, 0, None)
     at = 0
+    digest, moves = hashlib.blake2b(f"{rate:.9g} {len(flow.info.channels)}".encode(), digest_size=16), False
     for values in regroup(blocks, size):
+        digest.update(np.ascontiguousarray(values, dtype="<f4").data)
+        moves = moves or bool((values != values[0]).any())
         stored = encode(values, dtype, fragment.scale, fragment.offset)
         error = np.abs(stored * fragment.scale + fragment.offset - values).max(axis=0) / extent
         fragment.round_trip_error = max(fragment.round_trip_error, float(error.max()))
@@ -280,10 +283,11 @@ def _write_interval(
             "n_valid": {name: len(a) for name, a in arrays.items()},
             "rate_hz": rates,
             "channel_statistics": {recording.signal.name: statistics(values)},
-            "events": [event_row(e) for e in recording.events if start_s <= e.onset_s < stop_s],
+            "events": [event_row(e) for e in flow.events if start_s <= e.onset_s < stop_s],
         }
         fragment.segments.append(write_segment(f, recording.recording_id, i, start_s, meta, arrays))
         at += len(values)
+    return digest.hexdigest() if moves else ""
 
 
 def write_segment(

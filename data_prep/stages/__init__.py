@@ -9,12 +9,18 @@ from neurofm.schema.registry import Registry
 STAGES = Registry(
     "stage",
     {
+        "average": "data_prep.stages.average:Average",
+        "bad_channels": "data_prep.stages.bad_channels:BadChannels",
         "demean": "data_prep.stages.demean:Demean",
         "detrend": "data_prep.stages.detrend:Detrend",
+        "epoch": "data_prep.stages.epoch:Epoch",
         "filter": "data_prep.stages.filter:Filter",
+        "iir": "data_prep.stages.iir:Iir",
+        "montage": "data_prep.stages.montage:Montage",
         "notch": "data_prep.stages.notch:Notch",
         "parcels": "data_prep.stages.parcels:Parcels",
         "quality": "data_prep.stages.quality:Quality",
+        "regions": "data_prep.stages.regions:Regions",
         "regress_out": "data_prep.stages.regress_out:RegressOut",
         "rereference": "data_prep.stages.rereference:Rereference",
         "resample": "data_prep.stages.resample:Resample",

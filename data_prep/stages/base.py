@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from neurofm.schema.recording import Channel, EventStream
+from neurofm.schema.recording import Channel, Event, EventStream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +23,20 @@ class SignalInfo:
         Columns of every block.
     interval : int
         Number of the valid interval that follows.
+    spans : tuple of (start_s, stop_s)
+        The valid intervals on the recording's clock; () in live use.
+    trials : tuple of Event or None
+        What each valid interval is a trial of, where it is one; () in live use.
+    events : tuple of Event
+        The recording's events.
     """
 
     rate_hz: float
     channels: tuple[Channel, ...]
     interval: int = 0
+    spans: tuple[tuple[float, float], ...] = ()
+    trials: tuple[Event | None, ...] = ()
+    events: tuple[Event, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +46,18 @@ class Verdict:
     Attributes
     ----------
     keep : list of (interval, start, stop)
-        Spans in samples that stay; None = everything.
+        Spans in samples that stay and become the valid intervals, in this order; None = everything.
+    starts_s : list of float
+        Where each of `keep` is on the recording's clock from now on; None = where it was.
+    trials : list of Event
+        What each of `keep` is a trial of; None = what it was. These become the recording's events.
     figures : dict of str to float
         Added to the recording's quality figures.
     """
 
     keep: list[tuple[int, int, int]] | None = None
+    starts_s: list[float] | None = None
+    trials: list[Event] | None = None
     figures: dict[str, float] = field(default_factory=dict)
 
 
@@ -58,12 +75,22 @@ class Stage:
     surveys : bool
         True when the stage must see the whole recording once (`observe` …, `conclude`) before `start`. Without
         a survey, in live use, it falls back on its arguments.
+    observes : bool
+        False when a surveying stage concludes from what it is told of the signal alone: nothing is read for it.
     """
 
     version = 1
     causal = True
     delay_s = 0.0
     surveys = False
+    observes = True
+
+    def describe(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what dataset.json and receipts say of the stage: the choices it was built from, without folders.
+
+        What this returns must build the stage again, and must differ whenever the result would.
+        """
+        return dict(entry)
 
     def observe(self, block: np.ndarray, info: SignalInfo) -> None:
         """See one block of the survey pass; `info.interval` says which interval it belongs to."""
@@ -101,6 +128,10 @@ class EventStage:
     """
 
     version = 1
+
+    def describe(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what dataset.json and receipts say of the stage, as `Stage.describe`."""
+        return dict(entry)
 
     def apply(self, stream: EventStream) -> tuple[EventStream, dict[str, float]]:
         """Return the stream after this step, still read lazily, and quality figures of the recording."""

@@ -20,6 +20,8 @@ class Filter(LinearPhase):
         Widths; default a quarter of the edge, at least 2 Hz, and never beyond 0 Hz or the Nyquist frequency.
     """
 
+    version = 2
+
     def __init__(
         self,
         *,

@@ -9,6 +9,11 @@ from neurofm.schema.errors import DataError
 
 # Main lobe of a Hamming window: a transition of f Hz needs 3.3 / f seconds of filter.
 HAMMING_WIDTH = 3.3
+# Samples of the shortest transform that is worth while, of what is transformed at once (so that it stays in the
+# processor's cache), and how many kernels' spectra are remembered when blocks come in many lengths.
+SHORTEST_TRANSFORM = 8192
+TOGETHER = 1 << 16
+MOST_SPECTRA = 8
 
 
 class Extender:
@@ -49,8 +54,10 @@ class Extender:
         return np.concatenate([reflect(x, self.pad), x, reflect(x[::-1], self.pad)[::-1]])
 
     def _keep(self, block: np.ndarray) -> None:
-        both = block if self._tail is None else np.concatenate([self._tail, block])
-        self._tail = both[-(self.pad + 1) :]
+        wanted = self.pad + 1
+        if self._tail is not None and len(block) < wanted:
+            block = np.concatenate([self._tail, block])
+        self._tail = block[-wanted:]
 
 
 def reflect(x: np.ndarray, pad: int) -> np.ndarray:
@@ -63,10 +70,14 @@ def reflect(x: np.ndarray, pad: int) -> np.ndarray:
 
 
 def lowpass_kernel(cut_hz: float, transition_hz: float, rate_hz: float) -> np.ndarray:
-    """Hamming-windowed low-pass of odd length whose −6 dB point is `cut_hz`; gain 1 at 0 Hz."""
+    """Hamming-windowed low-pass of odd length whose −6 dB point is `cut_hz`; gain 1 at 0 Hz.
+
+    Its length is that of ``mne.filter.create_filter`` to the sample, so that the same choices give the same numbers.
+    """
     from scipy.signal import firwin
 
-    n = int(np.ceil(HAMMING_WIDTH / transition_hz * rate_hz)) | 1
+    n = round(HAMMING_WIDTH / transition_hz * rate_hz)
+    n += 1 - n % 2
     return firwin(n, cut_hz, window="hamming", fs=rate_hz)
 
 
@@ -100,6 +111,7 @@ class LinearPhase(Stage):
     """A stage that convolves with a symmetric kernel and takes its delay out; subclasses design the kernel."""
 
     causal = False
+    _convolver: Convolver | None = None
 
     def design(self, info: SignalInfo) -> np.ndarray:
         """Return the odd-length kernel for this rate."""
@@ -108,11 +120,13 @@ class LinearPhase(Stage):
     def start(self, info: SignalInfo) -> SignalInfo:
         """Begin an interval."""
         self._kernel = self.design(info)
+        if self._convolver is None or not np.array_equal(self._convolver.kernel, self._kernel):
+            self._convolver = Convolver(self._kernel)
         self._rate = info.rate_hz
         half = len(self._kernel) // 2
         self.delay_s = half / info.rate_hz
         self._extender = Extender(half)
-        self._buffer: np.ndarray | None = None
+        self._rows: np.ndarray | None = None
         self._n = 0
         return info
 
@@ -141,12 +155,62 @@ class LinearPhase(Stage):
         return self._convolve(rest)
 
     def _convolve(self, new: np.ndarray) -> np.ndarray:
-        from scipy.signal import oaconvolve
+        assert self._convolver is not None
+        rows = joined_rows(self._rows, new)
+        if rows.shape[1] < len(self._kernel):
+            self._rows = rows
+            return new[:0]
+        self._rows = rows[:, rows.shape[1] - len(self._kernel) + 1 :]
+        return self._convolver(rows).T
 
-        buffer = new if self._buffer is None else np.concatenate([self._buffer, new])
-        n = len(self._kernel)
-        if len(buffer) < n:
-            self._buffer = buffer
-            return buffer[:0]
-        self._buffer = buffer[len(buffer) - n + 1 :]
-        return oaconvolve(buffer, self._kernel[:, None], mode="valid", axes=0)
+
+def joined_rows(before: np.ndarray | None, new: np.ndarray) -> np.ndarray:
+    """Return `before` (channel, time) followed by `new` (time, channel) as (channel, time), one copy of each."""
+    if before is None:
+        return np.ascontiguousarray(new.T)
+    n = before.shape[1]
+    rows = np.empty((len(before), n + len(new)))
+    rows[:, :n], rows[:, n:] = before, new.T
+    return rows
+
+
+class Convolver:
+    """Convolution with one kernel by overlap and save: the spectrum of the kernel is computed once per length.
+
+    Parameters
+    ----------
+    kernel : array, shape (n,)
+        What to convolve with.
+    """
+
+    def __init__(self, kernel: np.ndarray) -> None:
+        from scipy.fft import next_fast_len
+
+        self.kernel = kernel
+        # Half of each transform at least is new output, and short blocks cost no more than they must.
+        self._longest = next_fast_len(max(4 * len(kernel), SHORTEST_TRANSFORM), real=True)
+        self._spectra: dict[int, np.ndarray] = {}
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Return the outputs whose support is complete: shape (channel, time) → (channel, time − n + 1)."""
+        from scipy.fft import irfft, next_fast_len, rfft
+
+        lead = len(self.kernel) - 1
+        n_out = rows.shape[1] - lead
+        out = np.empty((len(rows), n_out))
+        at = 0
+        while at < n_out:
+            length = min(self._longest, next_fast_len(n_out - at + lead, real=True))
+            if length not in self._spectra:
+                if len(self._spectra) > MOST_SPECTRA:
+                    self._spectra.clear()
+                self._spectra[length] = rfft(self.kernel, length)
+            step = min(length - lead, n_out - at)
+            together = max(1, TOGETHER // length)
+            for c in range(0, len(rows), together):
+                spectrum = rfft(rows[c : c + together, at : at + step + lead], length, axis=1)
+                spectrum *= self._spectra[length]
+                part = irfft(spectrum, length, axis=1, overwrite_x=True)
+                out[c : c + together, at : at + step] = part[:, lead : lead + step]
+            at += step
+        return out

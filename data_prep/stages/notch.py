@@ -24,6 +24,8 @@ class Notch(LinearPhase):
         Width of the flanks; the kernel lasts 3.3 / transition_hz seconds.
     """
 
+    version = 2
+
     def __init__(
         self, *, line_hz: float, harmonics: int = 3, width_hz: float = 1.0, transition_hz: float = 1.5
     ) -> None:

@@ -1,0 +1,55 @@
+"""What int16 storage costs and saves, from preparation to what a reader gets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from data_prep.pipeline import prepare
+from data_prep.sources.base import Item, Source
+from neurofm.data.index import Dataset
+from neurofm.schema.recording import Channel, Recording, Stream
+
+RATE = 200.0
+
+
+class Given(Source):
+    name = id = "given"
+    modalities = ("eeg",)
+
+    def __init__(self, x: np.ndarray) -> None:
+        channels = tuple(Channel(name=f"c{i}", kind="eeg", unit="uV") for i in range(x.shape[1]))
+        stream = Stream.from_arrays([x], rate_hz=RATE, channels=channels)
+        self.recording = Recording(dataset="d", subject="s", modality="eeg", streams=(stream,))
+
+    def list(self) -> list[Item]:
+        return [Item(key="a", fingerprint="1", open=lambda: self.recording)]
+
+
+def prepared(folder, x: np.ndarray, storage_dtype: str) -> int:
+    prepare(source=Given(x), out=folder, storage_dtype=storage_dtype, dask="none", progress=False)
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
+def test_int16_takes_at_most_052_of_float32_with_all_tables(tmp_path):
+    x = 4000 + 10 * np.random.default_rng(0).standard_normal((60_000, 32))
+    small, large = (prepared(tmp_path / d, x, d) for d in ("int16", "float32"))
+    assert small <= 0.52 * large
+    assert small <= 0.52 * 4 * x.size
+
+
+@pytest.mark.parametrize("offset", [0.0, 4000.0, -250_000.0])
+def test_what_is_read_is_within_a_part_in_32768_of_the_range(tmp_path, offset):
+    n = 30_000
+    rng = np.random.default_rng(0)
+    x = np.stack([10 * np.sin(np.arange(n) / 30), 0.01 * rng.standard_normal(n), np.linspace(-1e5, 1e5, n)], axis=1)
+    prepared(tmp_path / "d", offset + x, "int16")
+    data = Dataset(tmp_path / "d")
+    (rid,) = data.recordings
+    error = np.abs(data.read_interval(rid, 0) - (offset + x)).max(axis=0) / np.ptp(x, axis=0)
+    # a float32 cannot say 250 000.01 any better than to 1/64, however it is stored
+    spacing = np.spacing(np.float32(np.abs(offset) + np.abs(x).max(axis=0))) / np.ptp(x, axis=0)
+    assert (error < 2.0**-15 + spacing).all()
+    assert data.manifest.round_trip_error < 2.0**-16
+    if offset == 4000:
+        assert error[0] < 2.0**-15
