@@ -48,8 +48,7 @@ def list_trials(staged: Sequence[Staged]) -> tuple[list[Staged], list[dict[str, 
     for s in staged:
         r = s.recording
         found = 0
-        hashes = [h for h, n in zip(s.receipt["content"], s.receipt["n_samples"], strict=True) if n > 0]
-        for (start_s, _), content in zip(r["valid"], hashes, strict=True):
+        for (start_s, _), content in zip(r["valid"], s.receipt["content"], strict=True):
             if not content:
                 continue
             if content not in first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from data_prep.shards import Fragment, event_row, write_segment, writing
 from data_prep.stages.base import EventStage, Stage
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import EventStream, Recording, Stream
-from neurofm.schema.segments import UNIT
+from neurofm.schema.segments import TIME, UNIT
 
 
 def run_event_stages(recording: Recording, stages: Sequence[Stage | EventStage]) -> tuple[Recording, dict[str, float]]:
@@ -80,11 +81,16 @@ def write_event_fragment(recording: Recording, path: Path, *, segment_s: float |
     rates = {s.name: s.rate_hz for s in recording.streams if isinstance(s, Stream)}
     with writing(path) as f:
         for i, (origin_s, duration_s) in enumerate(zip(recording.interval_start_s, signal.duration_s, strict=True)):
+            digest, n_events = hashlib.blake2b(f"{n_units}".encode(), digest_size=16), 0
             for start_s, begin_s, end_s in segments_of(origin_s, duration_s, segment_s):
                 arrays: dict[str, np.ndarray] = {}
                 for stream in recording.streams:
                     arrays |= members_of(stream, i, begin_s, end_s)
-                counts = np.bincount(arrays[signal.name + UNIT], minlength=n_units)
+                time_s, unit = arrays[signal.name + TIME], arrays[signal.name + UNIT]
+                digest.update((time_s + begin_s).astype("<f8").data)
+                digest.update(unit.data)
+                n_events += len(unit)
+                counts = np.bincount(unit, minlength=n_units)
                 meta = {
                     "recording_id": rid,
                     "interval": i,
@@ -98,6 +104,8 @@ def write_event_fragment(recording: Recording, path: Path, *, segment_s: float |
                     ],
                 }  # fmt: skip
                 fragment.segments.append(write_segment(f, rid, i, start_s, meta, arrays))
+            # an interval without a single event is not the same as another one without
+            fragment.content.append(digest.hexdigest() if n_events else "")
         fragment.bytes = f.tell()
     return fragment
 

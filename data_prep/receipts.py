@@ -207,7 +207,6 @@ def _rows(
         ],
         "round_trip_error": fragment.round_trip_error,
         "content": fragment.content,
-        "n_samples": fragment.n_samples,
     }  # fmt: skip
 
 

@@ -108,7 +108,7 @@ class Fragment:
     round_trip_error : float
         Largest |stored − original| / channel range.
     content : list of str
-        Hash of each valid interval's values as float32; "" where none of its channels moves.
+        Hash of the values (as float32) of each valid interval that has samples; "" where none of its channels moves.
     """
 
     segments: list[Segment] = field(default_factory=list)
@@ -238,9 +238,9 @@ def write_fragment(
     extent = np.where(found.high > found.low, found.high - found.low, np.maximum(biggest, 1e-300))
     with writing(path) as f:
         for i in range(len(flow.intervals)):
-            fragment.content.append("")
             if found.n_samples[i]:
-                fragment.content[i] = _write_interval(f, recording, flow, i, found, fragment, dtype, extent, segment_s)
+                content = _write_interval(f, recording, flow, i, found, fragment, dtype, extent, segment_s)
+                fragment.content.append(content)
         fragment.bytes = f.tell()
     found.spool.close()
     return fragment
