@@ -44,6 +44,9 @@ class MultivariateParallelAttention(nn.Module):
         Whether a query sees only its own and earlier segments.
     scale_by_layer : int, optional
         Index of the layer; logits are further divided by index + 1. Off by default, as in the paper.
+    use_time, use_channel : bool
+        Whether the logit has its time term and its channel term; without them, for ablations, keys of the past
+        or of a sample's channels differ by content alone, and the table is not needed. Not in the paper.
     dropout : float
         Structured dropout of keys in training: whole segments and whole channels are dropped, each with
         probability 1 − √(1 − dropout), the same for all samples and heads of the batch, and the surviving
@@ -66,6 +69,8 @@ class MultivariateParallelAttention(nn.Module):
         content_window: int = 10,
         causal: bool = True,
         scale_by_layer: int | None = None,
+        use_time: bool = True,
+        use_channel: bool = True,
         dropout: float = 0.0,
         backend: str = "auto",
     ) -> None:
@@ -79,8 +84,8 @@ class MultivariateParallelAttention(nn.Module):
         kv_dim = n_kv_heads * self.head_dim
         self.query = nn.Linear(dim, dim, bias=False)
         self.key_value = nn.Linear(dim, 2 * kv_dim, bias=False)
-        self.time_key = nn.Linear(dim, kv_dim, bias=False)
-        self.channel_key = nn.Linear(dim, kv_dim, bias=False)
+        self.time_key = nn.Linear(dim, kv_dim, bias=False) if use_time else None
+        self.channel_key = nn.Linear(dim, kv_dim, bias=False) if use_channel else None
         self.out = nn.Linear(dim, dim, bias=False)
         self.bias = nn.Parameter(torch.empty(3, n_kv_heads, self.head_dim))
         nn.init.normal_(self.bias, std=0.02)
@@ -88,8 +93,8 @@ class MultivariateParallelAttention(nn.Module):
     def forward(
         self,
         tokens: Tensor,
-        time_table: Tensor,
-        channel_table: Tensor,
+        time_table: Tensor | None,
+        channel_table: Tensor | None,
         channel_mask: Tensor | None = None,
         channel_distance: Tensor | None = None,
     ) -> Tensor:
@@ -100,9 +105,10 @@ class MultivariateParallelAttention(nn.Module):
         tokens : Tensor, shape (B, T, C, D), float
             Tokens; never padded over segments.
         time_table : Tensor, shape (≥ T, D), float
-            Row T − 1 − L describes a lag of L segments; rows 0 … T − 1 are used.
+            Row T − 1 − L describes a lag of L segments; rows 0 … T − 1 are used. None with use_time=False.
         channel_table : Tensor, shape (≥ C, D), float
-            Row C_b − 1 − n describes a distance of n channels; rows 0 … C − 1 are used.
+            Row C_b − 1 − n describes a distance of n channels; rows 0 … C − 1 are used. None with
+            use_channel=False.
         channel_mask : Tensor, shape (B, C), bool, optional
             True where the channel exists. Other channels change no valid output and no gradient; their own
             outputs are finite and without meaning.
@@ -119,8 +125,8 @@ class MultivariateParallelAttention(nn.Module):
             When a table has too few rows or a distance is out of range.
         """
         B, T, C, D = tokens.shape
-        _check_rows("time", time_table, T, "segments", "n_positions")
-        _check_rows("channel", channel_table, C, "channels", "n_channels")
+        _check_rows("time", time_table, self.time_key is not None, T, "segments", "n_positions")
+        _check_rows("channel", channel_table, self.channel_key is not None, C, "channels", "n_channels")
         K, d = self.n_kv_heads, self.head_dim
         query = self.query(tokens).view(B, T, C, K, -1, d).permute(0, 3, 1, 4, 2, 5)  # B K T G C d
         query = query.reshape(B, K, T, -1, d) * self.scale
@@ -130,8 +136,8 @@ class MultivariateParallelAttention(nn.Module):
             query=query + content_bias,
             key=key,
             value=self._drop_keys(value),
-            time=self._time_term(query + time_bias, time_table[:T]),
-            channel=self._channel_term(query + channel_bias, channel_table[:C], channel_mask, channel_distance),
+            time=self._time_term(query + time_bias, time_table),
+            channel=self._channel_term(query + channel_bias, C, channel_table, channel_mask, channel_distance),
         )
         backend = self.backend
         if backend == "auto":
@@ -139,23 +145,32 @@ class MultivariateParallelAttention(nn.Module):
         out = ROADS[backend](terms, self.content_window, self.causal)  # B K T R d
         return self.out(out.view(B, K, T, -1, C, d).permute(0, 2, 4, 1, 3, 5).reshape(B, T, C, D))
 
-    def _time_term(self, query: Tensor, table: Tensor) -> Tensor:
+    def _time_term(self, query: Tensor, table: Tensor | None) -> Tensor:
         """Logits (B, K, T, R, S) of `query` (B, K, T, R, d) against the rows of the lags."""
-        T = len(table)
-        segment = torch.arange(T, device=table.device)
+        T = query.shape[2]
+        segment = torch.arange(T, device=query.device)
         lag = segment[:, None] - segment[None, :]
-        row = self.time_key(table).view(T, self.n_kv_heads, self.head_dim)[T - 1 - lag.abs()]  # T S K d
-        time = torch.einsum("bktrd,tskd->bktrs", query, row)
+        if self.time_key is None:
+            time = query.new_zeros(*query.shape[:-1], T)
+        else:
+            assert table is not None
+            row = self.time_key(table[:T]).view(T, self.n_kv_heads, self.head_dim)[T - 1 - lag.abs()]  # T S K d
+            time = torch.einsum("bktrd,tskd->bktrs", query, row)
         if self.causal:
             time = time.masked_fill(lag[:, None, :] < 0, masked_logit(time.dtype))
         return time
 
-    def _channel_term(self, query: Tensor, table: Tensor, mask: Tensor | None, distance: Tensor | None) -> Tensor:
+    def _channel_term(
+        self, query: Tensor, C: int, table: Tensor | None, mask: Tensor | None, distance: Tensor | None
+    ) -> Tensor:
         """Logits (B, K, T, R, C) of `query` (B, K, T, R, d) against the rows of the channel distances."""
         B, K, T, R, d = query.shape
-        C = len(table)
         if mask is None:
-            mask = torch.ones(1, C, dtype=torch.bool, device=table.device)
+            mask = torch.ones(1, C, dtype=torch.bool, device=query.device)
+        if self.channel_key is None:
+            channel = query.new_zeros(B, K, T, R, C)
+            return channel.masked_fill(~mask[:, None, None, None, :], masked_logit(channel.dtype))
+        assert table is not None
         n_valid = mask.sum(1, keepdim=True)  # b 1, where b is B, or 1 if all samples are alike
         if distance is None:
             order = mask.cumsum(1)
@@ -164,8 +179,8 @@ class MultivariateParallelAttention(nn.Module):
             distance = distance.view(-1, C, C)
             _check_distance(distance, mask, n_valid)
         # reversing the small table per sample, not the logits, leaves one gather of size N·C
-        row_of_distance = (n_valid - 1 - torch.arange(C, device=table.device)).clamp(min=0)
-        row = self.channel_key(table).view(C, K, d)[row_of_distance]  # b n K d
+        row_of_distance = (n_valid - 1 - torch.arange(C, device=query.device)).clamp(min=0)
+        row = self.channel_key(table[:C]).view(C, K, d)[row_of_distance]  # b n K d
         by_distance = torch.einsum("bktrd,bnkd->bktrn", query, row.expand(B, -1, -1, -1))
         index = distance.clamp(0, C - 1).repeat(1, R // C, 1)[:, None, None].expand(B, K, T, R, C)
         channel = by_distance.gather(-1, index)
@@ -196,7 +211,11 @@ def _check_choices(dim: int, n_heads: int, n_kv_heads: int, content_window: int,
         raise ConfigError(f"unknown attention backend '{backend}': {nearest(backend, ['auto', *ROADS])}")
 
 
-def _check_rows(name: str, table: Tensor, needed: int, what: str, choice: str) -> None:
+def _check_rows(name: str, table: Tensor | None, used: bool, needed: int, what: str, choice: str) -> None:
+    if not used:
+        return
+    if table is None:
+        raise ConfigError(f"the {name} table is missing: pass it, or build the attention with use_{name}=False")
     if len(table) < needed:
         raise ConfigError(
             f"the {name} table has {len(table)} rows but the input has {needed} {what}: "
