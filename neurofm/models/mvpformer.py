@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neurofm.models import streaming
 from neurofm.models.base import Encoded
+from neurofm.models.streaming import StreamState
 from neurofm.nn.channel_distance import check_missing, distance_classes
 from neurofm.nn.feedforward import SwiGLU
 from neurofm.nn.mvpa import MultivariateParallelAttention
@@ -155,7 +157,7 @@ class MVPFormer(nn.Module):
             raise ConfigError(f"unknown channel_distance '{channel_distance}': {known}")
         check_missing(missing_positions)
         self.channel_distance, self.missing_positions = channel_distance, missing_positions
-        self.dim = dim
+        self.dim, self.causal = dim, causal
         self.patch_samples = _patch_samples(facts.rate_hz, patch_s, patch_samples)
         self.n_segments = count_patches(facts.window_samples, self.patch_samples)
         n_positions = _table_rows("n_positions", n_positions, self.n_segments, "segments in a window")
@@ -230,13 +232,15 @@ class MVPFormer(nn.Module):
         ConfigError
             When tokens are to be hidden but the model has no mask token, or the window is too long.
         """
-        x = self._embed(batch, mask_tokens, tokens)
+        x = self.embed_input(batch, mask_tokens, tokens)
         tables, distance = self.tables(), self.distance(batch)
         for block in self.blocks:
             x = block(x, *tables, batch.channel_mask, distance)
-        return self._flatten(self.norm(x), batch)
+        return self.flatten(self.norm(x), batch)
 
-    def _embed(self, batch: NeuralBatch, mask_tokens: Tensor | None = None, tokens: Tensor | None = None) -> Tensor:
+    def embed_input(
+        self, batch: NeuralBatch, mask_tokens: Tensor | None = None, tokens: Tensor | None = None
+    ) -> Tensor:
         """Return what the first block reads, shape (B, T, C, D)."""
         if not bool(batch.time_mask.all()):
             raise DataError("field time_mask: mvpformer takes no missing samples; cut windows inside valid intervals")
@@ -271,6 +275,53 @@ class MVPFormer(nn.Module):
         """Encode a batch; see `encode`."""
         return self.encode(batch)
 
+    def begin_stream(self, *, n_segments: int | None = None, max_segments: int | None = None) -> StreamState:
+        """Return the state of a stream before its first segment; the model must be causal.
+
+        Parameters
+        ----------
+        n_segments : int, optional
+            Length W of the window that lags are counted in: lag L uses row W − 1 − L of the time table. Default:
+            the training window's.
+        max_segments : int, optional
+            Segments each layer looks back, the own included; bounds the memory. At most, and by default, W.
+
+        Raises
+        ------
+        ConfigError
+            When the model is not causal or a length does not fit its time table.
+        """
+        return streaming.begin_stream(self, n_segments=n_segments, max_segments=max_segments)
+
+    @torch.no_grad()
+    def step(self, batch: NeuralBatch, state: StreamState | None = None) -> tuple[Encoded, StreamState]:
+        """Encode the next one or more segments of a stream, from the keys and values kept of those before.
+
+        Parameters
+        ----------
+        batch : NeuralBatch
+            The new samples only, a whole number of patches; the same channels at each step.
+        state : StreamState, optional
+            What the last step returned, or `begin_stream`; it is not changed. Default: a new stream.
+
+        Returns
+        -------
+        encoded : Encoded
+            Tokens of the new segments, their times counted from the start of the stream. The last of them is
+            the last segment of a window that ends there. See `models.streaming` for what this means in the
+            published model.
+        state : StreamState
+            For the next step.
+
+        Raises
+        ------
+        DataError
+            When the channels change, or as `encode`.
+        ConfigError
+            When the model is in training mode, or as `begin_stream`.
+        """
+        return streaming.step(self, batch, self.begin_stream() if state is None else state)
+
     def pool(self, encoded: Encoded) -> Tensor:
         """Return one vector per window, shape (B, D), by the rule of `pooling`."""
         keep = encoded.mask
@@ -283,9 +334,10 @@ class MVPFormer(nn.Module):
         """Name the channel embedding, if there is one: all else is shared by everyone."""
         return [] if self.channel_embedding is None else ["channel_embedding.weight"]
 
-    def _flatten(self, x: Tensor, batch: NeuralBatch) -> Encoded:
+    def flatten(self, x: Tensor, batch: NeuralBatch, first_segment: int = 0) -> Encoded:
+        """Return tokens (B, T, C, D) as `Encoded`; times count from the start of segment 0."""
         B, T, C, _ = x.shape
-        centre_s = (torch.arange(T, device=x.device) + 0.5) * (self.patch_samples / batch.rate_hz)
+        centre_s = (torch.arange(T, device=x.device) + first_segment + 0.5) * (self.patch_samples / batch.rate_hz)
         return Encoded(
             tokens=x.flatten(1, 2),
             mask=batch.channel_mask.repeat(1, T),

@@ -68,3 +68,9 @@ def check_missing(missing: str) -> None:
     """Refuse an unknown way to treat missing positions."""
     if missing not in MISSING:
         raise ConfigError(f"unknown missing_positions '{missing}': {nearest(missing, MISSING)}")
+
+
+def order_distance(channel_mask: Tensor) -> Tensor:
+    """Return the published distance, the difference in the order of valid channels, shape (B, C, C), long."""
+    order = channel_mask.cumsum(1)
+    return (order[:, :, None] - order[:, None, :]).abs()
