@@ -20,7 +20,10 @@ from neurofm.schema.recording import Channel, Event, Recording, Stream
 
 LAYOUTS = ("time_channel", "channel_time")
 FACTS_FILE = "arrays.yaml"
-KINDS = {"eeg": "eeg", "ieeg": "seeg", "meg": "mag", "fmri": "bold", "spikes": "unit", "calcium": "calcium"}
+KINDS = {
+    "eeg": "eeg", "ieeg": "seeg", "meg": "mag", "fmri": "bold", "spikes": "unit", "calcium": "calcium",
+    "series": "misc",  # time series that are no recording of a nervous system
+}  # fmt: skip
 
 
 class Arrays(Source):
