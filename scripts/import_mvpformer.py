@@ -15,7 +15,8 @@ from pathlib import Path
 
 import yaml
 
-from neurofm.hub.mvpformer_released import import_released, read_released
+from neurofm.hub.mvpformer_released import import_released
+from neurofm.hub.state_dict import read_state_dict
 from neurofm.schema.errors import ConfigError, NeurofmError
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
@@ -26,7 +27,7 @@ def choices_of(size: str | None, file: Path) -> dict:
     """Choices of the published model of this size, or of the one as wide as the checkpoint."""
     published = {s: yaml.safe_load((CONF / f"mvpformer_{s}.yaml").read_text(encoding="utf-8")) for s in ("s", "m")}
     if size is None:
-        tensor = read_released(file).get(WIDTH)
+        tensor = read_state_dict(file).get(WIDTH)
         width = None if tensor is None else len(tensor)
         fitting = [s for s, choices in published.items() if choices["dim"] == width]
         if not fitting:

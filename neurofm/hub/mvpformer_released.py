@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from neurofm.hub.load import build
 from neurofm.hub.save import save_model
+from neurofm.hub.state_dict import read_state_dict
 from neurofm.schema.errors import DataError
 from neurofm.schema.facts import Facts
 from neurofm.schema.hashing import sha256_file
@@ -51,7 +50,6 @@ _UNUSED_IN_LAYER = ("ln_2.weight", "attn.time_bias", "attn.masked_bias")
 _UNUSED = ("seizure_embeddings", "class_loss.weight")
 _LOW_RANK = re.compile(r"(mvpformer\.h\.\d+\.attn\.(?:q_attn|c_attn))\.lora_([AB])")
 _IN_LAYER = re.compile(r"mvpformer\.h\.(\d+)\.(.+)")
-_UNREADABLE = (RuntimeError, EOFError, ValueError, KeyError, torch.serialization.pickle.UnpicklingError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,33 +72,6 @@ class Converted:
     facts: Facts
     objective: str
     unused: dict[str, int]
-
-
-def read_released(path: str | Path) -> dict[str, Tensor]:
-    """Read tensors from a ``.safetensors`` file, or from a torch file, of which nothing but tensors is unpickled.
-
-    Raises
-    ------
-    DataError
-        When there is no such file, or it holds anything but named tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give the released checkpoint, which must be on this machine")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        raw = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise DataError(f"{path}: is not a readable safetensors file ({error}); copy it again") from error
-    except _UNREADABLE as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise DataError(f"{path}: does not hold tensors only, or is damaged, and was not read ({reason})") from error
-    if isinstance(raw, dict) and isinstance(raw.get("state_dict"), dict):
-        raw = raw["state_dict"]
-    if not isinstance(raw, dict) or not all(isinstance(x, Tensor) for x in raw.values()):
-        raise DataError(f"{path}: expected tensors by name (a state dict), found {type(raw).__name__} of other things")
-    return raw
 
 
 def convert(
@@ -202,7 +173,7 @@ def import_released(
         The folder.
     """
     files = [Path(f) for f in (file, head_file) if f is not None]
-    released = {n: t for f in files for n, t in _modern(read_released(f)).items()}
+    released = {n: t for f in files for n, t in _modern(read_state_dict(f)).items()}
     converted = convert(released, choices=choices, **facts)
     card = _card(choices, converted.objective)
     model, objective = build(card, converted.facts)

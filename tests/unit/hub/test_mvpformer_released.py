@@ -11,8 +11,10 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+import neurofm
 from neurofm.hub.load import load_model
-from neurofm.hub.mvpformer_released import convert, import_released, read_released
+from neurofm.hub.mvpformer_released import convert, import_released
+from neurofm.hub.state_dict import read_state_dict
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import DataError
 
@@ -146,6 +148,15 @@ def test_a_classifier_with_low_rank_changes(tmp_path):
     assert loaded.facts.classes == ("background", "seizure")
 
 
+def test_a_recording_of_another_rate_is_embedded(tmp_path):
+    save_file(made_up(), tmp_path / "base.safetensors")
+    m = neurofm.load(import_released(tmp_path / "base.safetensors", tmp_path / "m", choices=SMALL, **INPUT))
+    raw = np.random.default_rng(0).normal(size=(3, 64 * 25))
+    z = m.embed(raw, rate_hz=64.0, channel_names=["A1", "A2", "B1"], unit="uV")
+    assert z.vectors.shape == (2, 16)
+    assert np.isfinite(z.vectors).all()
+
+
 def test_names_of_the_first_version_and_half_precision(tmp_path):
     released = made_up()
     old = {n.replace("mvpformer.", "genie."): t.bfloat16() for n, t in released.items()}
@@ -215,7 +226,7 @@ def test_published_sizes_to_the_parameter(size, shape, total):
 
 def test_files_that_are_no_checkpoints(tmp_path):
     with pytest.raises(DataError, match="no such file"):
-        read_released(tmp_path / "nothing.pt")
+        read_state_dict(tmp_path / "nothing.pt")
     (tmp_path / "text.pt").write_text("hello")
     (tmp_path / "text.safetensors").write_text("hello")
     torch.save([torch.ones(2)], tmp_path / "list.pt")
@@ -223,7 +234,7 @@ def test_files_that_are_no_checkpoints(tmp_path):
     for name, sentence in (("text.pt", "damaged"), ("text.safetensors", "safetensors"), ("list.pt", "by name"),
                            ("mixed.pt", "by name")):  # fmt: skip
         with pytest.raises(DataError, match=sentence):
-            read_released(tmp_path / name)
+            read_state_dict(tmp_path / name)
 
 
 class Bomb:
@@ -236,7 +247,7 @@ class Bomb:
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
     torch.save({"encoder.ln.weight": Bomb()}, tmp_path / "bomb.pt")
     with pytest.raises(DataError, match="tensors only"):
-        read_released(tmp_path / "bomb.pt")
+        read_state_dict(tmp_path / "bomb.pt")
     assert not Path(__file__).with_name("exploded").exists()
 
 
