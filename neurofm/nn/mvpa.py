@@ -84,8 +84,8 @@ class MultivariateParallelAttention(nn.Module):
         kv_dim = n_kv_heads * self.head_dim
         self.query = nn.Linear(dim, dim, bias=False)
         self.key_value = nn.Linear(dim, 2 * kv_dim, bias=False)
-        self.time_key = nn.Linear(dim, kv_dim, bias=False) if use_time else None
-        self.channel_key = nn.Linear(dim, kv_dim, bias=False) if use_channel else None
+        self.time_key = nn.Linear(dim, kv_dim, bias=False) if use_time else _NoTerm(kv_dim)
+        self.channel_key = nn.Linear(dim, kv_dim, bias=False) if use_channel else _NoTerm(kv_dim)
         self.out = nn.Linear(dim, dim, bias=False)
         self.bias = nn.Parameter(torch.empty(3, n_kv_heads, self.head_dim))
         nn.init.normal_(self.bias, std=0.02)
@@ -125,8 +125,12 @@ class MultivariateParallelAttention(nn.Module):
             When a table has too few rows or a distance is out of range.
         """
         B, T, C, D = tokens.shape
-        _check_rows("time", time_table, self.time_key is not None, T, "segments", "n_positions")
-        _check_rows("channel", channel_table, self.channel_key is not None, C, "channels", "n_channels")
+        if isinstance(self.time_key, _NoTerm):
+            time_table = tokens.new_zeros(T, D)
+        if isinstance(self.channel_key, _NoTerm):
+            channel_table = tokens.new_zeros(C, D)
+        time_table = _check_rows("time", time_table, T, "segments", "n_positions")
+        channel_table = _check_rows("channel", channel_table, C, "channels", "n_channels")
         K, d = self.n_kv_heads, self.head_dim
         query = self.query(tokens).view(B, T, C, K, -1, d).permute(0, 3, 1, 4, 2, 5)  # B K T G C d
         query = query.reshape(B, K, T, -1, d) * self.scale
@@ -136,8 +140,8 @@ class MultivariateParallelAttention(nn.Module):
             query=query + content_bias,
             key=key,
             value=self._drop_keys(value),
-            time=self._time_term(query + time_bias, time_table),
-            channel=self._channel_term(query + channel_bias, C, channel_table, channel_mask, channel_distance),
+            time=self._time_term(query + time_bias, time_table[:T]),
+            channel=self._channel_term(query + channel_bias, channel_table[:C], channel_mask, channel_distance),
         )
         backend = self.backend
         if backend == "auto":
@@ -145,32 +149,23 @@ class MultivariateParallelAttention(nn.Module):
         out = ROADS[backend](terms, self.content_window, self.causal)  # B K T R d
         return self.out(out.view(B, K, T, -1, C, d).permute(0, 2, 4, 1, 3, 5).reshape(B, T, C, D))
 
-    def _time_term(self, query: Tensor, table: Tensor | None) -> Tensor:
+    def _time_term(self, query: Tensor, table: Tensor) -> Tensor:
         """Logits (B, K, T, R, S) of `query` (B, K, T, R, d) against the rows of the lags."""
-        T = query.shape[2]
-        segment = torch.arange(T, device=query.device)
+        T = len(table)
+        segment = torch.arange(T, device=table.device)
         lag = segment[:, None] - segment[None, :]
-        if self.time_key is None:
-            time = query.new_zeros(*query.shape[:-1], T)
-        else:
-            assert table is not None
-            row = self.time_key(table[:T]).view(T, self.n_kv_heads, self.head_dim)[T - 1 - lag.abs()]  # T S K d
-            time = torch.einsum("bktrd,tskd->bktrs", query, row)
+        row = self.time_key(table).view(T, self.n_kv_heads, self.head_dim)[T - 1 - lag.abs()]  # T S K d
+        time = torch.einsum("bktrd,tskd->bktrs", query, row)
         if self.causal:
             time = time.masked_fill(lag[:, None, :] < 0, masked_logit(time.dtype))
         return time
 
-    def _channel_term(
-        self, query: Tensor, C: int, table: Tensor | None, mask: Tensor | None, distance: Tensor | None
-    ) -> Tensor:
+    def _channel_term(self, query: Tensor, table: Tensor, mask: Tensor | None, distance: Tensor | None) -> Tensor:
         """Logits (B, K, T, R, C) of `query` (B, K, T, R, d) against the rows of the channel distances."""
         B, K, T, R, d = query.shape
+        C = len(table)
         if mask is None:
-            mask = torch.ones(1, C, dtype=torch.bool, device=query.device)
-        if self.channel_key is None:
-            channel = query.new_zeros(B, K, T, R, C)
-            return channel.masked_fill(~mask[:, None, None, None, :], masked_logit(channel.dtype))
-        assert table is not None
+            mask = torch.ones(1, C, dtype=torch.bool, device=table.device)
         n_valid = mask.sum(1, keepdim=True)  # b 1, where b is B, or 1 if all samples are alike
         if distance is None:
             order = mask.cumsum(1)
@@ -179,8 +174,8 @@ class MultivariateParallelAttention(nn.Module):
             distance = distance.view(-1, C, C)
             _check_distance(distance, mask, n_valid)
         # reversing the small table per sample, not the logits, leaves one gather of size N·C
-        row_of_distance = (n_valid - 1 - torch.arange(C, device=query.device)).clamp(min=0)
-        row = self.channel_key(table[:C]).view(C, K, d)[row_of_distance]  # b n K d
+        row_of_distance = (n_valid - 1 - torch.arange(C, device=table.device)).clamp(min=0)
+        row = self.channel_key(table).view(C, K, d)[row_of_distance]  # b n K d
         by_distance = torch.einsum("bktrd,bnkd->bktrn", query, row.expand(B, -1, -1, -1))
         index = distance.clamp(0, C - 1).repeat(1, R // C, 1)[:, None, None].expand(B, K, T, R, C)
         channel = by_distance.gather(-1, index)
@@ -211,9 +206,18 @@ def _check_choices(dim: int, n_heads: int, n_kv_heads: int, content_window: int,
         raise ConfigError(f"unknown attention backend '{backend}': {nearest(backend, ['auto', *ROADS])}")
 
 
-def _check_rows(name: str, table: Tensor | None, used: bool, needed: int, what: str, choice: str) -> None:
-    if not used:
-        return
+class _NoTerm(nn.Module):
+    """A map to zero, in place of that of a term which is left out."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, table: Tensor) -> Tensor:
+        return table.new_zeros(len(table), self.dim)
+
+
+def _check_rows(name: str, table: Tensor | None, needed: int, what: str, choice: str) -> Tensor:
     if table is None:
         raise ConfigError(f"the {name} table is missing: pass it, or build the attention with use_{name}=False")
     if len(table) < needed:
@@ -221,6 +225,7 @@ def _check_rows(name: str, table: Tensor | None, used: bool, needed: int, what: 
             f"the {name} table has {len(table)} rows but the input has {needed} {what}: "
             f"build the model with {choice} of at least {needed}, or pass fewer {what}"
         )
+    return table
 
 
 def _check_distance(distance: Tensor, mask: Tensor, n_valid: Tensor) -> None:

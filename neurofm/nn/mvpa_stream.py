@@ -90,9 +90,9 @@ def attend_to_kept(
     return attention.out(heads.permute(0, 2, 4, 1, 3, 5).reshape(B, S, C, -1))
 
 
-def _row_logits(net: torch.nn.Linear | None, query: Tensor, table: Tensor | None, n_rows: int) -> Tensor | None:
+def _row_logits(net: torch.nn.Module, query: Tensor, table: Tensor | None, n_rows: int) -> Tensor | None:
     """Logits (B, K, S, R, row) of queries (B, K, S, R, d) against the first rows of a table."""
-    if net is None or table is None:
+    if table is None:
         return None
     row = net(table[:n_rows]).view(n_rows, query.shape[1], query.shape[-1])
     return torch.einsum("bksrd,lkd->bksrl", query, row)
