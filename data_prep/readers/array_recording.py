@@ -19,7 +19,10 @@ LAYOUTS = (
     "time_channel", "channel_time", "trial_time_channel", "trial_channel_time", "time_channel_trial",
     "channel_time_trial",
 )  # fmt: skip
-KINDS = {"eeg": "eeg", "ieeg": "seeg", "meg": "mag", "fmri": "bold", "spikes": "unit", "calcium": "calcium"}
+KINDS = {
+    "eeg": "eeg", "ieeg": "seeg", "meg": "mag", "fmri": "bold", "spikes": "unit", "calcium": "calcium",
+    "series": "misc",  # time series that are no recording of a nervous system
+}  # fmt: skip
 # unit a user may state → unit of storage and factor
 UNITS = {
     "V": ("uV", 1e6), "mV": ("uV", 1e3), "uV": ("uV", 1.0), "µV": ("uV", 1.0), "nV": ("uV", 1e-3),

@@ -198,6 +198,9 @@ class Pretrained:
         vocabulary = self.loaded.facts.channels
         matched = match_channels(prepared.channels, vocabulary)
         unknown = [c.name for c, m in zip(prepared.channels, matched, strict=True) if m is None]
+        if not vocabulary:
+            # converted weights know no channel by name, and read them all
+            unknown, policy = [], "keep"
         notes = []
         if unknown:
             listed = ", ".join(unknown[:10]) + (" …" if len(unknown) > 10 else "")

@@ -194,6 +194,12 @@ class RegionPredictor:
         return np.concatenate(said)
 
     @torch.inference_mode()
+    def roll_out(self, history: NDArray[np.float64], n_steps: int) -> NDArray[np.float64]:
+        """Continue each history (window, context, region) by (window, n_steps, region), feeding volumes back."""
+        said = [self.objective.rollout(self.model, b, n_steps).mT.numpy() for b in self.batches(history)]  # type: ignore[operator]
+        return np.concatenate(said)
+
+    @torch.inference_mode()
     def next_by_skip(self, history: NDArray[np.float64]) -> NDArray[np.float64]:
         """Answer as `next` does, with the closed-form part of the objective alone."""
         batches = self.batches(history)

@@ -13,7 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neurofm.models import streaming
 from neurofm.models.base import Encoded
+from neurofm.models.streaming import StreamState
+from neurofm.nn.channel_distance import check_missing, distance_classes
 from neurofm.nn.feedforward import SwiGLU
 from neurofm.nn.mvpa import MultivariateParallelAttention
 from neurofm.nn.patching import count_patches
@@ -45,10 +48,18 @@ class MVPFormerBlock(nn.Module):
         self.feedforward = SwiGLU(dim, inner_dim=ffn_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, time_table: Tensor, channel_table: Tensor, channel_mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        time_table: Tensor | None,
+        channel_table: Tensor | None,
+        channel_mask: Tensor,
+        channel_distance: Tensor | None = None,
+    ) -> Tensor:
         """Map tokens `x`, shape (B, T, C, D), to the same shape; other arguments as the attention's."""
         h = self.norm(x)
-        return x + self.feedforward(h) + self.dropout(self.attention(h, time_table, channel_table, channel_mask))
+        attended = self.attention(h, time_table, channel_table, channel_mask, channel_distance)
+        return x + self.feedforward(h) + self.dropout(attended)
 
 
 class MVPFormer(nn.Module):
@@ -76,6 +87,13 @@ class MVPFormer(nn.Module):
     n_positions, n_channels : int, optional
         Rows of the time and channel tables: the most segments and channels that the model can take.
         Default: what `facts` need.
+    channel_distance : str
+        ``index``: difference in the order of channels (published). ``coordinates``: from the positions of the
+        electrodes, see `nn.channel_distance`; then the order of channels does not matter. Not in the paper.
+    missing_positions : str
+        For ``coordinates``: ``refuse`` a channel without position, or take it to be ``far`` from all others.
+    use_time, use_channel : bool
+        False: without the time or the channel term of the attention, for ablations.
     channel_embedding : bool
         Whether a learned vector of the channel's canonical name is added to its tokens (row 0: unknown
         names). Not in the paper.
@@ -121,6 +139,10 @@ class MVPFormer(nn.Module):
         dropout: float = 0.1,
         n_positions: int | None = None,
         n_channels: int | None = None,
+        channel_distance: str = "index",
+        missing_positions: str = "refuse",
+        use_time: bool = True,
+        use_channel: bool = True,
         channel_embedding: bool = False,
         mask_token: bool = False,
         pooling: str = "auto",
@@ -130,7 +152,12 @@ class MVPFormer(nn.Module):
         super().__init__()
         if pooling not in ("auto", "last", "mean"):
             raise ConfigError(f"unknown pooling '{pooling}': {nearest(pooling, ('auto', 'last', 'mean'))}")
-        self.dim = dim
+        if channel_distance not in ("index", "coordinates"):
+            known = nearest(channel_distance, ("index", "coordinates"))
+            raise ConfigError(f"unknown channel_distance '{channel_distance}': {known}")
+        check_missing(missing_positions)
+        self.channel_distance, self.missing_positions = channel_distance, missing_positions
+        self.dim, self.causal = dim, causal
         self.patch_samples = _patch_samples(facts.rate_hz, patch_s, patch_samples)
         self.n_segments = count_patches(facts.window_samples, self.patch_samples)
         n_positions = _table_rows("n_positions", n_positions, self.n_segments, "segments in a window")
@@ -138,8 +165,9 @@ class MVPFormer(nn.Module):
         self.pooling = ("last" if causal else "mean") if pooling == "auto" else pooling
         self.tokenizer = TOKENIZERS.build(tokenizer, dim, patch_samples=self.patch_samples, **(tokenizer_choices or {}))
         self.dropout = nn.Dropout(dropout)
-        self.time_table = nn.Embedding(n_positions, dim)
-        self.channel_table = nn.Embedding(n_channels, dim)
+        self.n_positions, self.n_channels = n_positions, n_channels
+        self.time_table = nn.Embedding(n_positions, dim) if use_time else None
+        self.channel_table = nn.Embedding(n_channels, dim) if use_channel else None
         self.channel_embedding = nn.Embedding(len(facts.channels) + 1, dim) if channel_embedding else None
         self.mask_token = nn.Parameter(torch.empty(dim)) if mask_token else None
         ffn_dim = -(-8 * dim // 48) * 16 if ffn_dim is None else ffn_dim
@@ -152,6 +180,8 @@ class MVPFormer(nn.Module):
                     content_window=content_window,
                     causal=causal,
                     scale_by_layer=layer if scale_by_layer else None,
+                    use_time=use_time,
+                    use_channel=use_channel,
                     dropout=dropout,
                     backend=backend,
                 ),
@@ -202,6 +232,16 @@ class MVPFormer(nn.Module):
         ConfigError
             When tokens are to be hidden but the model has no mask token, or the window is too long.
         """
+        x = self.embed_input(batch, mask_tokens, tokens)
+        tables, distance = self.tables(), self.distance(batch)
+        for block in self.blocks:
+            x = block(x, *tables, batch.channel_mask, distance)
+        return self.flatten(self.norm(x), batch)
+
+    def embed_input(
+        self, batch: NeuralBatch, mask_tokens: Tensor | None = None, tokens: Tensor | None = None
+    ) -> Tensor:
+        """Return what the first block reads, shape (B, T, C, D)."""
         if not bool(batch.time_mask.all()):
             raise DataError("field time_mask: mvpformer takes no missing samples; cut windows inside valid intervals")
         x = self.embed_tokens(batch) if tokens is None else tokens
@@ -213,14 +253,74 @@ class MVPFormer(nn.Module):
             if batch.channel_ids is None:
                 raise DataError("field channel_ids: needed by channel_embedding=true; load data with channel names")
             x = x + self.channel_embedding(batch.channel_ids).unsqueeze(1)
-        x = self.dropout(x)
-        for block in self.blocks:
-            x = block(x, self.time_table.weight, self.channel_table.weight, batch.channel_mask)
-        return self._flatten(self.norm(x), batch)
+        return self.dropout(x)
+
+    def tables(self) -> tuple[Tensor | None, Tensor | None]:
+        """Return the time and the channel table, None for a term that is left out."""
+        time, channel = self.time_table, self.channel_table
+        return None if time is None else time.weight, None if channel is None else channel.weight
+
+    def distance(self, batch: NeuralBatch) -> Tensor | None:
+        """Return the distance of every pair of channels, shape (B, C, C), or None for their order."""
+        if self.channel_distance == "index" or self.channel_table is None:
+            return None
+        if batch.positions is None:
+            raise DataError(
+                "field positions: needed by channel_distance=coordinates; load data with electrode positions, or "
+                "choose channel_distance=index"
+            )
+        return distance_classes(batch.positions, batch.channel_mask, missing=self.missing_positions)
 
     def forward(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch; see `encode`."""
         return self.encode(batch)
+
+    def begin_stream(self, *, n_segments: int | None = None, max_segments: int | None = None) -> StreamState:
+        """Return the state of a stream before its first segment; the model must be causal.
+
+        Parameters
+        ----------
+        n_segments : int, optional
+            Length W of the window that lags are counted in: lag L uses row W − 1 − L of the time table. Default:
+            the training window's.
+        max_segments : int, optional
+            Segments each layer looks back, the own included; bounds the memory. At most, and by default, W.
+
+        Raises
+        ------
+        ConfigError
+            When the model is not causal or a length does not fit its time table.
+        """
+        return streaming.begin_stream(self, n_segments=n_segments, max_segments=max_segments)
+
+    @torch.no_grad()
+    def step(self, batch: NeuralBatch, state: StreamState | None = None) -> tuple[Encoded, StreamState]:
+        """Encode the next one or more segments of a stream, from the keys and values kept of those before.
+
+        Parameters
+        ----------
+        batch : NeuralBatch
+            The new samples only, a whole number of patches; the same channels at each step.
+        state : StreamState, optional
+            What the last step returned, or `begin_stream`; it is not changed. Default: a new stream.
+
+        Returns
+        -------
+        encoded : Encoded
+            Tokens of the new segments, their times counted from the start of the stream. The last of them is
+            the last segment of a window that ends there. See `models.streaming` for what this means in the
+            published model.
+        state : StreamState
+            For the next step.
+
+        Raises
+        ------
+        DataError
+            When the channels change, or as `encode`.
+        ConfigError
+            When the model is in training mode, or as `begin_stream`.
+        """
+        return streaming.step(self, batch, self.begin_stream() if state is None else state)
 
     def pool(self, encoded: Encoded) -> Tensor:
         """Return one vector per window, shape (B, D), by the rule of `pooling`."""
@@ -234,9 +334,10 @@ class MVPFormer(nn.Module):
         """Name the channel embedding, if there is one: all else is shared by everyone."""
         return [] if self.channel_embedding is None else ["channel_embedding.weight"]
 
-    def _flatten(self, x: Tensor, batch: NeuralBatch) -> Encoded:
+    def flatten(self, x: Tensor, batch: NeuralBatch, first_segment: int = 0) -> Encoded:
+        """Return tokens (B, T, C, D) as `Encoded`; times count from the start of segment 0."""
         B, T, C, _ = x.shape
-        centre_s = (torch.arange(T, device=x.device) + 0.5) * (self.patch_samples / batch.rate_hz)
+        centre_s = (torch.arange(T, device=x.device) + first_segment + 0.5) * (self.patch_samples / batch.rate_hz)
         return Encoded(
             tokens=x.flatten(1, 2),
             mask=batch.channel_mask.repeat(1, T),

@@ -44,6 +44,9 @@ class MultivariateParallelAttention(nn.Module):
         Whether a query sees only its own and earlier segments.
     scale_by_layer : int, optional
         Index of the layer; logits are further divided by index + 1. Off by default, as in the paper.
+    use_time, use_channel : bool
+        Whether the logit has its time term and its channel term; without them, for ablations, keys of the past
+        or of a sample's channels differ by content alone, and the table is not needed. Not in the paper.
     dropout : float
         Structured dropout of keys in training: whole segments and whole channels are dropped, each with
         probability 1 − √(1 − dropout), the same for all samples and heads of the batch, and the surviving
@@ -66,6 +69,8 @@ class MultivariateParallelAttention(nn.Module):
         content_window: int = 10,
         causal: bool = True,
         scale_by_layer: int | None = None,
+        use_time: bool = True,
+        use_channel: bool = True,
         dropout: float = 0.0,
         backend: str = "auto",
     ) -> None:
@@ -79,8 +84,8 @@ class MultivariateParallelAttention(nn.Module):
         kv_dim = n_kv_heads * self.head_dim
         self.query = nn.Linear(dim, dim, bias=False)
         self.key_value = nn.Linear(dim, 2 * kv_dim, bias=False)
-        self.time_key = nn.Linear(dim, kv_dim, bias=False)
-        self.channel_key = nn.Linear(dim, kv_dim, bias=False)
+        self.time_key = nn.Linear(dim, kv_dim, bias=False) if use_time else _NoTerm(kv_dim)
+        self.channel_key = nn.Linear(dim, kv_dim, bias=False) if use_channel else _NoTerm(kv_dim)
         self.out = nn.Linear(dim, dim, bias=False)
         self.bias = nn.Parameter(torch.empty(3, n_kv_heads, self.head_dim))
         nn.init.normal_(self.bias, std=0.02)
@@ -88,8 +93,8 @@ class MultivariateParallelAttention(nn.Module):
     def forward(
         self,
         tokens: Tensor,
-        time_table: Tensor,
-        channel_table: Tensor,
+        time_table: Tensor | None,
+        channel_table: Tensor | None,
         channel_mask: Tensor | None = None,
         channel_distance: Tensor | None = None,
     ) -> Tensor:
@@ -100,9 +105,10 @@ class MultivariateParallelAttention(nn.Module):
         tokens : Tensor, shape (B, T, C, D), float
             Tokens; never padded over segments.
         time_table : Tensor, shape (≥ T, D), float
-            Row T − 1 − L describes a lag of L segments; rows 0 … T − 1 are used.
+            Row T − 1 − L describes a lag of L segments; rows 0 … T − 1 are used. None with use_time=False.
         channel_table : Tensor, shape (≥ C, D), float
-            Row C_b − 1 − n describes a distance of n channels; rows 0 … C − 1 are used.
+            Row C_b − 1 − n describes a distance of n channels; rows 0 … C − 1 are used. None with
+            use_channel=False.
         channel_mask : Tensor, shape (B, C), bool, optional
             True where the channel exists. Other channels change no valid output and no gradient; their own
             outputs are finite and without meaning.
@@ -119,8 +125,12 @@ class MultivariateParallelAttention(nn.Module):
             When a table has too few rows or a distance is out of range.
         """
         B, T, C, D = tokens.shape
-        _check_rows("time", time_table, T, "segments", "n_positions")
-        _check_rows("channel", channel_table, C, "channels", "n_channels")
+        if isinstance(self.time_key, _NoTerm):
+            time_table = tokens.new_zeros(T, D)
+        if isinstance(self.channel_key, _NoTerm):
+            channel_table = tokens.new_zeros(C, D)
+        time_table = _check_rows("time", time_table, T, "segments", "n_positions")
+        channel_table = _check_rows("channel", channel_table, C, "channels", "n_channels")
         K, d = self.n_kv_heads, self.head_dim
         query = self.query(tokens).view(B, T, C, K, -1, d).permute(0, 3, 1, 4, 2, 5)  # B K T G C d
         query = query.reshape(B, K, T, -1, d) * self.scale
@@ -196,12 +206,26 @@ def _check_choices(dim: int, n_heads: int, n_kv_heads: int, content_window: int,
         raise ConfigError(f"unknown attention backend '{backend}': {nearest(backend, ['auto', *ROADS])}")
 
 
-def _check_rows(name: str, table: Tensor, needed: int, what: str, choice: str) -> None:
+class _NoTerm(nn.Module):
+    """A map to zero, in place of that of a term which is left out."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, table: Tensor) -> Tensor:
+        return table.new_zeros(len(table), self.dim)
+
+
+def _check_rows(name: str, table: Tensor | None, needed: int, what: str, choice: str) -> Tensor:
+    if table is None:
+        raise ConfigError(f"the {name} table is missing: pass it, or build the attention with use_{name}=False")
     if len(table) < needed:
         raise ConfigError(
             f"the {name} table has {len(table)} rows but the input has {needed} {what}: "
             f"build the model with {choice} of at least {needed}, or pass fewer {what}"
         )
+    return table
 
 
 def _check_distance(distance: Tensor, mask: Tensor, n_valid: Tensor) -> None:

@@ -17,6 +17,7 @@ from neurofm.objectives.base import Loss
 from neurofm.objectives.grid import from_patches, grid, patch_samples_of, to_patches
 from neurofm.objectives.info_nce import draw_negatives, info_nce
 from neurofm.objectives.ridge_skip import RidgeSkip
+from neurofm.objectives.rollout import roll_out
 from neurofm.objectives.scores import masked_mse, r_squared
 from neurofm.objectives.skip import SKIPS
 from neurofm.schema.batch import NeuralBatch
@@ -121,14 +122,46 @@ class NextState(nn.Module):
         ConfigError
             Unless the objective regresses samples (or features that are the samples).
         """
-        if self.kind == "contrastive" or self.head.out_features != self.patch_samples:
-            raise ConfigError(
-                "objective 'next_state' estimates a signal only with kind=regression target=samples; train with those"
-            )
+        self._check_signal()
         tokens, _ = grid(model(batch), batch.signal.shape[1])
         estimate = self._estimate(tokens, model, batch)
         estimate = torch.cat([torch.full_like(estimate[:, :1], torch.nan), estimate[:, :-1]], dim=1)
         return from_patches(estimate, batch.signal.shape[-1])
+
+    def rollout(self, model: Model, batch: NeuralBatch, n_steps: int) -> Tensor:
+        """Return the `n_steps` segments after the batch, each from those before it, the estimated ones included.
+
+        Parameters
+        ----------
+        model : Model
+            One that can be fed segment by segment (`step`), in evaluation mode.
+        batch : NeuralBatch
+            What is known.
+        n_steps : int
+            Segments to add.
+
+        Returns
+        -------
+        Tensor, shape (B, C, n_steps · P)
+            See `objectives.rollout`.
+
+        Raises
+        ------
+        ConfigError
+            Unless the objective regresses samples (or features that are the samples).
+        """
+        self._check_signal()
+
+        def next_patch(newest: Tensor, known: NeuralBatch) -> Tensor:
+            return self._estimate(newest.unsqueeze(1), model, known)[:, 0]
+
+        return roll_out(model, batch, n_steps, patch_samples=self.patch_samples, next_patch=next_patch)
+
+    def _check_signal(self) -> None:
+        if self.kind == "contrastive" or self.head.out_features != self.patch_samples:
+            raise ConfigError(
+                "objective 'next_state' estimates a signal only with kind=regression target=samples; train with those"
+            )
 
     def _contrast(
         self, predicted: Tensor, targets: Tensor, mask: Tensor, scored: Tensor, generator: torch.Generator | None
@@ -168,11 +201,12 @@ class NextState(nn.Module):
         )
 
     def _estimate(self, tokens: Tensor, model: Model, batch: NeuralBatch) -> Tensor:
-        """Return what each segment says of the next, (B, T, C, F)."""
+        """Return what each segment says of the next, (B, T, C, F); `tokens` are of the last T segments of the batch."""
         change = self.head(tokens)
         if self.skip is not None:
-            return change + to_patches(self.skip(batch.signal, batch.channel_mask, batch), self.patch_samples)
-        return self._features(model, batch) + change if self.residual else change
+            linear = to_patches(self.skip(batch.signal, batch.channel_mask, batch), self.patch_samples)
+            return change + linear[:, -tokens.shape[1] :]
+        return self._features(model, batch)[:, -tokens.shape[1] :] + change if self.residual else change
 
     def _build_skip(self, facts: Facts, choices: dict[str, Any]) -> RidgeSkip:
         if self.kind != "regression" or self.target != "samples" or self.patch_samples != 1:

@@ -27,6 +27,8 @@ VARIANTS = {
         dict(causal=False, mask_token=True),
         dict(channel_embedding=True, scale_by_layer=True),
         dict(content_window=1, backend="sdpa"),
+        dict(channel_distance="coordinates", use_time=False),
+        dict(use_channel=False),
     ],
 }
 
@@ -53,7 +55,7 @@ def make_batch(facts: Facts, n_valid: tuple[int, ...], *, pad_to: int | None = N
         channel_mask=mask,
         time_mask=torch.ones(B, n, dtype=torch.bool),
         rate_hz=facts.rate_hz,
-        positions=torch.zeros(B, C, 3),
+        positions=torch.arange(3.0 * C).view(C, 3).square().expand(B, -1, -1),
         channel_ids=torch.arange(1, C + 1).expand(B, -1) * mask,
         subject=torch.ones(B, dtype=torch.long),
     )
