@@ -12,5 +12,6 @@ SOURCES = Registry(
         "files": "data_prep.sources.files:Files",
         "hcp7": "data_prep.sources.hcp7:Hcp7",
         "simulated": "data_prep.sources.simulated:Simulated",
+        "simulated_ieeg": "data_prep.sources.simulated_ieeg:SimulatedIeeg",
     },
 )
