@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Does pretraining help on new people? Simulated depth electrodes: pretrained on 20 people without labels, then one, two and
 # four seizures of each of ten new people; MVPFormer against itself from scratch, a channel-pooled CNN, a plain transformer.
-# Everything that could be tuned stands in conf/ and was fixed before the new people were scored; tune on others: another
-# data.split.seed, or dataset.source.seed with an id of its own.
+# Everything that could be tuned stands in conf/ and was fixed before the new people were scored. Tune on other people:
+# EXTRA="dataset.id=ieeg_dev dataset.source.seed=21" DATA=data.path=shards/ieeg_dev RUNS=runs/dev.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 RUNS=${RUNS:-runs/evidence_ieeg}
 SEEDS=${SEEDS:-0}
 STEPS=${STEPS:-600}           # of pretraining
-FEW_STEPS=${FEW_STEPS:-150}   # of fine-tuning, per person and budget
+FEW_STEPS=${FEW_STEPS:-100}   # of fine-tuning, per person and budget
 EXTRA=${EXTRA:-}              # further overrides of prep, e.g. for a smoke run
 DATA=${DATA:-}                # further overrides of data, e.g. data.path=…
 NEW=${NEW:-}                  # people to adapt to; default the ten of the split

@@ -184,7 +184,7 @@ class _Scored:
             stretches_of(corpus, corpus.cut(part, facts), positive=positive, label=label)
             for part in ("test", self.part)
         )
-        self.seconds = sum(s.stop_s - s.start_s for s in corpus.split[self.part])
+        self.seconds = round(sum(s.stop_s - s.start_s for s in corpus.split[self.part]), 3)
         self.origin = {
             "seed": decoder.seed, "transductive": corpus.transform.is_transductive,
             "checkpoint_hash": decoder.loaded.card["weights"]["sha256"],

@@ -18,31 +18,32 @@ from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 
-STRIDE = 4
+STRIDE = 8
 
 
 class _Block(nn.Module):
-    """x + convolution(gelu(norm x)), norm over the width; (N, D, L) → the same."""
+    """x + pointwise(gelu(depthwise convolution(norm x))), norm over width and time; (N, D, L) → the same."""
 
     def __init__(self, dim: int, kernel: int, dilation: int, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
-        self.conv = nn.Conv1d(dim, dim, kernel, dilation=dilation, padding=dilation * (kernel // 2))
+        self.norm = nn.GroupNorm(1, dim)
+        self.depthwise = nn.Conv1d(dim, dim, kernel, dilation=dilation, padding=dilation * (kernel // 2), groups=dim)
+        self.pointwise = nn.Conv1d(dim, dim, 1)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.dropout(self.conv(F.gelu(self.norm(x.transpose(1, 2)).transpose(1, 2))))
+        return x + self.dropout(self.pointwise(F.gelu(self.depthwise(self.norm(x)))))
 
 
 class PooledCNN(nn.Module):
-    """Dilated residual convolutions shared by all channels, mean and maximum over channels, one token per segment.
+    """Dilated separable residual convolutions shared by all channels, mean and maximum over channels, one token per segment.
 
     Parameters
     ----------
     facts : Facts
         Rate and window.
     patch_s, patch_samples : float or int
-        Length of the segment that a token stands for; a multiple of four samples. Exactly one of the two.
+        Length of the segment that a token stands for; a multiple of eight samples. Exactly one of the two.
     dim, n_layers : int
         Width D and number of residual convolutions; the dilation doubles from one to the next.
     kernel : int
@@ -70,7 +71,7 @@ class PooledCNN(nn.Module):
                 f"pooled_cnn: a patch of {self.patch_samples} samples must be a multiple of {STRIDE}, kernel={kernel} odd"
             )
         self.n_segments = count_patches(facts.window_samples, self.patch_samples)
-        self.stem = nn.Conv1d(1, dim, 4 * STRIDE, stride=STRIDE, padding=3 * STRIDE // 2)
+        self.stem = nn.Conv1d(1, dim, 2 * STRIDE, stride=STRIDE, padding=STRIDE // 2)
         self.blocks = nn.ModuleList(_Block(dim, kernel, 2**i, dropout) for i in range(n_layers))
         self.mix = nn.Linear(2 * dim, dim)
         self.norm = nn.LayerNorm(dim)
