@@ -32,6 +32,7 @@ SOURCES = Registry(
         "seed": "data_prep.sources.seed:Seed",
         "siena": "data_prep.sources.siena:Siena",
         "simulated": "data_prep.sources.simulated:Simulated",
+        "simulated_ieeg": "data_prep.sources.simulated_ieeg:SimulatedIeeg",
         "sleep_edf": "data_prep.sources.sleep_edf:SleepEdf",
         "speech_meeg": "data_prep.sources.speech_meeg:SpeechMeeg",
         "swec": "data_prep.sources.swec:Swec",

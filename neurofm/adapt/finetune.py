@@ -144,8 +144,10 @@ def finetune(
     choices = {"seed": seed, **(strategy_choices or {})}
     adapted: Adapted = ADAPT.build(strategy, loaded, facts, objective, **choices)
     adapted.loaded.model.to(device)
-    whole = list(stretches)
-    if getattr(adapted.loaded.objective, "has_closed_form", False) and not whole:
+    solves = getattr(adapted.loaded.objective, "has_closed_form", False)
+    # reading everything once more is for those who need it
+    whole = list(stretches) if solves else []
+    if solves and not whole:
         raise ConfigError(
             f"objective '{adapted.loaded.card['objective']['name']}' has a part that is solved in closed form: pass "
             "stretches, the calibration as unbroken stretches of signal"

@@ -69,7 +69,7 @@ def task_facts(loaded: LoadedModel, corpus: Corpus, part: str) -> Facts:
             f"{corpus.dataset.path}: none of its channels ({', '.join(new.channels[:3])}, …) is known to the model "
             f"({', '.join(loaded.facts.channels[:3])}, …); give them their canonical names when preparing"
         )
-    return replace(loaded.facts, window_s=new.window_s, classes=new.classes)
+    return replace(loaded.facts, window_s=new.window_s, classes=new.classes, class_counts=new.class_counts)
 
 
 def calibration_parts(corpus: Corpus, budgets: Sequence[str | int] | None) -> dict[str, str]:

@@ -35,7 +35,9 @@ def select(batch: NeuralBatch, index: Tensor) -> NeuralBatch:
 
 
 def join(batches: Iterable[NeuralBatch]) -> NeuralBatch:
-    """Return one batch with the windows of all, which must have equal shapes and rates.
+    """Return one batch with the windows of all, which must have equal length and rate.
+
+    Windows of fewer channels are padded to the most, at the end.
 
     Raises
     ------
@@ -47,11 +49,15 @@ def join(batches: Iterable[NeuralBatch]) -> NeuralBatch:
         raise DataError("the calibration holds no window: choose a longer calibration or a shorter window")
     first = batches[0]
     for other in batches[1:]:
-        if other.signal.shape[1:] != first.signal.shape[1:] or other.rate_hz != first.rate_hz:
+        if other.signal.shape[2] != first.signal.shape[2] or other.rate_hz != first.rate_hz:
             raise DataError(
                 f"calibration windows differ: {tuple(first.signal.shape[1:])} at {first.rate_hz:g} Hz "
                 f"and {tuple(other.signal.shape[1:])} at {other.rate_hz:g} Hz; adapt to one setup at a time"
             )
+
+    n_channels = max(b.signal.shape[1] for b in batches)
+    batches = [_padded(b, n_channels) for b in batches]
+    first = batches[0]
 
     def cat(values: list[Any]) -> Any:
         head = values[0]
@@ -66,6 +72,25 @@ def join(batches: Iterable[NeuralBatch]) -> NeuralBatch:
         return head
 
     return replace(first, **{f.name: cat([getattr(b, f.name) for b in batches]) for f in fields(first)})
+
+
+def _padded(batch: NeuralBatch, n_channels: int) -> NeuralBatch:
+    """Add channels that are not there, as collating does: zeros, no position, unknown name."""
+    missing = n_channels - batch.signal.shape[1]
+    if missing == 0:
+        return batch
+
+    def pad(values: Tensor, value: float) -> Tensor:
+        filling = values.new_full((values.shape[0], missing, *values.shape[2:]), value)
+        return torch.cat([values, filling], dim=1)
+
+    return replace(
+        batch,
+        signal=pad(batch.signal, 0.0),
+        channel_mask=pad(batch.channel_mask, False),
+        positions=None if batch.positions is None else pad(batch.positions, float("nan")),
+        channel_ids=None if batch.channel_ids is None else pad(batch.channel_ids, 0),
+    )
 
 
 def tail_in_time(batch: NeuralBatch, *, fraction: float, gap_s: float = 0.0) -> tuple[Tensor, Tensor]:

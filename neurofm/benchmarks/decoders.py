@@ -34,7 +34,7 @@ class Decoder:
     corpus : Corpus
         Its data through its own fitted transforms.
     subject, strategy, budget : str
-        Whose, how it was adapted, and on which calibration part.
+        Whose ("10 people" where the test part is of several), how it was adapted, and on which calibration part.
     seed : int
         Of the adaptation.
     """
@@ -143,7 +143,8 @@ def open_decoder(folder: Path, *, allow_import: bool = False) -> Decoder:
             f"{folder}: was adapted under split {origin['split']['hash']}, the data now give {corpus.split.hash}; "
             "prepare the dataset it was made from, or adapt again"
         )
-    (subject,) = {corpus.dataset.subject(s.recording_id) for s in corpus.split["test"]}
+    people = sorted({corpus.dataset.subject(s.recording_id) for s in corpus.split["test"]})
+    subject = people[0] if len(people) == 1 else f"{len(people)} people"
     return Decoder(
         loaded=loaded, corpus=corpus, subject=subject, strategy=origin["strategy"], budget=str(origin["budget"]),
         seed=int(origin["seed"]),

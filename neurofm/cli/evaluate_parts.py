@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
+from neurofm.benchmarks.seizure import METRICS, SeizureScores, score_seizures
 from neurofm.benchmarks.trials import TrialScores, score_trials
 from neurofm.data.index import Dataset
-from neurofm.report import new_subject, trials
+from neurofm.report import new_subject, seizure, trials
 from neurofm.report.content import Claim, Section
 from neurofm.report.figures import dataset_overview, training_curves
+from neurofm.schema.errors import ConfigError, nearest
 from neurofm.training.loggers import read_metrics
 
 
@@ -82,6 +84,50 @@ def labelled_trials(
             )
         )
     return part
+
+
+def seizures(*, title: str = "Seizure detection", strategy: str = "full", **choices: Any) -> Part:
+    """Score detectors of seizures on people they were not trained on, or after calibration on each."""
+    scored = _seizures(choices)
+    return Part(
+        claims=seizure.claims_of(scored, strategy),
+        sections=[seizure.section_of(scored, title)],
+        rows=scored.rows,
+        looks={f"seizures, test of {who}": n for who, n in scored.looks.items()},
+    )
+
+
+def adaptation(
+    *, arms: dict[str, dict[str, str]], metric: str = "f1", title: str = "Adaptation to new people", **choices: Any
+) -> Part:
+    """Compare models by the area under their adaptation curves: the first of `arms` (name → runs, strategy) with each."""
+    if metric not in METRICS:
+        raise ConfigError(f"benchmark '{choices['name']}': metric '{metric}' is unknown: {nearest(metric, METRICS)}")
+    part, curves = Part(), {}
+    scored: dict[str, SeizureScores] = {}
+    for name, arm in arms.items():
+        if set(arm) != {"runs", "strategy"}:
+            raise ConfigError(
+                f"benchmark '{choices['name']}': arm '{name}' has {sorted(arm)}; expected runs and strategy"
+            )
+        if arm["runs"] not in scored:
+            scored[arm["runs"]] = found = _seizures({**choices, "runs": arm["runs"]})
+            part.sections.append(seizure.section_of(found, f"{title}: {arm['runs']}"))
+            part.rows += found.rows
+            part.looks |= {f"seizures, test of {who}": n for who, n in found.looks.items()}
+        curves[name] = seizure.curves_of(scored[arm["runs"]], arm["strategy"], metric)
+        if not curves[name]:
+            raise ConfigError(f"{arm['runs']}: holds no decoder of strategy '{arm['strategy']}' for arm '{name}'")
+    part.claims, section = seizure.adaptation_section(curves, next(iter(arms)), metric, title)
+    part.sections.insert(0, section)
+    return part
+
+
+def _seizures(choices: dict[str, Any]) -> SeizureScores:
+    scored = SeizureScores()
+    for line, scored in score_seizures(**choices):  # noqa: B007
+        print(line, flush=True)
+    return scored
 
 
 def corpus(*, path: str, title: str, n_channels: int = 6, seconds: float = 120.0, **_: Any) -> Part:
@@ -168,11 +214,15 @@ def training(*, runs: str, title: str = "Training", limit: int = 12, **_: Any) -
 PARTS: dict[str, Callable[..., Part]] = {
     "regions": regions,
     "trials": labelled_trials,
+    "seizures": seizures,
+    "adaptation": adaptation,
     "corpus": corpus,
     "training": training,
 }
 # what a part hands on to, whose arguments may be chosen in a benchmark's YAML as well
-_SCORERS: dict[str, Callable[..., Any]] = {"regions": score_new_subjects, "trials": score_trials}
+_SCORERS: dict[str, Callable[..., Any]] = {
+    "regions": score_new_subjects, "trials": score_trials, "seizures": score_seizures, "adaptation": score_seizures,
+}  # fmt: skip
 _NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}
 
 
@@ -180,4 +230,4 @@ def keys_of(kind: str) -> list[str]:
     """Return the keys that a part of this kind may have in a benchmark's YAML."""
     own = [p.name for p in signature(PARTS[kind]).parameters.values() if p.kind is p.KEYWORD_ONLY]
     scorer = [p for p in signature(_SCORERS[kind]).parameters if p not in _NOT_CHOSEN] if kind in _SCORERS else []
-    return [*own, *scorer, *(["task"] if kind == "regions" else [])]
+    return [*own, *scorer, *(["task"] if kind not in ("trials", "corpus", "training") else [])]

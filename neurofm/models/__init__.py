@@ -2,4 +2,11 @@
 
 from neurofm.schema.registry import Registry
 
-MODELS = Registry("model", {"mvpformer": "neurofm.models.mvpformer:MVPFormer"})
+MODELS = Registry(
+    "model",
+    {
+        "mvpformer": "neurofm.models.mvpformer:MVPFormer",
+        "pooled_cnn": "neurofm.models.pooled_cnn:PooledCNN",
+        "token_transformer": "neurofm.models.token_transformer:TokenTransformer",
+    },
+)

@@ -39,8 +39,9 @@ class Supervised(nn.Module):
         On the readout's input.
     label_smoothing : float
         Share of the target spread evenly over the classes.
-    class_weights : sequence of float, optional
-        One weight per class; for classes of unequal size.
+    class_weights : sequence of float or "balanced", optional
+        One weight per class; for classes of unequal size. "balanced": inverse to the counts in `facts`, mean 1 over
+        windows (a class that does not occur counts as occurring once).
     mixup_alpha : float
         In training, windows are mixed in pairs by weights from Beta(alpha, alpha), and so are their losses
         (arXiv:1710.09412); 0 = off. The logged accuracy is then against the label of the larger weight.
@@ -64,7 +65,7 @@ class Supervised(nn.Module):
         rank: int = 4,
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[float] | str | None = None,
         mixup_alpha: float = 0.0,
         channel_dropout: float = 0.0,
     ) -> None:
@@ -76,6 +77,8 @@ class Supervised(nn.Module):
             )
         if readout not in ("pool", "flatten"):
             raise ConfigError(f"supervised: unknown readout '{readout}'; {nearest(readout, ('pool', 'flatten'))}")
+        if isinstance(class_weights, str):
+            class_weights = _balanced(class_weights, facts)
         if class_weights is not None and len(class_weights) != n_classes:
             raise ConfigError(
                 f"objective 'supervised': class_weights has {len(class_weights)} numbers for {n_classes} classes"
@@ -175,3 +178,15 @@ class Supervised(nn.Module):
             )
         reduced = self.reduce(tokens) * mask[..., None]
         return F.pad(reduced, (0, 0, 0, self.max_channels - n_channels)).flatten(1)
+
+
+def _balanced(word: str, facts: Facts) -> list[float]:
+    """Weights n / (K · count), as scikit-learn's "balanced"."""
+    if word != "balanced":
+        raise ConfigError(f"objective 'supervised': class_weights='{word}'; {nearest(word, ['balanced'])}")
+    if len(facts.class_counts) != len(facts.classes):
+        raise ConfigError(
+            "objective 'supervised': class_weights=balanced needs counts, which only windows=labelled has; give numbers"
+        )
+    total = sum(facts.class_counts)
+    return [total / (len(facts.classes) * max(n, 1)) for n in facts.class_counts]

@@ -24,6 +24,8 @@ class Facts:
         Subjects seen in training, likewise from 1.
     classes : tuple of str
         Labels of a classification task, in the order of the logits; empty otherwise.
+    class_counts : tuple of int
+        Training windows of each class, where windows are labelled by events that last; for weights of unequal classes.
     """
 
     rate_hz: float
@@ -32,6 +34,7 @@ class Facts:
     channels: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    class_counts: tuple[int, ...] = ()
 
     @property
     def window_samples(self) -> int:

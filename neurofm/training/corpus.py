@@ -10,7 +10,9 @@ import torch
 
 from neurofm.data.collate import channel_vocabulary, describe
 from neurofm.data.index import Dataset
+from neurofm.data.labels import classes_in, labelled_windows
 from neurofm.data.loader import WindowLoader
+from neurofm.data.split_people import by_subject
 from neurofm.data.splits import Span, Split, by_time, new_subject, official_parts, whole
 from neurofm.data.transforms import Compose
 from neurofm.data.windows import Window, labels_in, sliding, trial_windows
@@ -39,9 +41,12 @@ def _everything(dataset: Dataset) -> Split:
     return Split(parts={"pretrain": whole(dataset, sorted(dataset.recordings))}, rule=f"everything of {dataset.id}")
 
 
+# how windows are cut
+WINDOWS = ("sliding", "trial", "labelled")
 RULES: dict[str, Callable[..., Split]] = {
     "new_subject": _new_subject,
     "official": _official,
+    "by_subject": by_subject,
     "by_time": by_time,
     "everything": _everything,
 }
@@ -70,9 +75,14 @@ class Corpus:
         Length of a window, and step between windows (default: the length). Trials longer than `window_s` are cut
         to their first `window_s` seconds.
     windows : str
-        "sliding", or "trial": one window per trial with its label.
+        "sliding", "trial": one window per trial with its label, or "labelled": sliding, each with the class of the
+        events that cover it.
     label_kind : str, optional
-        For "trial": the kind of event whose label is the class; None reads trials without labels.
+        The kind of event whose label is the class; None reads trials without labels.
+    classes : sequence of str, optional
+        The classes in order, so that a part in which one never occurs has it all the same; default: those found.
+    background, label_s, label_fraction
+        For "labelled": see `data.labels.labelled_windows`.
     transforms : Compose or sequence of mapping
         What is done to a window after reading.
     bin_s : float, optional
@@ -94,18 +104,26 @@ class Corpus:
         stride_s: float | None = None,
         windows: str = "sliding",
         label_kind: str | None = None,
+        classes: Sequence[str] | None = None,
+        background: str | None = None,
+        label_s: float | None = None,
+        label_fraction: float = 0.5,
         transforms: Compose | Sequence[Mapping[str, Any]] = (),
         bin_s: float | None = None,
         streams: Sequence[str] = (),
         preload: bool = True,
         n_workers: int = 0,
     ) -> None:
-        if windows not in ("sliding", "trial"):
-            raise ConfigError(f"windows='{windows}' is unknown: {nearest(windows, ('sliding', 'trial'))}")
+        if windows not in WINDOWS:
+            raise ConfigError(f"windows='{windows}' is unknown: {nearest(windows, WINDOWS)}")
+        if windows == "labelled" and label_kind is None:
+            raise ConfigError("windows=labelled needs label_kind, the kind of event that windows are labelled by")
         self.dataset = Dataset(path, bin_s=bin_s)
         self.split = split if isinstance(split, Split) else make_split(self.dataset, **split)
         self.window_s, self.stride_s = float(window_s), stride_s
         self.windows_by, self.label_kind = windows, label_kind
+        self.classes = None if classes is None else tuple(str(c) for c in classes)
+        self.background, self.label_s, self.label_fraction = background, label_s, label_fraction
         self.transform = transforms if isinstance(transforms, Compose) else Compose(transforms=list(transforms))
         self.streams, self.preload, self.n_workers = tuple(streams), preload, n_workers
 
@@ -131,9 +149,11 @@ class Corpus:
                 f"{self.dataset.path}: recordings of part '{part}' have rates {sorted(rates)} Hz; "
                 "resample them to one when preparing"
             )
-        classes: tuple[str, ...] = ()
-        if self.label_kind is not None:
-            classes = tuple(labels_in(self.dataset, self.split[part], kind=self.label_kind))
+        classes = self._classes(part)
+        counts: tuple[int, ...] = ()
+        if self.windows_by == "labelled":
+            targets = [w.target for w in self._labelled(part, classes)]
+            counts = tuple(targets.count(k) for k in range(len(classes)))
         return Facts(
             rate_hz=max(rates),
             window_s=self.window_s,
@@ -141,11 +161,28 @@ class Corpus:
             channels=channel_vocabulary(self.dataset, ids),
             subjects=tuple(sorted({self.dataset.subject(r) for r in ids})),
             classes=classes,
+            class_counts=counts,
         )
+
+    def _classes(self, part: str) -> tuple[str, ...]:
+        if self.label_kind is None or self.classes is not None:
+            return self.classes or ()
+        if self.windows_by == "labelled":
+            return classes_in(self.dataset, self.split[part], kind=self.label_kind, background=self.background)
+        return tuple(labels_in(self.dataset, self.split[part], kind=self.label_kind))
+
+    def _labelled(self, part: str, classes: Sequence[str]) -> list[Window]:
+        assert self.label_kind is not None
+        return labelled_windows(
+            self.dataset, self.split[part], window_s=self.window_s, stride_s=self.stride_s, kind=self.label_kind,
+            classes=classes, background=self.background, label_s=self.label_s, fraction=self.label_fraction,
+        )  # fmt: skip
 
     def cut(self, part: str, facts: Facts) -> list[Window]:
         """Windows of one part."""
         spans = self.split[part]
+        if self.windows_by == "labelled":
+            return self._labelled(part, facts.classes)
         if self.windows_by == "trial":
             classes = facts.classes if self.label_kind is not None else None
             return trial_windows(

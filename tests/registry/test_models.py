@@ -17,7 +17,11 @@ FILES = sorted(CONF.glob("*.yaml"))
 ON_PAPER_ONLY = {"mvpformer_s", "mvpformer_m"}
 """Too large to run in a test: built without memory."""
 
-SMALL = {"mvpformer": dict(patch_samples=8, dim=16, n_layers=2, n_heads=4, n_kv_heads=2)}
+SMALL = {
+    "mvpformer": dict(patch_samples=8, dim=16, n_layers=2, n_heads=4, n_kv_heads=2),
+    "pooled_cnn": dict(patch_samples=8, dim=16, n_layers=2),
+    "token_transformer": dict(patch_samples=8, dim=16, n_layers=2, n_heads=4),
+}
 """Choices under which each registered model runs in milliseconds."""
 
 VARIANTS = {
@@ -30,6 +34,8 @@ VARIANTS = {
         dict(channel_distance="coordinates", use_time=False),
         dict(use_channel=False),
     ],
+    "pooled_cnn": [{}, dict(kernel=3, n_layers=1)],
+    "token_transformer": [{}, dict(tokenizer="wavelet"), dict(causal=False, pooling="mean")],
 }
 
 CASES = [pytest.param(n, {**SMALL[n], **v}, id=f"{n}-{i}") for n in MODELS.names() for i, v in enumerate(VARIANTS[n])]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import yaml
@@ -203,9 +205,18 @@ def test_join_is_the_inverse_of_select(tiny):
     assert torch.equal(again.signal, whole.signal)
     assert again.recording_id == whole.recording_id
     assert torch.equal(again.start_s, whole.start_s)
-    other = tiny.batch(2, n_channels=6)
     with pytest.raises(DataError, match="differ"):
-        join([whole, other])
+        join([whole, replace(whole, rate_hz=2 * whole.rate_hz)])
+
+
+def test_join_pads_windows_of_fewer_channels(tiny):
+    few, many = tiny.batch(2, n_channels=3), tiny.batch(2, n_channels=4)
+    both = join([few, many])
+    assert both.signal.shape[1] == 4
+    assert torch.equal(both.signal[:2, :3], few.signal)
+    assert not both.signal[:2, 3].any()
+    assert both.channel_mask[:2].sum(1).tolist() == [3, 3]
+    assert both.channel_mask[2:].all()
 
 
 def test_every_yaml_names_a_strategy_and_its_choices(request, loaded):

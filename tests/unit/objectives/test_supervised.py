@@ -85,3 +85,22 @@ def test_a_batch_without_labels_costs_nothing(tiny):
     loss = Supervised(model, tiny.facts())(model, batch, None)
     assert loss.total == 0
     assert not loss.metrics
+
+
+def test_balanced_weights_are_those_of_scikit_learn(tiny):
+    from dataclasses import replace
+
+    import numpy as np
+    from sklearn.utils.class_weight import compute_class_weight
+
+    facts = replace(tiny.facts(), class_counts=(30, 10))
+    objective = Supervised(tiny.model(), facts, class_weights="balanced")
+    expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=np.repeat([0, 1], [30, 10]))
+    assert objective.class_weights.tolist() == pytest.approx(expected.tolist())
+    # a class that a short calibration lacks has a weight all the same
+    unseen = Supervised(tiny.model(), replace(facts, class_counts=(30, 0)), class_weights="balanced")
+    assert unseen.class_weights.isfinite().all()
+    with pytest.raises(ConfigError, match="counts"):
+        Supervised(tiny.model(), tiny.facts(), class_weights="balanced")
+    with pytest.raises(ConfigError, match="balanced"):
+        Supervised(tiny.model(), facts, class_weights="balance")
