@@ -12,6 +12,7 @@ from typing import Any
 from data_prep.slurm import CHOICES as SLURM_CHOICES
 from data_prep.slurm import slurm_client
 from data_prep.sources.base import Item
+from data_prep.threads import threads
 from neurofm.schema.errors import ConfigError, DataError, nearest
 
 # Starting a LocalCluster costs some seconds: below this estimate of what is left to do, it does not pay.
@@ -100,9 +101,9 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
-def _here(work: Work, items: Sequence[Item]) -> Iterator[tuple[Item, Any]]:
+def _here(work: Work, items: Sequence[Item], n_threads: int = 1) -> Iterator[tuple[Item, Any]]:
     for item in items:
-        with quiet_home():
+        with quiet_home(), threads(n_threads):
             result = work(item)
         yield item, result
 
@@ -122,7 +123,7 @@ def _local(
     done, pace_s = 0, 0.0
     if not eager and sum(i.n_bytes for i in items) < PAYS_BYTES:
         began = time.monotonic()
-        for pair in _here(work, items):
+        for pair in _here(work, items, n_workers or cpu_count()):
             yield pair
             done += 1
             pace_s = (time.monotonic() - began) / done

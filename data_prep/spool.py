@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 
 # Signals below this size are kept in memory.
-MEMORY_BYTES = 64 << 20
+MEMORY_BYTES = 256 << 20
 # Larger ones go to a file, unless it would take more than this or more than a quarter of what is free.
 FILE_BYTES = 16 << 30
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from data_prep.stages.base import SignalInfo, Stage
+from data_prep.threads import spread
 from neurofm.schema.errors import DataError
 
 # Main lobe of a Hamming window: a transition of f Hz needs 3.3 / f seconds of filter.
@@ -193,7 +196,7 @@ class Convolver:
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Return the outputs whose support is complete: shape (channel, time) → (channel, time − n + 1)."""
-        from scipy.fft import irfft, next_fast_len, rfft
+        from scipy.fft import next_fast_len, rfft
 
         lead = len(self.kernel) - 1
         n_out = rows.shape[1] - lead
@@ -207,10 +210,15 @@ class Convolver:
                 self._spectra[length] = rfft(self.kernel, length)
             step = min(length - lead, n_out - at)
             together = max(1, TOGETHER // length)
-            for c in range(0, len(rows), together):
-                spectrum = rfft(rows[c : c + together, at : at + step + lead], length, axis=1)
-                spectrum *= self._spectra[length]
-                part = irfft(spectrum, length, axis=1, overwrite_x=True)
-                out[c : c + together, at : at + step] = part[:, lead : lead + step]
+            groups = [slice(c, c + together) for c in range(0, len(rows), together)]
+            spread(partial(self._convolve, rows[:, at : at + step + lead], out[:, at : at + step], length), groups)
             at += step
         return out
+
+    def _convolve(self, rows: np.ndarray, out: np.ndarray, length: int, group: slice) -> None:
+        from scipy.fft import irfft, rfft
+
+        spectrum = rfft(rows[group], length, axis=1)
+        spectrum *= self._spectra[length]
+        lead = len(self.kernel) - 1
+        out[group] = irfft(spectrum, length, axis=1, overwrite_x=True)[:, lead : lead + out.shape[1]]

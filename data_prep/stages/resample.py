@@ -9,6 +9,7 @@ import numpy as np
 
 from data_prep.stages.base import SignalInfo, Stage
 from data_prep.stages.fir import Extender, joined_rows
+from data_prep.threads import spread
 from neurofm.schema.errors import ConfigError, DataError
 
 # Beyond this the ratio of the rates is not meant as a ratio, and the kernel would be enormous.
@@ -94,8 +95,11 @@ class Bank:
         windows = np.lib.stride_tricks.sliding_window_view(rows, self.width, axis=1)[:, :: self.stride]
         out = np.empty((len(rows), last - first, self.n_out))
         together = max(1, TOGETHER // (self.width * (last - first)))
-        for c in range(0, len(rows), together):
+
+        def multiply(c: int) -> None:
             out[c : c + together] = np.ascontiguousarray(windows[c : c + together]) @ self._matrix
+
+        spread(multiply, range(0, len(rows), together))
         skip = start - first * self.n_out
         return out.reshape(len(rows), -1)[:, skip : skip + stop - start].T
 

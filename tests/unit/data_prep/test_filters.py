@@ -17,6 +17,7 @@ from data_prep.stages import STAGES
 from data_prep.stages.base import SignalInfo
 from data_prep.stages.iir import reach
 from data_prep.stages.resample import anti_alias_kernel
+from data_prep.threads import spread, threads
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import Channel, Recording, Stream
 
@@ -204,3 +205,19 @@ def test_iir_refuses_what_it_cannot_do():
         with pytest.raises(ConfigError, match="iir"):
             STAGES.build("iir", **choices)
     assert len(run(STAGES.build("iir", low_hz=1.0), np.zeros((16, 1)), 100.0)) == 16
+
+
+@pytest.mark.parametrize("entry", [{"name": "filter", "low_hz": 1.0}, {"name": "resample", "rate_hz": 100}])
+def test_threads_change_no_bit(entry):
+    x = np.tile(walk(20_000), (1, 20))
+    alone = run(build_stages([entry])[0], x, 250.0, [9000])
+    with threads(3):
+        assert np.array_equal(run(build_stages([entry])[0], x, 250.0, [9000]), alone)
+
+
+def test_what_fails_in_a_thread_fails():
+    def work(part: int) -> None:
+        raise DataError(f"part {part}")
+
+    with threads(2), pytest.raises(DataError, match="part 0"):
+        spread(work, range(3))
