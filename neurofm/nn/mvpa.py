@@ -50,7 +50,7 @@ class MultivariateParallelAttention(nn.Module):
         probability 1 − √(1 − dropout), the same for all samples and heads of the batch, and the surviving
         keys' weights are scaled by 1 / (1 − dropout). The paper's fast kernel does the same.
     backend : str
-        ``math`` (plain), ``sdpa`` (fused and factorised, any device) or ``auto`` (by measured rule).
+        ``math`` (plain), ``sdpa`` (fused and factorised, any device), ``flex`` (CUDA) or ``auto`` (by measured rule).
 
     Raises
     ------
@@ -117,7 +117,7 @@ class MultivariateParallelAttention(nn.Module):
         Raises
         ------
         ConfigError
-            When a table has too few rows or a distance is out of range.
+            When a table has too few rows, a distance is out of range, or ``flex`` finds no CUDA device.
         """
         B, T, C, D = tokens.shape
         _check_rows("time", time_table, T, "segments", "n_positions")
@@ -215,8 +215,6 @@ def _check_choices(dim: int, n_heads: int, n_kv_heads: int, content_window: int,
         raise ConfigError(f"content_window={content_window} is negative: give a number of segments, 0 or more")
     if not 0 <= dropout < 1:
         raise ConfigError(f"dropout={dropout} is not a probability below 1: give a number from 0 to 0.99")
-    if backend == "flex":
-        raise ConfigError("backend 'flex' is not part of this version: use 'sdpa' (any device), 'math' or 'auto'")
     if backend != "auto" and backend not in ROADS:
         raise ConfigError(f"unknown attention backend '{backend}': {nearest(backend, ['auto', *ROADS])}")
 

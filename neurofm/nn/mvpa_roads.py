@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurofm.nn.mvpa_flex import flex_road
 from neurofm.nn.mvpa_fused import sdpa_road
 
 
@@ -73,7 +74,7 @@ def out_of_window(n_segments: int, content_window: int, device: torch.device | N
     return far
 
 
-ROADS: dict[str, Road] = {"math": math_road, "sdpa": sdpa_road}
+ROADS: dict[str, Road] = {"math": math_road, "sdpa": sdpa_road, "flex": flex_road}
 """Ways to compute the same numbers; a new one needs an entry here and, if `auto` may pick it, a rule below."""
 
 
