@@ -143,7 +143,7 @@ def attend(terms: Terms, content_window: int, causal: bool, flex: Callable[..., 
     -------
     Tensor, shape (B, K, T, R, d)
     """
-    B, K, T, R, d = terms.query.shape
+    T, R, d = terms.query.shape[2:]
     C = terms.key.shape[3]
     choices = (T, R, C, content_window, causal, terms.key.device)
     where = layout(*choices)
