@@ -106,7 +106,7 @@ class MVPFormer(nn.Module):
     scale_by_layer : bool
         Whether layer i (from 0) divides its logits by i + 1 (off in every published configuration).
     backend : str
-        Road of the attention: ``auto``, ``math`` or ``sdpa``.
+        Road of the attention: ``auto``, ``math``, ``sdpa`` or ``flex`` (CUDA).
 
     Attributes
     ----------

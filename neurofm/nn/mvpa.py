@@ -9,6 +9,7 @@ K key/value heads, G = H / K query heads per key/value head, R = G·C query rows
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ class MultivariateParallelAttention(nn.Module):
         probability 1 − √(1 − dropout), the same for all samples and heads of the batch, and the surviving
         keys' weights are scaled by 1 / (1 − dropout). The paper's fast kernel does the same.
     backend : str
-        ``math`` (plain), ``sdpa`` (fused and factorised, any device) or ``auto`` (by measured rule).
+        ``math`` (plain), ``sdpa`` (fused and factorised, any device), ``flex`` (CUDA) or ``auto`` (by measured rule).
 
     Raises
     ------
@@ -122,7 +123,7 @@ class MultivariateParallelAttention(nn.Module):
         Raises
         ------
         ConfigError
-            When a table has too few rows or a distance is out of range.
+            When a table has too few rows, a distance is out of range, or ``flex`` finds no CUDA device.
         """
         B, T, C, D = tokens.shape
         if isinstance(self.time_key, _NoTerm):
@@ -164,22 +165,28 @@ class MultivariateParallelAttention(nn.Module):
         """Logits (B, K, T, R, C) of `query` (B, K, T, R, d) against the rows of the channel distances."""
         B, K, T, R, d = query.shape
         C = len(table)
-        if mask is None:
+        complete = mask is None or _is_known(mask.all)
+        if mask is None or complete:
             mask = torch.ones(1, C, dtype=torch.bool, device=table.device)
         n_valid = mask.sum(1, keepdim=True)  # b 1, where b is B, or 1 if all samples are alike
-        if distance is None:
-            order = mask.cumsum(1)
-            distance = (order[:, :, None] - order[:, None, :]).abs()
+        in_order = distance is None and (complete or _is_known(lambda: (mask[:, 1:] <= mask[:, :-1]).all()))
+        # what is laid out per sample is the small table: first the row of every distance, or, where distances are
+        # differences in order, of every difference from −(C − 1) to C − 1
+        wanted = torch.arange(1 - C if in_order else 0, C, device=table.device).abs()
+        row = self.channel_key(table).view(C, K, d)[(n_valid - 1 - wanted).clamp(min=0)]  # b n K d
+        by_distance = (query.flatten(2, 3) @ row.permute(0, 2, 3, 1)).view(B, K, T, R, len(wanted))
+        if in_order:
+            channel = _shift_rows(by_distance.unflatten(3, (-1, C))).flatten(3, 4)
         else:
-            distance = distance.view(-1, C, C)
-            _check_distance(distance, mask, n_valid)
-        # reversing the small table per sample, not the logits, leaves one gather of size N·C
-        row_of_distance = (n_valid - 1 - torch.arange(C, device=table.device)).clamp(min=0)
-        row = self.channel_key(table).view(C, K, d)[row_of_distance]  # b n K d
-        by_distance = torch.einsum("bktrd,bnkd->bktrn", query, row.expand(B, -1, -1, -1))
-        index = distance.clamp(0, C - 1).repeat(1, R // C, 1)[:, None, None].expand(B, K, T, R, C)
-        channel = by_distance.gather(-1, index)
-        return channel.masked_fill(~mask[:, None, None, None, :], masked_logit(channel.dtype))
+            if distance is None:
+                order = mask.cumsum(1)
+                distance = (order[:, :, None] - order[:, None, :]).abs()
+            else:
+                distance = distance.view(-1, C, C)
+                _check_distance(distance, mask, n_valid)
+            index = distance.clamp(0, C - 1).repeat(1, R // C, 1)[:, None, None].expand(B, K, T, R, C)
+            channel = by_distance.gather(-1, index)
+        return channel if complete else channel.masked_fill(~mask[:, None, None, None, :], masked_logit(channel.dtype))
 
     def _drop_keys(self, value: Tensor) -> Tensor:
         if not self.training or self.dropout == 0:
@@ -191,6 +198,24 @@ class MultivariateParallelAttention(nn.Module):
         return value * (segment * channel / (1 - self.dropout))
 
 
+def _is_known(question: Callable[[], Tensor]) -> bool:
+    """Return the answer, bool, where it is free; on a device that works in a queue, asking would stop it."""
+    answer = question()
+    return answer.device.type == "cpu" and bool(answer)
+
+
+def _shift_rows(x: Tensor) -> Tensor:
+    """Return, from x (…, C, 2C − 1), entry (c, c') = x[c, c' − c + C − 1]: a view, where a gather would copy slowly.
+
+    Read without its first C − 1 entries, and in rows shorter by one, each row starts one entry earlier than the last.
+    """
+    C = x.shape[-2]
+    if C == 1:
+        return x
+    flat = x.flatten(-2)[..., C - 1 : C - 1 + C * (2 * C - 2)]
+    return flat.unflatten(-1, (C, 2 * C - 2))[..., :C]
+
+
 def _check_choices(dim: int, n_heads: int, n_kv_heads: int, content_window: int, dropout: float, backend: str) -> None:
     if n_heads < 1 or dim % n_heads:
         raise ConfigError(f"n_heads={n_heads} does not divide dim={dim}: choose a divisor of {dim}")
@@ -200,8 +225,6 @@ def _check_choices(dim: int, n_heads: int, n_kv_heads: int, content_window: int,
         raise ConfigError(f"content_window={content_window} is negative: give a number of segments, 0 or more")
     if not 0 <= dropout < 1:
         raise ConfigError(f"dropout={dropout} is not a probability below 1: give a number from 0 to 0.99")
-    if backend == "flex":
-        raise ConfigError("backend 'flex' is not part of this version: use 'sdpa' (any device), 'math' or 'auto'")
     if backend != "auto" and backend not in ROADS:
         raise ConfigError(f"unknown attention backend '{backend}': {nearest(backend, ['auto', *ROADS])}")
 

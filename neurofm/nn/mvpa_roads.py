@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurofm.nn.mvpa_flex import flex_road
 from neurofm.nn.mvpa_fused import sdpa_road
 
 
@@ -55,14 +56,21 @@ def math_road(terms: Terms, content_window: int, causal: bool) -> Tensor:
     -------
     Tensor, shape (B, K, T, R, d)
     """
-    content = torch.einsum("bktrd,bkscd->bktrsc", terms.query, terms.key)
-    far = out_of_window(content.shape[2], content_window, device=content.device)
-    content = content.masked_fill(far[:, None, :, None], 0.0)
-    logits = content + terms.time[..., None] + terms.channel[..., None, :]
+    B, K, T, R, _ = terms.query.shape
+    C = terms.key.shape[3]
+    content = terms.query.flatten(2, 3) @ terms.key.flatten(2, 3).mT
+    # no view in the eyes of autograd, which would copy the whole gradient at each in-place step on a view
+    logits = torch.ops.aten._unsafe_view(content, (B, K, T, R, T, C))
+    del content  # the only name of the memory, so that it is free once the weights are known
+    if content_window + 1 < T:
+        near = ~out_of_window(T, content_window, device=logits.device)
+        logits *= near[:, None, :, None].to(logits.dtype)
+    logits += terms.time[..., None]
+    logits += terms.channel[..., None, :]
     # half precision has too few digits for a sum over thousands of keys
     wide = torch.promote_types(logits.dtype, torch.float32)
-    weight = logits.flatten(-2).softmax(dim=-1, dtype=wide).to(terms.value.dtype)
-    return weight @ terms.value.flatten(2, 3).unsqueeze(2)
+    weight = logits.view(B, K, T * R, T * C).softmax(dim=-1, dtype=wide).to(terms.value.dtype)
+    return (weight @ terms.value.flatten(2, 3)).view(B, K, T, R, -1)
 
 
 def out_of_window(n_segments: int, content_window: int, device: torch.device | None = None) -> Tensor:
@@ -73,7 +81,7 @@ def out_of_window(n_segments: int, content_window: int, device: torch.device | N
     return far
 
 
-ROADS: dict[str, Road] = {"math": math_road, "sdpa": sdpa_road}
+ROADS: dict[str, Road] = {"math": math_road, "sdpa": sdpa_road, "flex": flex_road}
 """Ways to compute the same numbers; a new one needs an entry here and, if `auto` may pick it, a rule below."""
 
 

@@ -15,7 +15,6 @@ from neurofm.schema.errors import ConfigError
         (dict(n_heads=4, n_kv_heads=3), "n_kv_heads=3 does not divide n_heads=4"),
         (dict(n_heads=2, content_window=-1), "content_window"),
         (dict(n_heads=2, dropout=1.0), "dropout"),
-        (dict(n_heads=2, backend="flex"), "use 'sdpa'"),
         (dict(n_heads=2, backend="sdpaa"), "did you mean 'sdpa'"),
     ],
 )
