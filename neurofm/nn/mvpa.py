@@ -136,7 +136,9 @@ class MultivariateParallelAttention(nn.Module):
         )
         backend = self.backend
         if backend == "auto":
-            backend = pick_road(device=tokens.device, n_batch=B, n_heads=self.n_heads, n_segments=T, n_channels=C)
+            gradient = terms.query.requires_grad
+            sizes = dict(n_batch=B, n_heads=self.n_heads, n_segments=T, n_channels=C)
+            backend = pick_road(device=tokens.device, gradient=gradient, **sizes)
         out = ROADS[backend](terms, self.content_window, self.causal)  # B K T R d
         return self.out(out.view(B, K, T, -1, C, d).permute(0, 2, 4, 1, 3, 5).reshape(B, T, C, D))
 

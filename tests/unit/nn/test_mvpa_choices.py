@@ -67,6 +67,10 @@ def test_auto_takes_the_plain_road_for_small_inputs_only():
     assert pick_road(device=cpu, n_batch=1, n_heads=8, n_segments=25, n_channels=8) == "math"
     assert pick_road(device=cpu, n_batch=1, n_heads=8, n_segments=32, n_channels=64) == "sdpa"
     assert pick_road(device=cpu, n_batch=32, n_heads=8, n_segments=25, n_channels=8) == "sdpa"
+    # 16 × 16 tokens: without a backward pass the segments win earlier
+    sizes = dict(n_batch=1, n_heads=8, n_segments=16, n_channels=16)
+    assert pick_road(device=cpu, **sizes) == "math"
+    assert pick_road(device=cpu, **sizes, gradient=False) == "sdpa"
 
 
 @pytest.mark.parametrize("T", [3, 6])
