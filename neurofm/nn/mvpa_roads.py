@@ -85,16 +85,26 @@ ROADS: dict[str, Road] = {"math": math_road, "sdpa": sdpa_road, "flex": flex_roa
 """Ways to compute the same numbers; a new one needs an entry here and, if `auto` may pick it, a rule below."""
 
 
-def pick_road(*, device: torch.device, n_batch: int, n_heads: int, n_segments: int, n_channels: int) -> str:
-    """Return the road that `auto` takes for an input of this size.
+def pick_road(
+    *, device: torch.device, n_batch: int, n_heads: int, n_segments: int, n_channels: int, gradient: bool = True
+) -> str:
+    """Return the road that `auto` takes for an input of this size, with or without a backward pass.
 
-    On a CPU the factorised road loops over segments, at about 0.2 ms each; all pairs at once are faster only
-    while a segment has few of them (measured, forward + backward, 1 and 2 threads: equal near 2¹⁵ pairs of
-    query row and key channel × segments, then up to 5 times slower). On other devices, where each step of
-    the loop is a dozen launches, all pairs are taken while their logits fill less than 256 MB (not measured).
+    On a CPU the `sdpa` road pays about 0.2 ms per segment for its steps, and more where a segment has few channels
+    and its products are thin; the `math` road pays for all pairs of query and key, most of all once their logits
+    no longer fit into memory that is used again (24 MB). The limits are those of 23 sizes measured on one thread
+    (2 to 94 channels, 4 to 64 segments): where the road taken was the slower one it lost at most a fifth.
+
+    On other devices, where each step of the loop is a dozen launches, all pairs are taken while their logits fill
+    less than 256 MB, and `flex` is never taken unasked: neither has been measured (scripts/gpu_check.sh does).
     """
-    per_segment = n_batch * n_heads * n_segments * n_channels**2
-    few = per_segment <= 2**15 if device.type == "cpu" else per_segment * n_segments <= 2**26
+    pairs = n_batch * n_heads * (n_segments * n_channels) ** 2
+    if device.type != "cpu":
+        few = pairs <= 2**26
+    elif n_channels >= (20 if gradient else 16):
+        few = pairs <= (2**19 if gradient else 2**18)
+    else:
+        few = pairs <= 6 * 2**20
     return "math" if few or n_segments == 1 else "sdpa"
 
 

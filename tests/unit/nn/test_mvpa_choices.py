@@ -67,6 +67,23 @@ def test_auto_takes_the_plain_road_for_small_inputs_only():
     assert pick_road(device=cpu, n_batch=1, n_heads=8, n_segments=25, n_channels=8) == "math"
     assert pick_road(device=cpu, n_batch=1, n_heads=8, n_segments=32, n_channels=64) == "sdpa"
     assert pick_road(device=cpu, n_batch=32, n_heads=8, n_segments=25, n_channels=8) == "sdpa"
+    # 16 × 16 tokens: without a backward pass the segments win earlier
+    sizes = dict(n_batch=1, n_heads=8, n_segments=16, n_channels=16)
+    assert pick_road(device=cpu, **sizes) == "math"
+    assert pick_road(device=cpu, **sizes, gradient=False) == "sdpa"
+
+
+@pytest.mark.parametrize("batched", [False, True], ids=["one distance", "distances per sample"])
+def test_inference_in_parts_is_inference_at_once(batched):
+    """8 MB hold one of these samples, so that each is a part of its own."""
+    layer = MultivariateParallelAttention(8, n_heads=2)
+    tokens, tables = torch.randn(3, 4, 300, 8), torch.randn(300, 8)
+    mask = torch.arange(300) < torch.tensor([[300], [299], [150]])
+    distance = torch.randint(0, 150, (3, 300, 300) if batched else (300, 300))
+    at_once = layer(tokens, tables, tables, mask, distance)
+    with torch.no_grad():
+        in_parts = layer(tokens, tables, tables, mask, distance)
+    assert torch.allclose(in_parts, at_once, atol=1e-6)
 
 
 @pytest.mark.parametrize("T", [3, 6])
