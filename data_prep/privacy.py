@@ -41,6 +41,12 @@ def is_code(text: str) -> bool:
     return CODE.fullmatch(text) is not None and not is_note
 
 
+def is_condition(text: str) -> bool:
+    """Whether a text of few words could name a condition ("eyes closed"); of a note that holds once only, nobody knows."""
+    is_note = text.lower().startswith("comment") or WRITTEN_DATE.search(text) is not None
+    return CONDITION.fullmatch(text) is not None and not is_note
+
+
 def words_of(text: str) -> set[str]:
     """Return the words of three letters and more, in lower case."""
     return set(re.findall(r"[^\W\d_]{3,}", text.lower()))

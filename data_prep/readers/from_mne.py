@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_prep.privacy import is_code, words_of
+from data_prep.privacy import is_code, is_condition, words_of
 from data_prep.readers.events import require_inside
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Channel, Event, Recording, Stream
@@ -29,6 +30,8 @@ COVARIATE = {
     "eog": ("uV", 1e6), "ecg": ("uV", 1e6), "emg": ("uV", 1e6), "bio": ("uV", 1e6), "misc": ("au", 1.0),
     "resp": ("au", 1.0), "gsr": ("au", 1.0), "temperature": ("au", 1.0), "eyegaze": ("au", 1.0), "pupil": ("au", 1.0),
 }  # fmt: skip
+# so often a text of several words is no note about a person but a condition
+RECURS = 3
 FRAMES = {"mni_tal": "mni", "mri": "mri", "head": "head"}
 
 
@@ -186,8 +189,16 @@ def valid_spans(notes: Sequence[Note], *, n_samples: int, rate_hz: float) -> lis
 
 
 def events_of(notes: Sequence[Note]) -> tuple[Event, ...]:
-    """Return annotations that look like codes as events on the recording's clock, trials numbered by onset."""
-    found = sorted(n for n in notes if is_code(n[2]) and not n[2].lower().startswith(("bad", "edge")))
+    """Return annotations that name a stimulus or condition as events on the recording's clock, trials by onset.
+
+    One token that looks like a code is enough; a text of several words must come at least `RECURS` times.
+    """
+    count = Counter(text for _, _, text in notes)
+    found = sorted(
+        n for n in notes
+        if (is_code(n[2]) or (count[n[2]] >= RECURS and is_condition(n[2])))
+        and not n[2].lower().startswith(("bad", "edge"))
+    )  # fmt: skip
     return tuple(
         Event(onset_s=onset, duration_s=duration, kind="annotation", label=text, trial=i)
         for i, (onset, duration, text) in enumerate(found)

@@ -38,15 +38,20 @@ def calibrate(
     if not new:
         return transform.is_transductive, ["the transforms know this recording from training"]
     names = ", ".join(t.name for t in transform.transforms if t.learns)
+    lengths_s = [dataset.valid(r)[-1][1] - dataset.valid(r)[0][0] for r in new]
+    covered = calibration_s is None or any(calibration_s >= length_s for length_s in lengths_s)
     if calibration_s is None:
         spans = whole(dataset, new)
-        said = f"{names}: learned from the whole recording, the embedded windows included (transductive)"
     else:
         if not calibration_s > 0:
             raise ConfigError(f"calibration_s is {calibration_s}; expected seconds above 0, or None for the whole")
         spans = [s for r in new for s in cut(dataset, [r], 0.0, calibration_s)]
-        said = f"{names}: learned from the first {calibration_s:g} s of the recording only"
     if not spans:
         raise ConfigError(f"calibration_s={calibration_s:g} is less than one sample; calibrate on more")
     transform.fit(dataset, spans, allowed=spans)
-    return calibration_s is None or transform.is_transductive, [said]
+    said = (
+        f"{names}: learned from the whole recording, the embedded windows included (transductive)"
+        if covered
+        else f"{names}: learned from the first {calibration_s:g} s of the recording only"
+    )
+    return covered or transform.is_transductive, [said]

@@ -26,6 +26,25 @@ def options(group: str, *extra: Path) -> list[str]:
     return sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
 
 
+def check_held_out(config: Mapping[str, Any]) -> None:
+    """Refuse a `held_out` that the data's split does not use: the person would be trained on.
+
+    Raises
+    ------
+    ConfigError
+        Naming the split's rule and what to choose instead.
+    """
+    held_out, data = config.get("held_out"), config.get("data")
+    if held_out is None or data is None:
+        return
+    split = dict(data.get("split") or {})
+    if str(held_out) not in [str(v) for v in split.values()]:
+        raise ConfigError(
+            f"held_out={held_out} has no effect: the split of data '{data.get('id', '')}' (rule {split.get('rule')}) leaves "
+            "nobody out; write data.split.rule=new_subject and '+data.split.subject=${held_out}'"
+        )
+
+
 def check_data(data: Mapping[str, Any], task: Mapping[str, Any] | None = None) -> None:
     """Check that choices of `conf/data` and `conf/task` are known ones, and that the shards are there.
 

@@ -100,6 +100,8 @@ def _unknown_key(key: str, verb: str, argv: list[str]) -> str:
     group, _, choice = key.partition(".")
     if choice and choice in _arguments(group, OmegaConf.select(config, f"{group}.name")):
         return f"{verb}.yaml does not set '{key}', but this {group} takes it: write +{key}=… to add it"
+    if key in _keys(config):
+        return f"'{key}' of {verb}.yaml takes entries of your own: write '+{key}={{NAME: VALUE}}', names without quotes"
     close = nearest(key, [*_keys(config), *_roots(verb)])
     # the whole list of keys helps nobody
     return f"there is no key or group '{key}' in {verb}.yaml: {close if '?' in close else nearest('', _roots(verb))}"

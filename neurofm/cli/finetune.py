@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from neurofm.cli.app import run_app
-from neurofm.cli.conf import check_data
+from neurofm.cli.conf import check_data, check_held_out
 
 
 def main(argv: list[str]) -> int:
@@ -18,6 +18,7 @@ def finetune(config: dict[str, Any]) -> None:
     """Adapt one checkpoint; the test part is not opened."""
     if config["data"] is not None:
         check_data(config["data"], config["task"])
+        check_held_out(config)
     from neurofm.adapt.new_subject import adapt_subject
 
     checkpoint = Path(config["checkpoint"])
@@ -48,6 +49,8 @@ def finetune(config: dict[str, Any]) -> None:
             f"{run_dir}/{strategy}-{budget}/model  {result.n_train} windows, {result.best_step} steps, "
             f"{result.seconds:.1f} s"
         )
+        if config["loop"]["steps"] and not result.best_step:
+            line += "  (no step was better than the start on the watched tail: this is the starting model)"
         if "cv/balanced_accuracy" in result.metrics:
             mean, sd = result.metrics["cv/balanced_accuracy"], result.metrics["cv/balanced_accuracy_sd"]
             line += f"  cross-validated balanced accuracy {mean:.3f} ± {sd:.3f} ({config['cross_validate']} folds)"

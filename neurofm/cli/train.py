@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from neurofm.cli.app import run_app
-from neurofm.cli.conf import check_data
+from neurofm.cli.conf import check_data, check_held_out
 
 
 def main(argv: list[str]) -> int:
@@ -16,6 +16,7 @@ def main(argv: list[str]) -> int:
 def train(config: dict[str, Any]) -> dict[str, float]:
     """Train one model and export it to ``run_dir/model``; return the final metrics."""
     check_data(config["data"], config["task"])
+    check_held_out(config)
     from neurofm.training.pretrain import pretrain
 
     def choices(group: str) -> tuple[str, dict[str, Any]]:

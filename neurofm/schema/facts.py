@@ -26,6 +26,8 @@ class Facts:
         Labels of a classification task, in the order of the logits; empty otherwise.
     class_counts : tuple of int
         Training windows of each class, where windows are labelled by events that last; for weights of unequal classes.
+    embedding_shape : tuple of int
+        Shape of the stimulus embedding of one window: (dim,) or (time, dim); empty where there is none.
     """
 
     rate_hz: float
@@ -35,6 +37,7 @@ class Facts:
     subjects: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     class_counts: tuple[int, ...] = ()
+    embedding_shape: tuple[int, ...] = ()
 
     @property
     def window_samples(self) -> int:

@@ -6,7 +6,9 @@ import shlex
 
 import pytest
 
+from neurofm.cli.conf import check_held_out
 from neurofm.cli.main import main
+from neurofm.schema.errors import ConfigError
 
 CASES = [
     ("trane data=hcp7", "unknown verb 'trane': did you mean 'train'"),
@@ -14,6 +16,10 @@ CASES = [
     ("prep dataset=hcp8", "dataset has no option 'hcp8': did you mean 'hcp' or 'hcp7'"),
     ("prep datsat=hcp7", "no key or group 'datsat' in prep.yaml: did you mean 'dataset'"),
     ("prep dataset=simulated outt=x", "no key or group 'outt' in prep.yaml: did you mean 'out'"),
+    (
+        "prep dataset=files dataset.source.root=x dataset.source.kinds={EOG*:eog}",
+        "takes entries of your own: write '+dataset.source.kinds=",
+    ),
     ("prep out===", "'out===' cannot be read: write key=value"),
     ("prep 'dataset={a'", "'dataset={a' cannot be read"),
     ("prep hcp7", "'hcp7' is not an override: write key=value"),
@@ -100,3 +106,11 @@ def test_the_registries_name_the_nearest(tmp_path, monkeypatch, capsys):
         said = capsys.readouterr().err.strip()
         assert sentence in said, said
         assert len(said.splitlines()) == 1
+
+
+def test_a_person_to_hold_out_whom_the_split_ignores():
+    data = {"id": "mine", "split": {"rule": "by_time", "fractions": {"train": 0.8}}}
+    with pytest.raises(ConfigError, match=r"held_out=7 has no effect.*by_time"):
+        check_held_out({"held_out": 7, "data": data})
+    check_held_out({"held_out": None, "data": data})
+    check_held_out({"held_out": 7, "data": {"split": {"rule": "new_subject", "subject": "7"}}})

@@ -87,6 +87,8 @@ def test_calibration_looks_at_its_part_only(saved, signal):
     whole = m.embed(late, rate_hz=50, channel_names=NAMES)
     assert whole.transductive
     assert "transductive" in whole.notes[0]
+    # a calibration longer than the recording is all of it
+    assert m.embed(late, rate_hz=50, channel_names=NAMES, calibration_s=3000).transductive
     assert np.abs(whole.vectors[:12] - a.vectors[:12]).max() > 1e-3
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.layout.naming import compile_pattern, entities
-from data_prep.readers.from_mne import canonical_name
+from data_prep.readers.from_mne import canonical_name, events_of
 from data_prep.sources import SOURCES
 from data_prep.sources.aeon import read_ts, repair_stride
 from data_prep.sources.hcp7 import region_names
@@ -246,3 +246,8 @@ def test_unknown_choices_are_answered_with_the_nearest():
         SOURCES.build("simulated", n_subject=3)
     with pytest.raises(ConfigError, match="HandMovementDirection"):
         SOURCES.build("aeon", sets=["HandMovement"])
+
+
+def test_a_condition_of_two_words_is_kept_when_it_recurs():
+    notes = [(float(t), 1.0, "left hand") for t in range(3)] + [(9.0, 0.0, "patient tired"), (10.0, 0.0, "cue 3")]
+    assert [e.label for e in events_of(notes)] == ["left hand"] * 3 + ["cue 3"]
