@@ -5,6 +5,8 @@ from neurofm.schema.registry import Registry
 OBJECTIVES = Registry(
     "objective",
     {
+        "alignment": "neurofm.objectives.alignment:Alignment",
+        "in_context": "neurofm.objectives.in_context:InContextEncoding",
         "next_state": "neurofm.objectives.next_state:NextState",
         "masked_region": "neurofm.objectives.masked_region:MaskedRegion",
         "supervised": "neurofm.objectives.supervised:Supervised",

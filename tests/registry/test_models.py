@@ -9,20 +9,37 @@ import yaml
 
 from neurofm.models import MODELS
 from neurofm.models.base import Encoded, Model
-from neurofm.schema.batch import NeuralBatch
+from neurofm.schema.batch import NeuralBatch, StreamValues
 from neurofm.schema.facts import Facts
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 FILES = sorted(CONF.glob("*.yaml"))
-ON_PAPER_ONLY = {"mvpformer_s", "mvpformer_m"}
+ON_PAPER_ONLY = {"mvpformer_s", "mvpformer_m", "mindbridge", "loongx", "braincorl"}
 """Too large to run in a test: built without memory."""
 
 SMALL = {
     "mvpformer": dict(patch_samples=8, dim=16, n_layers=2, n_heads=4, n_kv_heads=2),
+    "nice": dict(n_filters=4, kernel=5, pool=11, spatial_dropout=0.0),
+    "atm": dict(n_filters=4, kernel=5, pool=11, ffn_dim=8),
+    "speech_decoder": dict(n_virtual=5, n_frequencies=3, dim=8, n_layers=3, sensor_dropout=0.1),
+    "meg_image": dict(n_virtual=5, n_frequencies=2, hidden=8, dim=6, n_layers=2, sensor_dropout=0.1),
+    "mindbridge": dict(n_pooled=9, dim=8, n_blocks=2, bottleneck=4),
+    "mindeye": dict(dim=8, n_blocks=2),
+    "mtam": dict(dim=8, head_dim=4, ffn_dim=8),
+    "loongx": dict(
+        eeg_samples=64, eeg_pyramid=[4, 8], eeg_pooled=4, state_dim=6, hidden=8, tokens=4, width=4, dim=8, gate_hidden=8
+    ),
+    "braincorl": dict(dim=16, n_layers=2, n_heads=2, ffn_dim=16),
     "pooled_cnn": dict(patch_samples=8, dim=16, n_layers=2),
     "token_transformer": dict(patch_samples=8, dim=16, n_layers=2, n_heads=4),
 }
 """Choices under which each registered model runs in milliseconds."""
+
+LOONGX_STREAMS = {
+    "fnirs": dict(channels=3, samples=20, pyramid=[4], pooled=4),
+    "ppg": dict(channels=2, samples=20, pyramid=[4], pooled=4),
+    "motion": dict(channels=2, samples=12, pyramid=[4], pooled=4),
+}
 
 VARIANTS = {
     "mvpformer": [
@@ -34,6 +51,15 @@ VARIANTS = {
         dict(channel_distance="coordinates", use_time=False),
         dict(use_channel=False),
     ],
+    "nice": [{}, dict(spatial="attention"), dict(spatial="graph")],
+    "atm": [{}, dict(subject_token=True)],
+    "speech_decoder": [{}, dict(n_axes=3, n_frequencies=2, lag_s=0.1), dict(subject_dropout=0.5, glu_every=0)],
+    "meg_image": [{}, dict(n_axes=2, subject_layer=False)],
+    "mindbridge": [{}, dict(pooling="average")],
+    "mindeye": [{}, dict(subject_dropout=0.5)],
+    "mtam": [{}, dict(bands_hz=[[4, 8], [8, 30]], n_heads=2)],
+    "loongx": [{}, dict(streams=LOONGX_STREAMS), dict(streams={"motion": LOONGX_STREAMS["motion"]})],
+    "braincorl": [{}],
     "pooled_cnn": [{}, dict(kernel=3, n_layers=1)],
     "token_transformer": [{}, dict(tokenizer="wavelet"), dict(causal=False, pooling="mean")],
 }
@@ -42,10 +68,12 @@ CASES = [pytest.param(n, {**SMALL[n], **v}, id=f"{n}-{i}") for n in MODELS.names
 
 
 def facts_for(choices: dict) -> Facts:
-    """Four patches at 512 Hz."""
+    """Four patches at 512 Hz; a second at 256 Hz for models without patches."""
+    names, common = tuple("abcdef"), dict(max_channels=6, subjects=("s1", "s2"), embedding_shape=(8,))
+    if "patch_s" not in choices and "patch_samples" not in choices:
+        return Facts(rate_hz=256.0, window_s=1.0, channels=names, **common)
     patch_s = choices.get("patch_s") or choices["patch_samples"] / 512
-    names = tuple("abcdef")
-    return Facts(rate_hz=512.0, window_s=4 * patch_s, max_channels=6, channels=names, subjects=("s1", "s2"))
+    return Facts(rate_hz=512.0, window_s=4 * patch_s, channels=names, **common)
 
 
 def make_batch(facts: Facts, n_valid: tuple[int, ...], *, pad_to: int | None = None, seed: int = 0) -> NeuralBatch:
@@ -56,6 +84,15 @@ def make_batch(facts: Facts, n_valid: tuple[int, ...], *, pad_to: int | None = N
     for i, k in enumerate(n_valid):
         signal[i, :k] = rows[i][:k]
     B = len(n_valid)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        """Row by row, so that a window's numbers do not depend on how many there are."""
+        return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(B)])
+
+    def stream(n_samples: int, n_channels: int) -> StreamValues:
+        values = drawn(n_samples, n_channels)
+        return StreamValues(values, torch.zeros(B, n_samples), torch.ones(B, n_samples, dtype=torch.bool))
+
     return NeuralBatch(
         signal=signal,
         channel_mask=mask,
@@ -63,7 +100,10 @@ def make_batch(facts: Facts, n_valid: tuple[int, ...], *, pad_to: int | None = N
         rate_hz=facts.rate_hz,
         positions=torch.arange(3.0 * C).view(C, 3).square().expand(B, -1, -1),
         channel_ids=torch.arange(1, C + 1).expand(B, -1) * mask,
-        subject=torch.ones(B, dtype=torch.long),
+        # each window another person's: where people are each other's context, neighbours must not be
+        subject=torch.arange(1, B + 1),
+        streams={"fnirs": stream(18, 3), "ppg": stream(20, 2), "motion": stream(30, 2)},
+        stimulus_embedding={"image": drawn(8)},
     )
 
 
@@ -120,14 +160,21 @@ def test_contract(name, choices):
 def test_every_parameter_gets_a_finite_gradient(name, choices):
     model, facts = build(name, choices)
     batch = make_batch(facts, (6, 3))
-    if getattr(model, "mask_token", None) is None:
+    for p in model.parameters():
+        if not p.any():
+            # what starts from zero lets no gradient through at the first step; any other value does
+            torch.nn.init.normal_(p, std=0.1)
+    own_terms: dict[str, torch.Tensor] = {}
+    if hasattr(model, "encode_with_terms"):
+        encoded, own_terms = model.encode_with_terms(batch, torch.Generator().manual_seed(0))
+    elif getattr(model, "mask_token", None) is None:
         encoded = model(batch)
     else:
         hidden = torch.zeros(2, 4, 6, dtype=torch.bool)
         hidden[:, 1, 0] = True
         encoded = model.encode(batch, hidden)
     weight = torch.randn(encoded.tokens.shape, generator=torch.Generator().manual_seed(1))
-    (encoded.tokens * weight)[encoded.mask].sum().backward()
+    sum(own_terms.values(), (encoded.tokens * weight)[encoded.mask].sum()).backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert silent == []
     assert all(p.grad.isfinite().all() for p in model.parameters())
@@ -140,7 +187,8 @@ def test_padding_changes_neither_outputs_nor_gradients(name, choices):
 
     def run(batch: NeuralBatch) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         model.zero_grad()
-        encoded = model(replace(batch, signal=batch.signal.double()))
+        embedding = {k: v.double() for k, v in batch.stimulus_embedding.items()}
+        encoded = model(replace(batch, signal=batch.signal.double(), stimulus_embedding=embedding))
         tokens = valid_tokens(encoded, 0)
         pooled = model.pool(encoded)[0]
         (tokens.square().sum() + pooled.sum()).backward()

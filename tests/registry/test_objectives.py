@@ -1,5 +1,7 @@
 """Walks every objective: builds, learns with every parameter, minds no padding, names what it needs."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import yaml
@@ -10,7 +12,10 @@ from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 
-FACTS = Facts(rate_hz=10.0, window_s=1.2, max_channels=4, channels=("a", "b", "c", "d"), classes=("x", "y", "z"))
+FACTS = Facts(
+    rate_hz=10.0, window_s=1.2, max_channels=4, channels=("a", "b", "c", "d"), classes=("x", "y", "z"), subjects=("s", "t"),
+    embedding_shape=(5,),
+)  # fmt: skip
 CASES = [
     ("next_state", {}),
     ("next_state", {"sampling": "published", "detach_targets": True}),
@@ -19,6 +24,12 @@ CASES = [
     ("masked_region", {}),
     ("masked_region", {"hide_count": [1, 2]}),
     ("masked_region", {"skip": {"name": "ridge"}}),
+    ("alignment", {}),
+    ("alignment", {"loss": "soft_clip", "regression_weight": 1.0, "own_regression_head": True, "readout": "tokens"}),
+    ("alignment", {"loss": "siglip", "learn_temperature": True, "head": "mlp"}),
+    ("alignment", {"loss": "bi_mix_co", "transport_weight": 1.0, "head": "factorised", "rank": 3}),
+    ("alignment", {"transport": "sinkhorn", "transport_weight": 1.0, "normalise": "target", "head": "residual"}),
+    ("in_context", {"context": [1, 2]}),
     ("supervised", {}),
     ("supervised", {"readout": "flatten", "label_smoothing": 0.1, "class_weights": [1.0, 2.0, 3.0]}),
 ]
@@ -27,13 +38,18 @@ IDS = [f"{n}-{'-'.join(map(str, c.values())) or 'default'}" for n, c in CASES]
 
 def build(name, choices):
     torch.manual_seed(0)
+    if name == "in_context":
+        model = MODELS.build("braincorl", FACTS, dim=16, n_layers=2, n_heads=2, ffn_dim=16)
+        return model, OBJECTIVES.build(name, model, FACTS, **choices)
     model = MODELS.build(
         "mvpformer", FACTS, patch_samples=3, dim=16, n_layers=2, n_heads=2, ffn_dim=16, dropout=0.0, n_channels=9,
         mask_token=True, backend="math",
     )  # fmt: skip
     objective = OBJECTIVES.build(name, model, FACTS, **choices)
     # a head that starts from zero lets no gradient through at the first step; any other value does
-    torch.nn.init.normal_(objective.head.weight, std=0.1)
+    for p in objective.head.parameters():
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.1)
     return model, objective
 
 
@@ -50,6 +66,9 @@ def make_batch(extra=0, seed=1):
         channel_ids=pad(torch.arange(1, 5).expand(6, -1) * mask, (0, extra)),
         rate_hz=10.0,
         target=torch.tensor([0, 1, 2, 0, 1, 2]),
+        subject=torch.tensor([1, 1, 1, 2, 2, 2]),
+        stimulus=torch.tensor([1, 2, 3, 1, 4, 0]),
+        stimulus_embedding={"image": torch.randn(6, 5, generator=torch.Generator().manual_seed(2))},
     )
 
 
@@ -78,7 +97,10 @@ def test_padding_changes_neither_loss_nor_gradient(name, choices):
         model, objective = build(name, choices)
         model.double(), objective.double()
         batch = make_batch(extra)
-        batch = batch.with_signal(batch.signal.double())
+        batch = replace(
+            batch, signal=batch.signal.double(),
+            stimulus_embedding={k: v.double() for k, v in batch.stimulus_embedding.items()},
+        )  # fmt: skip
         loss = objective(model, batch, torch.Generator().manual_seed(5))
         loss.total.backward()
         grads = [p.grad for p in [*model.parameters(), *objective.parameters()] if p.grad is not None]
@@ -116,6 +138,9 @@ def test_every_yaml_builds(request):
         ("masked_region", {"skip": {"name": "rigde"}}, "did you mean 'ridge'"),
         ("supervised", {"readout": "pol"}, "did you mean 'pool'"),
         ("supervised", {"class_weights": [1.0]}, "1 numbers for 3 classes"),
+        ("alignment", {"loss": "infonce"}, "did you mean 'info_nce'"),
+        ("alignment", {"head": "factorized"}, "did you mean 'factorised'"),
+        ("in_context", {"context": [5, 2]}, "low ≤ high"),
     ],
 )
 def test_wrong_choices_get_a_sentence(name, choices, sentence):
