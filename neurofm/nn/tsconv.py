@@ -1,7 +1,9 @@
 """NICE's temporal-spatial convolution with temporal filter and pooling merged into one strided filter bank.
 
 Averaging over a pool and convolving commute, and only every `stride`-th output is kept: so the running mean of the
-signal is filtered at those places alone. Same numbers as convolution then pooling, for a sixth of the products.
+signal is filtered at those places alone. Same numbers as convolution then pooling, for a sixth of the products. The norm
+that follows is folded into the filters: mean and variance of a filter's output follow from the mean m and covariance Σ of
+its input, wᵀm and wᵀΣw, so the large array between filter and norm is never read again.
 
 Shape legend: B batch, C channel, S sample, L step after pooling, F filter, K tap.
 """
@@ -79,15 +81,60 @@ class TSConv(nn.Module):
         """Filter (B, C, S) to (B, L, F)."""
         B, C, S = x.shape
         L = self.n_steps(S)
+        offset = x.mean().detach() if self.training else x.new_zeros(())
         # cumulative sum: the mean of each pool costs one subtraction
-        total = F.pad(x.cumsum(-1), (1, 0))
+        total = F.pad((x - offset).cumsum(-1), (1, 0))
         mean = (total[..., self.pool :] - total[..., : -self.pool]) / self.pool
         # (B, L, C, K): taps of each step, laid out so that no later product needs a copy
         taps = mean.unfold(-1, self.kernel, self.stride)[..., :L, :].transpose(1, 2).reshape(-1, self.kernel)
-        h = F.elu(self.norm_1(self.temporal(taps)), inplace=True)
+        h = F.elu(F.linear(taps, *self._normed_filters(taps, offset)), inplace=True)
         h = self.spatial(h.view(B * L, C * self.n_filters))
-        h = self.dropout(F.elu(self.norm_2(h)))
+        h = self.dropout(F.elu(_batch_norm(h, self.norm_2)))
         return self.mix(h).view(B, L, self.n_filters)
+
+    def _normed_filters(self, taps: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+        """Filters and offsets with the norm that follows folded in, (F, K) and (F,).
+
+        `offset` was taken from the signal, so that its covariance loses no digits to a constant.
+        """
+        weight, bias, norm = self.temporal.weight, self.temporal.bias, self.norm_1
+        if not self.training:
+            scale = norm.weight * torch.rsqrt(_buffer(norm.running_var) + norm.eps)
+            return weight * scale[:, None], norm.bias + (bias - _buffer(norm.running_mean)) * scale
+        # moments keep their digits whatever the precision of the products
+        with torch.autocast(taps.device.type, enabled=False):
+            first = taps.mean(0)
+            covariance = taps.T @ taps / len(taps) - torch.outer(first, first)
+            mean = weight @ first + bias
+            variance = ((weight @ covariance) * weight).sum(1).clamp(min=0)
+        _track(norm, mean + offset * weight.sum(1), variance, len(taps))
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
+        return weight * scale[:, None], norm.bias + (bias - mean) * scale
+
+
+def _batch_norm(h: Tensor, norm: nn.BatchNorm1d) -> Tensor:
+    """Batch norm of (N, F) whose sums are pairwise: the built-in one loses digits over many rows."""
+    if not norm.training:
+        return norm(h)
+    mean = h.mean(0)
+    centred = h - mean
+    variance = centred.square().mean(0)
+    _track(norm, mean, variance, len(h))
+    return centred * (norm.weight * torch.rsqrt(variance + norm.eps)) + norm.bias
+
+
+@torch.no_grad()
+def _track(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, n: int) -> None:
+    """Update the running mean and (unbiased) variance."""
+    momentum = 0.1 if norm.momentum is None else norm.momentum
+    _buffer(norm.running_mean).lerp_(mean.detach(), momentum)
+    _buffer(norm.running_var).lerp_(variance.detach() * (n / max(n - 1, 1)), momentum)
+    _buffer(norm.num_batches_tracked).add_(1)
+
+
+def _buffer(value: Tensor | None) -> Tensor:
+    assert value is not None
+    return value
 
 
 def load_plain_weights(layer: TSConv, plain: dict[str, Tensor]) -> None:

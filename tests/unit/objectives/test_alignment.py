@@ -143,7 +143,7 @@ def test_windows_without_an_embedding_are_left_out():
 
 def test_concepts_may_be_what_is_the_same():
     model, batch = Flat(), replace(batch_of(4), concept=torch.tensor([1, 1, 2, 2]))
-    a, b = (float(build(model, same=s)(model, batch, None).total) for s in ("stimulus", "concept"))
+    a, b = (build(model, same=s)(model, batch, None).total.item() for s in ("stimulus", "concept"))
     assert b < a
 
 
