@@ -10,6 +10,7 @@ ADAPT = Registry(
         "lora": "neurofm.adapt.lora:lora",
         "bitfit": "neurofm.adapt.strategies:bitfit",
         "scratch": "neurofm.adapt.strategies:scratch",
+        "subject_layer": "neurofm.adapt.subject_layer:subject_layer",
     },
 )
 """Short name → strategy(loaded, facts, objective, **choices) → Adapted."""

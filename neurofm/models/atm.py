@@ -88,9 +88,7 @@ class ATM(nn.Module):
         if subject_token:
             self.subject_table = nn.Parameter(0.02 * torch.randn(len(facts.subjects) + 1, self.n_samples))
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(
-            _ElectrodeLayer(self.n_samples, n_heads, ffn_dim, dropout) for _ in range(n_layers)
-        )
+        self.layers = nn.ModuleList(_ElectrodeLayer(self.n_samples, n_heads, ffn_dim, dropout) for _ in range(n_layers))
         self.tsconv = TSConv(
             n_channels=self.n_channels, n_filters=n_filters, kernel=kernel, pool=pool, stride=stride,
             dropout=conv_dropout,

@@ -47,9 +47,7 @@ class MindEye(nn.Module):
         self.dim, self.max_channels, self.subject_dropout = dim, facts.max_channels, subject_dropout
         self.ridge = SubjectLinear(n_subjects=len(facts.subjects), n_in=facts.max_channels, n_out=dim, bias=True)
         self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, dim)
-            )
+            nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, dim))
             for _ in range(n_blocks)
         )
 

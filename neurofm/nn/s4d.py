@@ -28,9 +28,7 @@ class S4D(nn.Module):
         Δ is drawn between these, uniform in its logarithm.
     """
 
-    def __init__(
-        self, n_channels: int, *, n_state: int = 64, step_range: tuple[float, float] = (0.001, 0.1)
-    ) -> None:
+    def __init__(self, n_channels: int, *, n_state: int = 64, step_range: tuple[float, float] = (0.001, 0.1)) -> None:
         super().__init__()
         n, (low, high) = n_state // 2, step_range
         self.log_step = nn.Parameter(torch.rand(n_channels) * math.log(high / low) + math.log(low))

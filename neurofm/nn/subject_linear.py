@@ -50,9 +50,7 @@ class SubjectLinear(nn.Module):
         Of the initial weights; default 1 / √I. 0 starts from zero.
     """
 
-    def __init__(
-        self, *, n_subjects: int, n_in: int, n_out: int, bias: bool = False, std: float | None = None
-    ) -> None:
+    def __init__(self, *, n_subjects: int, n_in: int, n_out: int, bias: bool = False, std: float | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_subjects + 1, n_out, n_in))
         self.bias = nn.Parameter(torch.zeros(n_subjects + 1, n_out)) if bias else None

@@ -281,7 +281,7 @@ class Alignment(nn.Module):
             rows[3] = (known.long().cumsum(0) - 1)[rows[3]]
             rows = [x[known] for x in rows]
         alike = same_stimulus(rows[5] if stimulus is not None else None, len(rows[0]), target.device)
-        return _Pairs(*rows[:5], alike)
+        return _Pairs(rows[0], rows[1], rows[2], rows[3], rows[4], alike)
 
     def _stage(self) -> str:
         """Which contrastive loss is in force."""

@@ -25,7 +25,7 @@ class _Gather(torch.autograd.Function):
         return _collect(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         grad = grad.contiguous()
         dist.all_reduce(grad)
         return grad.chunk(dist.get_world_size())[dist.get_rank()]
@@ -61,4 +61,4 @@ def gather(x: Tensor) -> Tensor:
     """Join the rows of all ranks, (B, …) → (N, …), rank 0's first; with gradient where `x` has one."""
     if world()[1] == 1:
         return x
-    return _Gather.apply(x) if x.requires_grad else _collect(x)  # type: ignore[no-untyped-call]
+    return _Gather.apply(x) if x.requires_grad else _collect(x)

@@ -111,7 +111,9 @@ class InContextEncoding(nn.Module):
             spreads.append((true - true.mean(1, keepdim=True)).square().flatten())
             n_context.append(n)
         if not errors:
-            raise DataError("in_context: no subject has two trials in the batch; take larger batches of one subject each")
+            raise DataError(
+                "in_context: no subject has two trials in the batch; take larger batches of one subject each"
+            )
         total = torch.cat(errors).mean()
         spread = torch.cat(spreads).mean().clamp(min=1e-12)
         metrics = {

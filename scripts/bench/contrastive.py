@@ -30,7 +30,9 @@ def pair_of_steps(batch: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor
     """Return the plain and our step with equal weights on the same data, and the two networks."""
     torch.manual_seed(0)
     plain = nn.ModuleDict({"conv": PlainTSConv(dropout=0.0), "head": PlainProjector(dropout=0.0)})
-    ours = nn.ModuleDict({"conv": TSConv(n_channels=N_CHANNELS, dropout=0.0), "head": ResidualProjector(1440, 768, 0.0)})
+    ours = nn.ModuleDict(
+        {"conv": TSConv(n_channels=N_CHANNELS, dropout=0.0), "head": ResidualProjector(1440, 768, 0.0)}
+    )
     load_plain_weights(ours["conv"], plain["conv"].state_dict())
     ours["head"].load_state_dict(plain["head"].state_dict())
     x, target = torch.randn(batch, N_CHANNELS, N_SAMPLES), torch.randn(batch, 768)

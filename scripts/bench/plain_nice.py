@@ -28,6 +28,7 @@ class PlainTSConv(nn.Module):
         self.mix = nn.Conv2d(n_filters, n_filters, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Encode."""
         h = F.elu(self.norm_1(self.pool(self.temporal(x[:, None]))))
         h = self.dropout(F.elu(self.norm_2(self.spatial(h))))
         return self.mix(h)[:, :, 0].transpose(1, 2)
@@ -44,6 +45,7 @@ class PlainProjector(nn.Module):
         self.norm = nn.LayerNorm(n_out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Project."""
         h = self.first(x)
         return self.norm(h + self.dropout(self.second(F.gelu(h))))
 

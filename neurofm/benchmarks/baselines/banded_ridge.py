@@ -36,9 +36,7 @@ class BandedRidge:
         Of the drawn shares.
     """
 
-    def __init__(
-        self, *, alphas: Sequence[float] = ALPHAS, n_draws: int = 20, n_folds: int = 5, seed: int = 0
-    ) -> None:
+    def __init__(self, *, alphas: Sequence[float] = ALPHAS, n_draws: int = 20, n_folds: int = 5, seed: int = 0) -> None:
         if min(alphas, default=0) <= 0 or n_folds < 2 or n_draws < 0:
             raise ConfigError(
                 f"banded ridge: alphas must be above 0, n_folds={n_folds} at least 2 and n_draws={n_draws} at least 0"
@@ -73,8 +71,8 @@ class BandedRidge:
         self.share_, self.alpha_ = np.zeros((y.shape[1], len(bands))), np.zeros(y.shape[1])
         raw = [x @ x.T for x in bands.values()]
         for share in shares:
-            kernel = sum(s * k for s, k in zip(share, raw, strict=True))
-            error = sum(_fold_errors(kernel, y, fold, self.alphas) for fold in folds)
+            kernel = np.sum([s * k for s, k in zip(share, raw, strict=True)], axis=0)
+            error = np.sum([_fold_errors(kernel, y, fold, self.alphas) for fold in folds], axis=0)
             choice = error.argmin(0)
             value = error[choice, np.arange(y.shape[1])]
             better = value < best
@@ -107,7 +105,7 @@ class BandedRidge:
         chosen = np.concatenate([self.share_, self.alpha_[:, None]], axis=1)
         for row in np.unique(chosen, axis=0):
             which = (chosen == row).all(1)
-            kernel = sum(s * raw[n] for s, n in zip(row[:-1], self.names, strict=True))
+            kernel = np.sum([s * raw[n] for s, n in zip(row[:-1], self.names, strict=True)], axis=0)
             dual = np.linalg.solve(kernel + row[-1] * np.eye(len(y)), y[:, which] - self.target_mean_[which])
             for s, name in zip(row[:-1], self.names, strict=True):
                 weights[name][:, which] = s * centred[name].T @ dual

@@ -35,7 +35,11 @@ def weights(x):
     return torch.cat([p.detach().flatten() for m in (x.model, x.objective) for p in m.parameters()])
 
 
-@pytest.mark.parametrize("name", ADAPT.names())
+# one that needs a model with subject layers has tests of its own
+ANY_MODEL = sorted(set(ADAPT.names()) - {"subject_layer"})
+
+
+@pytest.mark.parametrize("name", ANY_MODEL)
 @pytest.mark.parametrize("objective", [None, SUPERVISED], ids=["same task", "new task"])
 def test_every_strategy_moves_what_it_says_and_leaves_the_original(loaded, tiny, tmp_path, name, objective):
     before = weights(loaded).clone()
@@ -224,7 +228,9 @@ def test_every_yaml_names_a_strategy_and_its_choices(request, loaded):
     assert {p.stem for p in paths} == set(ADAPT.names())
     for path in paths:
         choices = yaml.safe_load(path.read_text())
-        ADAPT.build(choices.pop("name"), loaded, None, None, **choices)
+        name = choices.pop("name")
+        if name in ANY_MODEL:
+            ADAPT.build(name, loaded, None, None, **choices)
 
 
 def test_heads_stay_when_only_the_window_changes(tiny, loaded):

@@ -357,9 +357,7 @@ def loongx_batch(facts, dropped=()):
     batch, g = batch_of(facts), torch.Generator().manual_seed(3)
     for name, shape in STREAMS.items():
         mask = torch.full((4, 25), name not in dropped)
-        batch.streams[name] = StreamValues(
-            torch.randn(4, 25, shape["channels"], generator=g), torch.zeros(4, 25), mask
-        )
+        batch.streams[name] = StreamValues(torch.randn(4, 25, shape["channels"], generator=g), torch.zeros(4, 25), mask)
     return batch
 
 

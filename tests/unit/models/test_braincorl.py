@@ -84,7 +84,10 @@ def test_context_has_no_order_and_weights_are_linear():
     g = torch.Generator().manual_seed(1)
     stimuli, response, new = unit(7, g), torch.randn(3, 7, generator=g), unit(5, g)
     order = torch.randperm(7, generator=g)
-    a, b = objective.encode(model, stimuli, response, new), objective.encode(model, stimuli[order], response[:, order], new)
+    a, b = (
+        objective.encode(model, stimuli, response, new),
+        objective.encode(model, stimuli[order], response[:, order], new),
+    )
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     w = objective.weights(model, stimuli, response)
     torch.testing.assert_close(a, w[:, :-1] @ new.T + w[:, -1:])

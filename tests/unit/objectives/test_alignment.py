@@ -112,7 +112,11 @@ def test_one_step_changes_every_parameter(choices):
 
 
 def test_every_term_alone_has_a_gradient():
-    for choices in ({"regression_weight": 1.0}, {"transport_weight": 1.0}, {"transport_weight": 1.0, "transport": "sinkhorn"}):
+    for choices in (
+        {"regression_weight": 1.0},
+        {"transport_weight": 1.0},
+        {"transport_weight": 1.0, "transport": "sinkhorn"},
+    ):
         model = Flat()
         objective = build(model, contrastive_weight=0.0, **choices)
         objective(model, batch_of(6), torch.Generator().manual_seed(0)).total.backward()
@@ -228,7 +232,7 @@ def test_mvpformer_tiny_learns_to_retrieve(request):
     first = None
     for i in range(40):
         loss = objective(model, batch, torch.Generator().manual_seed(i))
-        first = first or float(loss.total)
+        first = first or loss.total.item()
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()

@@ -1,0 +1,59 @@
+"""A new subject's own layer on a frozen trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from neurofm.adapt.base import Adapted, begin, freeze_all_but
+from neurofm.hub.load import LoadedModel
+from neurofm.schema.errors import ConfigError, nearest
+from neurofm.schema.facts import Facts
+
+STARTS = ("mean", "kept")
+
+
+def subject_layer(
+    loaded: LoadedModel,
+    facts: Facts | None = None,
+    objective: Mapping[str, Any] | None = None,
+    /,
+    *,
+    start: str = "mean",
+    train_head: bool = False,
+    seed: int = 0,
+) -> Adapted:
+    """Train what belongs to a subject, and nothing else.
+
+    The row of whoever is not in the model's vocabulary starts as the "mean" of the known subjects' rows, or "kept" as
+    pretraining left it (its average subject, where `subject_dropout` trained one). Rows of others get no gradient; they
+    share a table with it, so weight decay shrinks them, which nobody's decoder sees.
+
+    Parameters
+    ----------
+    loaded, facts, objective
+        As for every strategy.
+    start : str
+        "mean" or "kept".
+    train_head : bool
+        Whether the objective's head moves as well.
+    seed : int
+        Of a new objective's weights.
+
+    Raises
+    ------
+    ConfigError
+        When the model has nothing that belongs to a subject.
+    """
+    if start not in STARTS:
+        raise ConfigError(f"adapt=subject_layer: unknown start '{start}': {nearest(start, STARTS)}")
+    begun = begin(loaded, facts, objective, seed=seed)
+    names = begun.model.subject_parameters()  # type: ignore[operator]
+    if not names:
+        name = begun.card["model"]["name"]
+        raise ConfigError(f"adapt=subject_layer: model '{name}' has no layer that belongs to a subject; use adapt=lora")
+    if start == "mean":
+        begun.model.start_new_subject()  # type: ignore[operator]
+    freeze_all_but(begun.model, names)
+    begun.objective.requires_grad_(train_head)
+    return Adapted("subject_layer", begun, frozen_backbone=True)
