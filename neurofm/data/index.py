@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,8 @@ class Dataset(Catalogue):
         Memory for segments as stored, per process.
     bin_s : float, optional
         For recordings whose signal is a list of events (spikes): seconds per bin in which it is read as a signal.
+    only : mapping, optional
+        Arguments of `select`: the recordings that there are. No shard without one of them is opened, or need exist.
 
     Raises
     ------
@@ -51,6 +54,7 @@ class Dataset(Catalogue):
         on_corrupt: str = "error",
         cache_mb: float = 256,
         bin_s: float | None = None,
+        only: Mapping[str, Any] | None = None,
     ) -> None:
         for name, value, known in (
             ("verify", verify, ("touch", "full", "none")),
@@ -63,6 +67,8 @@ class Dataset(Catalogue):
         self.skipped: list[str] = []
         self._folder = Folder(path)
         super().__init__(self._folder, str(path), bin_s=bin_s)
+        if only:
+            self.recordings = {r: self.recordings[r] for r in self.select(**only)}
         self._shards = Shards(self._folder, self.manifest, verify=verify != "none")
         self._segments = SegmentReader(self._folder, verify=verify != "none", cache_bytes=int(cache_mb * 2**20))
         self._pieces: dict[tuple[str, str], list[Pieces]] = {}
@@ -208,7 +214,8 @@ class Dataset(Catalogue):
                 self._held[r] = held
 
     def _check_shards(self) -> None:
-        for shard in self.manifest.shards:
+        used = {file for row in self.recordings.values() for file in names(row["shards"])}
+        for shard in [s for s in self.manifest.shards if s.file in used]:
             try:
                 self._shards.check(shard, full=self.verify == "full")
             except DataError as error:
