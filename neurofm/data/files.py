@@ -59,8 +59,8 @@ class Folder:
         except OSError as error:
             raise DataError(f"{self.name(file)}: is missing; copy it again or prepare the dataset again") from error
 
-    def read(self, file: str, offset: int, size: int) -> bytes:
-        """Read `size` bytes at `offset`.
+    def read(self, file: str, offset: int, size: int) -> bytearray:
+        """Read `size` bytes at `offset`, into memory that may be written to.
 
         Raises
         ------
@@ -69,7 +69,11 @@ class Folder:
         """
         try:
             # pread moves no shared file position, so a handle inherited by a forked worker stays safe
-            data = os.pread(self._handle(file), size, offset) if self.is_local else self._fetch(file, offset, size)
+            if self.is_local:
+                data = bytearray(size)
+                del data[os.preadv(self._handle(file), [data], offset) :]
+            else:
+                data = bytearray(self._fetch(file, offset, size))
         except OSError as error:
             reason = error.strerror or error
             raise DataError(f"{self.name(file)}: cannot be read ({reason}); copy it again") from error

@@ -69,6 +69,8 @@ class WindowLoader:
         Keep the decoded recordings in memory; for datasets that fit.
     start_method : str, optional
         "fork", "spawn" or "forkserver" for the workers; default the system's.
+    time_first : bool
+        `signal` is a view of memory laid out as [window, time, channel]; see `WindowReader`.
 
     Attributes
     ----------
@@ -99,6 +101,7 @@ class WindowLoader:
         weights: Sequence[float] | None = None,
         preload: bool = False,
         start_method: str | None = None,
+        time_first: bool = False,
     ) -> None:
         if not windows:
             raise DataError("there are no windows to load; check the split and the task")
@@ -116,6 +119,7 @@ class WindowLoader:
             subjects=subjects,
             training=shuffle if training is None else training,
             streams=streams,
+            time_first=time_first,
         )
         self.batch_size = batch_size
         self.seed = seed

@@ -69,9 +69,17 @@ class Mixture(Dataset):
         """Whether the signal, or another stream, is a list of events."""
         return self.member(recording_id).is_events(recording_id, stream)
 
-    def read(self, recording_id: str, start_s: float, n_samples: int, *, stream: str | None = None) -> np.ndarray:
+    def read(
+        self,
+        recording_id: str,
+        start_s: float,
+        n_samples: int,
+        *,
+        stream: str | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Read a window, as `Dataset.read` does."""
-        return self.member(recording_id).read(recording_id, start_s, n_samples, stream=stream)
+        return self.member(recording_id).read(recording_id, start_s, n_samples, stream=stream, out=out)
 
     def read_events(
         self, recording_id: str, start_s: float, stop_s: float, *, stream: str | None = None
