@@ -96,3 +96,6 @@ class InMemory(Dataset):
 
     def preload(self, recording_ids: object = None) -> None:
         """Nothing to do."""
+
+    def rewind(self) -> None:
+        """Nothing to do."""

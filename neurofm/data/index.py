@@ -17,6 +17,7 @@ from neurofm.data.files import Folder
 from neurofm.data.route import Route
 from neurofm.data.segments import SegmentReader
 from neurofm.data.shards import Pieces, Shards, names
+from neurofm.data.tar_stream import TarStreams
 from neurofm.schema.errors import ConfigError, DataError, nearest
 
 
@@ -39,6 +40,8 @@ class Dataset(Catalogue):
         Memory for segments as stored, per process.
     bin_s : float, optional
         For recordings whose signal is a list of events (spikes): seconds per bin in which it is read as a signal.
+    reader : str
+        "indexed": segments are fetched by their offset; "stream": by reading tars on (`data.tar_stream`).
     only : mapping, optional
         Arguments of `select`: the recordings that there are. No shard without one of them is opened, or need exist.
 
@@ -56,11 +59,13 @@ class Dataset(Catalogue):
         on_corrupt: str = "error",
         cache_mb: float = 256,
         bin_s: float | None = None,
+        reader: str = "indexed",
         only: Mapping[str, Any] | None = None,
     ) -> None:
         for name, value, known in (
             ("verify", verify, ("touch", "full", "none")),
             ("on_corrupt", on_corrupt, ("error", "skip")),
+            ("reader", reader, ("indexed", "stream")),
         ):
             if value not in known:
                 raise ConfigError(f"{name} is '{value}': {nearest(value, known)}")
@@ -72,7 +77,11 @@ class Dataset(Catalogue):
         if only:
             self.recordings = {r: self.recordings[r] for r in self.select(**only)}
         self._shards = Shards(self._folder, self.manifest, verify=verify != "none")
-        self._segments = SegmentReader(self._folder, verify=verify != "none", cache_bytes=int(cache_mb * 2**20))
+        held: dict[str, Any] = {"verify": verify != "none", "cache_bytes": int(cache_mb * 2**20)}
+        if reader == "stream":
+            self._segments: SegmentReader = TarStreams(self._folder, entries=self._shards.in_order, **held)
+        else:
+            self._segments = SegmentReader(self._folder, **held)
         self._pieces: dict[tuple[str, str], list[Pieces]] = {}
         self._event_pieces: dict[tuple[str, str], list[EventPieces]] = {}
         self._gain: dict[tuple[str, str], tuple[np.ndarray, np.ndarray | None, np.ndarray | None]] = {}
@@ -220,6 +229,21 @@ class Dataset(Catalogue):
             return np.empty((0, len(self.channels(recording_id, stream=stream))), np.float32), time_s
         route = self._routes.get((recording_id, stream)) or self._route(recording_id, stream)
         return self._read_samples(route, interval, first, stop - first), time_s
+
+    def place(self, recording_id: str, start_s: float, n_samples: int) -> tuple[str, int]:
+        """Return the tar that a window begins in, and a number that grows along it."""
+        route = self._routes.get((recording_id, None)) or self._route(recording_id, None)
+        interval, first = route.locate(start_s, n_samples)
+        if route.is_events or interval < 0:
+            return f"{self.path}/{names(self._row(recording_id)['shards'])[0]}", round(1000 * start_s)
+        pieces = self._pieces_of(recording_id, route.name)[interval]
+        i = bisect.bisect_right(pieces.first, first) - 1
+        # a sample takes a byte or more, so this keeps the order of segments
+        return f"{self.path}/{pieces.file[i]}", pieces.span[i].offset + first - pieces.first[i]
+
+    def rewind(self) -> None:
+        """Say that an epoch begins, in which tars are read from their beginning again."""
+        self._segments.rewind()
 
     def preload(self, recording_ids: Iterable[str] | None = None) -> None:
         """Keep the decoded signals of some recordings (default all) in memory; for datasets that fit."""

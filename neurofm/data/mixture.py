@@ -99,6 +99,15 @@ class Mixture(Dataset):
         """Read another stream of a span, as `Dataset.read_stream` does."""
         return self.member(recording_id).read_stream(recording_id, start_s, stop_s, stream=stream)
 
+    def place(self, recording_id: str, start_s: float, n_samples: int) -> tuple[str, int]:
+        """Return the tar that a window begins in, and a number that grows along it."""
+        return self.member(recording_id).place(recording_id, start_s, n_samples)
+
+    def rewind(self) -> None:
+        """Say that an epoch begins."""
+        for d in self.members:
+            d.rewind()
+
     def preload(self, recording_ids: Iterable[str] | None = None) -> None:
         """Keep decoded signals in memory."""
         for r in self.recordings if recording_ids is None else recording_ids:

@@ -60,6 +60,7 @@ class WindowReader(TorchDataset):
         self.windows = windows
         self.time_first = time_first
         self._scratch = np.empty(0, np.float32)
+        self._epoch: int | None = None
         self.streams = tuple(streams)
         self.seed = seed
         self.transform = transform
@@ -76,6 +77,11 @@ class WindowReader(TorchDataset):
                     f"no dataset given holds the recording '{r}'; check that windows and datasets belong together"
                 )
             self.about[r] = describe(self._dataset[r], r, vocabulary=names, subjects=people)
+
+    def place(self, i: int) -> tuple[str, int]:
+        """Return the tar that window `i` begins in, and a number that grows along it."""
+        w = self.windows[i]
+        return self._dataset[w.recording_id].place(w.recording_id, w.start_s, w.n_samples)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -118,6 +124,10 @@ class WindowReader(TorchDataset):
     def __getitem__(self, job: Job) -> tuple[NeuralBatch | None, list[str]]:
         """Return the batch, None when none of it could be read, and what was skipped."""
         epoch, numbers = job
+        if epoch != self._epoch:
+            self._epoch = epoch
+            for dataset in {id(d): d for d in self._dataset.values()}.values():
+                dataset.rewind()
         samples, skipped = [], []
         windows = [self.windows[i] for i in numbers]
         n_channels = [len(self.about[w.recording_id].channel_ids) for w in windows]

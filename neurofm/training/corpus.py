@@ -121,7 +121,7 @@ class Corpus:
         self.dataset = (
             path
             if isinstance(path, Dataset)
-            else open_datasets(path, select=select, bin_s=bin_s, on_corrupt=on_corrupt)
+            else open_datasets(path, select=select, bin_s=bin_s, on_corrupt=on_corrupt, reader=reader)
         )
         self.window_s, self.stride_s = float(window_s), stride_s
         if isinstance(split, Split):
@@ -227,7 +227,7 @@ class Corpus:
             self.dataset, windows, batch_size=min(batch_size, len(windows) - len(windows) % world_size), seed=seed,
             transforms=self.transform, vocabulary=facts.channels, subjects=facts.subjects, streams=self.streams, rank=rank,
             world_size=world_size, n_workers=self.n_workers, shuffle=training, preload=self.preload,
-            weights=self._weights(windows) if training else None,
+            weights=self._weights(windows) if training else None, reader=self.reader,
         )  # fmt: skip
 
     def _weights(self, windows: Sequence[Window]) -> np.ndarray | None:
