@@ -108,7 +108,7 @@ class WindowLoader:
         shuffle: bool = True,
         training: bool | None = None,
         last: str | None = None,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] | np.ndarray | None = None,
         preload: bool = False,
         start_method: str | None = None,
         time_first: bool = False,
@@ -149,13 +149,11 @@ class WindowLoader:
                 d.preload(r for r in self.reader.about if r in d.recordings)
         self._weights = None if weights is None else np.asarray(weights, np.float64)
         about = [self.reader.about[w.recording_id] for w in windows]
-        self._groups = np.array(
-            merge_small(
-                [a.rate_hz for a in about],
-                [len(a.channel_ids) for a in about],
-                np.ones(len(windows)) if self._weights is None else self._weights,
-                batch_size if self.last == "drop" else 1,
-            )
+        self._groups = merge_small(
+            [a.rate_hz for a in about],
+            [len(a.channel_ids) for a in about],
+            np.ones(len(windows)) if self._weights is None else self._weights,
+            batch_size if self.last == "drop" else 1,
         )
         self._places = _numbered([self.reader.place(i) for i in range(len(windows))]) if self._streams else None
         self._windows_hash = windows_hash(windows)

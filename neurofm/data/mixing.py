@@ -55,7 +55,9 @@ def mixing_weights(
             raise ConfigError(f"data.shares: there is no dataset '{name}' in this part: {nearest(name, hours)}")
     for name in hours:
         if not shares.get(name, -1) > 0:
-            raise ConfigError(f"data.shares: dataset '{name}' needs a share above 0; to leave it out, leave it out of path")
+            raise ConfigError(
+                f"data.shares: dataset '{name}' needs a share above 0; to leave it out, leave it out of path"
+            )
     total, whole = sum(hours.values()), sum(shares.values())
     times = {d: shares[d] / whole * total / hours[d] for d in hours}
     return np.array([times[d] for d in datasets])

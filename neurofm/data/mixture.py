@@ -136,7 +136,7 @@ def open_datasets(path: str | Sequence[Any], *, select: Mapping[str, Any] | None
         raise ConfigError("data.path is an empty list; name at least one prepared dataset")
     opened = []
     for entry in entries:
-        one = dict(entry) if isinstance(entry, Mapping) else {"path": str(entry)}
+        one: dict[str, Any] = dict(entry) if isinstance(entry, Mapping) else {"path": str(entry)}
         for key in one:
             if key not in ("path", "select"):
                 raise ConfigError(f"data.path: an entry has no key '{key}': {nearest(key, ('path', 'select'))}")

@@ -172,7 +172,9 @@ def _nearby(ids: np.ndarray, over: int, rng: np.random.Generator) -> np.ndarray:
     return ids[np.argsort(np.arange(len(ids)) + rng.uniform(0, max(over, 1), len(ids)), kind="stable")]
 
 
-def merge_small(rates: Sequence[float], n_channels: Sequence[int], counts: Sequence[float], least: int) -> list[int]:
+def merge_small(
+    rates: Sequence[float], n_channels: Sequence[int], counts: Sequence[float] | np.ndarray, least: int
+) -> np.ndarray:
     """Groups of windows that may share a batch: those of one rate and bucket, small ones joined with the next.
 
     Without joining, a person whose channel count nobody shares, with fewer windows than a batch, would never be seen.
@@ -188,7 +190,7 @@ def merge_small(rates: Sequence[float], n_channels: Sequence[int], counts: Seque
 
     Returns
     -------
-    list of int
+    ndarray, shape (n_kinds,), int64
         Group of each kind.
     """
     kinds = list(zip(rates, map(bucket, n_channels), strict=True))
@@ -210,4 +212,4 @@ def merge_small(rates: Sequence[float], n_channels: Sequence[int], counts: Seque
             for kind in [k for k, g in group.items() if g == number]:
                 group[kind] = number - 1
             number -= 1
-    return [group[k] for k in kinds]
+    return np.array([group[k] for k in kinds])

@@ -103,7 +103,9 @@ class WindowReader(TorchDataset):
         out = None if into is None else self._memory(into)
         values = dataset.read(window.recording_id, start_s, window.n_samples, out=out)
         if self.transform is not None:
-            values = self.transform.apply(values, window.recording_id, rng=rng)
+            values, target = self.transform.apply_labelled(values, window.recording_id, window.target, rng=rng)
+            if target is not window.target:
+                window = window._replace(target=target)
         if into is not None:
             if values.ctypes.data != into.ctypes.data:
                 into[...] = values.T
@@ -128,7 +130,8 @@ class WindowReader(TorchDataset):
             self._epoch = epoch
             for dataset in {id(d): d for d in self._dataset.values()}.values():
                 dataset.rewind()
-        samples, skipped = [], []
+        samples: list[Sample] = []
+        skipped: list[str] = []
         windows = [self.windows[i] for i in numbers]
         n_channels = [len(self.about[w.recording_id].channel_ids) for w in windows]
         c_max, t_max = max(n_channels), max(w.n_samples for w in windows)

@@ -114,7 +114,7 @@ class SegmentReader:
                 self._held -= self._cache.popitem(last=False)[1].nbytes
         return values
 
-    def _parse(self, head: bytes, file: str, span: StreamSpan) -> Layout:
+    def _parse(self, head: bytes | bytearray, file: str, span: StreamSpan) -> Layout:
         f = io.BytesIO(head)
         where = f"{self.folder.name(file)}: the member at byte {span.offset}"
         try:

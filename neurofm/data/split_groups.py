@@ -49,7 +49,9 @@ def by_column(
     return _finished(parts, f"by_{column} of {dataset.id}", seed)
 
 
-def by_session(dataset: Dataset, *, test: int | Sequence[str], validation: int | Sequence[str] = 0, seed: int = 0) -> Split:
+def by_session(
+    dataset: Dataset, *, test: int | Sequence[str], validation: int | Sequence[str] = 0, seed: int = 0
+) -> Split:
     """Give every session to one part; see `by_column`."""
     return by_column(dataset, column="session", test=test, validation=validation, seed=seed)
 
@@ -105,7 +107,9 @@ def by_concept(
 
     def concept(stimulus: str) -> str:
         if not concepts.get(stimulus):
-            raise DataError(f"{dataset.path}: the stimulus '{stimulus}' has no concept; complete stimuli/stimuli.parquet")
+            raise DataError(
+                f"{dataset.path}: the stimulus '{stimulus}' has no concept; complete stimuli/stimuli.parquet"
+            )
         return concepts[stimulus]
 
     return _by_shown(dataset, "concept", concept, test, validation, seed, around_s)
@@ -132,7 +136,9 @@ def deal(
                     raise ConfigError(f"{part}: {what} '{name}' {why}")
         part_of |= dict.fromkeys(chosen, part)
     if len(part_of) == len(values) or "test" not in part_of.values():
-        raise ConfigError(f"{len(part_of)} of {len(values)} of {what} are held out; both test and train need at least one")
+        raise ConfigError(
+            f"{len(part_of)} of {len(values)} of {what} are held out; both test and train need at least one"
+        )
     return {v: part_of.get(v, "train") for v in values}
 
 

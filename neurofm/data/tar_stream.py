@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -88,9 +89,7 @@ class TarStreams(SegmentReader):
             for member in tar_file_expander(source, eof_value=None):
                 found = spans.get(member["fname"])
                 if found is not None:
-                    try:
+                    # damage is said when, and only if, a window needs the member
+                    with suppress(CorruptError):
                         self.keep(file, found, member["data"])
-                    except CorruptError:
-                        # said when, and only if, a window needs it
-                        pass
                     yield found.offset

@@ -22,7 +22,6 @@ from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.facts import Facts
 
-
 # how windows are cut
 WINDOWS = ("sliding", "trial", "labelled", "event", "random")
 
@@ -69,6 +68,8 @@ class Corpus:
         "error", or "skip": damaged shards are left out and counted (`WindowLoader.n_skipped`).
     reader : str
         "indexed": by offset, in the exact order of the plan; "stream": remote shards from beginning to end.
+    time_first : bool
+        Hand out `signal` as a view of memory laid out [window, time, channel]; see `WindowReader`.
     transforms : Compose or sequence of mapping
         What is done to a window after reading.
     bin_s : float, optional
@@ -106,6 +107,7 @@ class Corpus:
         mixed_rates: bool = False,
         on_corrupt: str = "error",
         reader: str = "indexed",
+        time_first: bool = False,
         transforms: Compose | Sequence[Mapping[str, Any]] = (),
         bin_s: float | None = None,
         streams: Sequence[str] = (),
@@ -117,7 +119,9 @@ class Corpus:
         if windows == "labelled" and label_kind is None:
             raise ConfigError("windows=labelled needs label_kind, the kind of event that windows are labelled by")
         if windows == "event" and labels and label_kind is None:
-            raise ConfigError("windows=event needs label_kind, the kind of event, or labels=false for events of any kind")
+            raise ConfigError(
+                "windows=event needs label_kind, the kind of event, or labels=false for events of any kind"
+            )
         self.dataset = (
             path
             if isinstance(path, Dataset)
@@ -132,7 +136,8 @@ class Corpus:
             self.split = make_split(self.dataset, window_s=self.window_s, **split)
         self.offset_s, self.jitter_s, self.incomplete, self.labels = offset_s, jitter_s, incomplete, labels
         self.n_windows, self.window_seed = n_windows, window_seed
-        self.shares, self.temperature, self.mixed_rates, self.reader = shares, temperature, mixed_rates, reader
+        self.shares, self.temperature, self.mixed_rates = shares, temperature, mixed_rates
+        self.reader, self.time_first = reader, time_first
         self.windows_by, self.label_kind = windows, label_kind
         self.classes = None if classes is None else tuple(str(c) for c in classes)
         self.background, self.label_s, self.label_fraction = background, label_s, label_fraction
@@ -223,11 +228,13 @@ class Corpus:
     ) -> WindowLoader:
         """Batches of one part: shuffled and augmented in training, in order and whole otherwise."""
         windows = self.cut(part, facts)
+        if facts.classes:
+            self.transform.tell_classes(facts.classes)
         return WindowLoader(
             self.dataset, windows, batch_size=min(batch_size, len(windows) - len(windows) % world_size), seed=seed,
             transforms=self.transform, vocabulary=facts.channels, subjects=facts.subjects, streams=self.streams, rank=rank,
             world_size=world_size, n_workers=self.n_workers, shuffle=training, preload=self.preload,
-            weights=self._weights(windows) if training else None, reader=self.reader,
+            weights=self._weights(windows) if training else None, reader=self.reader, time_first=self.time_first,
         )  # fmt: skip
 
     def _weights(self, windows: Sequence[Window]) -> np.ndarray | None:

@@ -56,16 +56,21 @@ class People(Source):
         self.n, self.minutes, self.n_channels = n, minutes, n_channels
 
     def array(self, i: int) -> np.ndarray:
+        """Samples of one person, shape (time, channel)."""
         rng = np.random.default_rng(i)
         steps = rng.standard_normal((round(self.minutes * 60 * RATE_HZ), self.n_channels), dtype=np.float32)
         return 30 * steps + np.sin(np.arange(len(steps), dtype=np.float32) / 40)[:, None]
 
     def open(self, i: int) -> Recording:
+        """Recording of one person."""
         channels = tuple(Channel(name=f"c{k}", unit="uV") for k in range(self.n_channels))
         stream = Stream.from_arrays([self.array(i)], rate_hz=RATE_HZ, channels=channels, unit="uV")
-        return Recording(dataset=self.id, subject=f"{i:03d}", modality="eeg", interval_start_s=(0.0,), streams=(stream,))
+        return Recording(
+            dataset=self.id, subject=f"{i:03d}", modality="eeg", interval_start_s=(0.0,), streams=(stream,)
+        )
 
     def list(self) -> list[Item]:
+        """All people."""
         return [
             Item(key=str(i), fingerprint="1", subject=f"{i:03d}", open=partial(self.open, i)) for i in range(self.n)
         ]
@@ -76,8 +81,11 @@ def write_others(folder: Path, dataset: Dataset, windows: list) -> None:
     import h5py
     import mne
 
-    flat = open(folder / "flat.i2", "wb")
-    with flat, h5py.File(folder / "each.h5", "w") as each, h5py.File(folder / "chunks.h5", "w") as chunks:
+    with (
+        open(folder / "flat.i2", "wb") as flat,
+        h5py.File(folder / "each.h5", "w") as each,
+        h5py.File(folder / "chunks.h5", "w") as chunks,
+    ):
         shape = (windows[0].n_samples, len(dataset.channels(windows[0].recording_id)))
         table = chunks.create_dataset("windows", (len(windows), *shape), "f4", chunks=(1, *shape))
         for r in dataset.recordings:
@@ -86,7 +94,9 @@ def write_others(folder: Path, dataset: Dataset, windows: list) -> None:
             offset = np.array([c["offset"] for c in dataset.channels(r)], np.float32)
             np.rint((x - offset) / scale).astype(np.int16).tofile(flat)
             info = mne.create_info(len(scale), RATE_HZ, "eeg")
-            mne.io.RawArray(1e-6 * x.T, info, verbose="error").save(folder / f"{r}_raw.fif", fmt="single", verbose="error")
+            mne.io.RawArray(1e-6 * x.T, info, verbose="error").save(
+                folder / f"{r}_raw.fif", fmt="single", verbose="error"
+            )
         for i, w in enumerate(windows):
             x = dataset.read(w.recording_id, w.start_s, w.n_samples)
             each.create_dataset(str(i), data=x)
@@ -253,6 +263,7 @@ def main() -> None:
         rounds = rates[name][1:]
         ratio = np.median([a / b for a, b in zip(rates["loader"][1:], rounds, strict=True)])
         print(f"{name:14s} {np.median(rounds):9.0f} windows/s   loader / {name} = {ratio:6.2f}")
+
     def against(name: str) -> float:
         return float(np.median([a / b for a, b in zip(rates["loader"][1:], rates[name][1:], strict=True)]))
 

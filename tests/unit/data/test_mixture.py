@@ -58,7 +58,9 @@ def test_batches_never_mix_rates_and_name_their_dataset(two):
         ids = {r[0] for r in batch.recording_id}
         assert ids == {{10.0: "a", 20.0: "b"}[batch.rate_hz]}
         assert batch.signal.shape[-1] == batch.rate_hz
-        assert [facts.subjects[s - 1].split("/")[0] for s in batch.subject.tolist()] == [r[0] for r in batch.recording_id]
+        assert [facts.subjects[s - 1].split("/")[0] for s in batch.subject.tolist()] == [
+            r[0] for r in batch.recording_id
+        ]
         rates.add(batch.rate_hz)
     assert rates == {10.0, 20.0}
     provenance = made.provenance("pretrain")
@@ -98,7 +100,9 @@ def test_what_is_not_selected_is_not_opened(two, tmp_path):
     chosen = [{"path": str(folder), "select": {"subject": "2"}}, two[1]]
     made = Corpus(path=chosen, split=EVERYTHING, window_s=1.0, mixed_rates=True)
     assert made.dataset.subjects == ["a/2", "b/1"]
-    assert sum(len(b) for b in made.loader("pretrain", made.facts("pretrain"), batch_size=5, seed=0, training=False)) == 90
+    assert (
+        sum(len(b) for b in made.loader("pretrain", made.facts("pretrain"), batch_size=5, seed=0, training=False)) == 90
+    )
     with pytest.raises(ConfigError, match="no subject '9'"):
         Corpus(path=str(folder), split=EVERYTHING, window_s=1.0, select={"subject": "9"})
 
@@ -106,8 +110,8 @@ def test_what_is_not_selected_is_not_opened(two, tmp_path):
 def test_wrong_mixtures(two):
     with pytest.raises(ConfigError, match="two of the mixed datasets have the id 'a'"):
         open_datasets([two[0], two[0]])
-    with pytest.raises(ConfigError, match="an entry has no key 'selct': did you mean 'select'"):
-        open_datasets([{"path": two[0], "selct": {}}, two[1]])
+    with pytest.raises(ConfigError, match="an entry has no key 'selectt': did you mean 'select'"):
+        open_datasets([{"path": two[0], "selectt": {}}, two[1]])
     ask = lambda **k: mixing_weights(["a", "b"], [1.0, 1.0], **k)  # noqa: E731
     assert ask() is None
     with pytest.raises(ConfigError, match="choose one"):
@@ -126,7 +130,7 @@ def test_event_windows_jitter_and_stay_inside(two):
     windows = made.cut("pretrain", facts)
     assert [(w.start_s, w.target, w.slack_samples, w.trial) for w in windows] == [(0.5, 0, 8, 0), (13.5, 1, 8, 1)]
     loader = made.loader("pretrain", facts, batch_size=2, seed=0, training=True)
-    starts = np.array([[b.start_s[b.sample_id.argsort()].tolist() for b in loader][0] for _ in range(12)])
+    starts = np.array([next(b.start_s[b.sample_id.argsort()].tolist() for b in loader) for _ in range(12)])
     assert np.ptp(starts, axis=0).min() > 0
     assert (starts >= [0.5, 13.5]).all()
     assert (starts <= [0.9, 13.9]).all()

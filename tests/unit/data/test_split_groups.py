@@ -67,8 +67,8 @@ def test_by_session_and_run(tmp_path, shard_maker):
     assert len(split["train"]) == len(split["validation"]) == 2
     with pytest.raises(ConfigError, match="not every recording has a run"):
         make_split(d, rule="by_run", test=1)
-    with pytest.raises(ConfigError, match="column is 'sesion': did you mean 'session'"):
-        make_split(d, rule="by_column", column="sesion", test=1)
+    with pytest.raises(ConfigError, match="column is 'sessionn': did you mean 'session'"):
+        make_split(d, rule="by_column", column="sessionn", test=1)
 
 
 def test_time_gap_holds_window_and_filter(ramps):
@@ -81,7 +81,7 @@ def test_time_gap_holds_window_and_filter(ramps):
     assert split["test"][0].start_s - split["train"][-1].stop_s >= 8.6 - 1e-9
     assert make_split(d, **rule, gap_s=0).gap_s == 0  # as a published protocol has it
     d.manifest.prep["stages"] = [{"name": "iir", "low_hz": 1}]
-    with pytest.raises(ConfigError, match="stage 'iir'.*give the split's gap_s"):
+    with pytest.raises(ConfigError, match=r"stage 'iir'.*give the split's gap_s"):
         make_split(d, **rule)
 
 
