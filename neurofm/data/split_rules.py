@@ -14,7 +14,7 @@ from neurofm.data.splits import by_time, new_subject, official_parts, whole
 from neurofm.schema.errors import ConfigError, DataError, nearest
 
 
-def _new_subject(dataset: Dataset, *, subject: str | None, **choices: Any) -> Split:
+def _new_subject(dataset: Dataset, *, subject: str | None = None, **choices: Any) -> Split:
     if subject is None:
         known = ", ".join(dataset.subjects)
         raise ConfigError(f"held_out must name the subject that is left out of pretraining: held_out=… ({known})")
