@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from neurofm.cli.conf import conf_dir
 from neurofm.data.index import Dataset
-from neurofm.training.corpus import make_split
+from neurofm.data.split_rules import make_split
 
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):
     config = compose("train", overrides=["data=ieeg_few_shot", *sys.argv[1:]])

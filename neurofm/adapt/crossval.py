@@ -99,9 +99,9 @@ def folds_of(
     folds = []
     for split in kfold_trials(spans, n_folds=n_folds, seed=seed, labels=labels):
         inner = Corpus(
-            path=corpus.dataset.path, split=split, window_s=corpus.window_s, stride_s=corpus.stride_s,
-            windows=corpus.windows_by, label_kind=corpus.label_kind, transforms=transforms, bin_s=corpus.dataset.bin_s,
-            preload=corpus.preload,
+            path=corpus.dataset, split=split, window_s=corpus.window_s, stride_s=corpus.stride_s,
+            windows=corpus.windows_by, label_kind=corpus.label_kind, transforms=transforms, preload=corpus.preload,
+            offset_s=corpus.offset_s,
         )  # fmt: skip
         inner.fit_transforms("train")
         train, validation = (

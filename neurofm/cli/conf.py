@@ -37,6 +37,8 @@ def check_held_out(config: Mapping[str, Any]) -> None:
     held_out, data = config.get("held_out"), config.get("data")
     if held_out is None or data is None:
         return
+    if isinstance(data.get("split"), str):
+        return  # a file says itself who is left out
     split = dict(data.get("split") or {})
     if str(held_out) not in [str(v) for v in split.values()]:
         raise ConfigError(
@@ -60,9 +62,13 @@ def check_data(data: Mapping[str, Any], task: Mapping[str, Any] | None = None) -
         for key in choices:
             if key not in (*known, "id", "name"):
                 raise ConfigError(f"{section} has no key '{key}': {nearest(key, known)}")
-    path, name = str(data["path"]), str(data.get("id", ""))
-    if "://" in path or (Path(path) / "dataset.json").exists():
+    given, name = data["path"], str(data.get("id", ""))
+    several = [e["path"] if isinstance(e, Mapping) else e for e in ([given] if isinstance(given, str) else given)]
+    absent = [str(p) for p in several if "://" not in str(p) and not (Path(p) / "dataset.json").exists()]
+    if not absent:
         return
+    path = absent[0]
+    name = name if len(several) == 1 else Path(path).name
     command = f"neurofm prep dataset={name if name in options('dataset') else '…'}"
     if path != f"shards/{name}":
         command += f" out={path}"

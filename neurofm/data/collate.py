@@ -78,8 +78,15 @@ def describe(dataset: Dataset, recording_id: str, *, vocabulary: dict[str, int],
     )
 
 
-def collate(samples: Sequence[Sample]) -> NeuralBatch:
+def collate(samples: Sequence[Sample], signal: np.ndarray | None = None) -> NeuralBatch:
     """Put samples of one rate into a batch.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        In the batch's order.
+    signal : ndarray, shape (B, C, T), float32, optional
+        Memory that holds their values already, with zeros behind them.
 
     Raises
     ------
@@ -91,15 +98,15 @@ def collate(samples: Sequence[Sample]) -> NeuralBatch:
         raise DataError(f"a batch holds rates of {sorted(rates)} Hz; group windows by rate or resample when preparing")
     sizes = [s.values.shape for s in samples]
     n, n_times, n_channels = len(samples), max(t for t, _ in sizes), max(c for _, c in sizes)
-    signal = np.zeros((n, n_channels, n_times), np.float32)
-    channel_mask = np.zeros((n, n_channels), bool)
-    time_mask = np.zeros((n, n_times), bool)
+    if signal is None or signal.shape != (n, n_channels, n_times):
+        signal = np.zeros((n, n_channels, n_times), np.float32)
+        for i, (s, (t, c)) in enumerate(zip(samples, sizes, strict=True)):
+            signal[i, :c, :t] = s.values.T
+    times, counts = (np.array([size[k] for size in sizes])[:, None] for k in (0, 1))
+    channel_mask, time_mask = np.arange(n_channels) < counts, np.arange(n_times) < times
     positions = np.full((n, n_channels, 3), np.nan, np.float32)
     channel_ids = np.zeros((n, n_channels), np.int64)
-    for i, (s, (t, c)) in enumerate(zip(samples, sizes, strict=True)):
-        signal[i, :c, :t] = s.values.T
-        channel_mask[i, :c] = True
-        time_mask[i, :t] = True
+    for i, (s, (_, c)) in enumerate(zip(samples, sizes, strict=True)):
         positions[i, :c] = s.about.positions
         channel_ids[i, :c] = s.about.channel_ids
     return NeuralBatch(

@@ -4,21 +4,43 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from neurofm.schema.errors import DataError
 
 MAX_OPEN = 128
+# waits before a remote request is made again, each twice to four times the one before
+RETRY_S = (0.2, 0.8, 3.0)
+
+
+def pauses() -> Iterator[Callable[[], None]]:
+    """Yield, for each attempt, what to call when it has failed: a wait, or nothing after the last."""
+    for seconds in RETRY_S:
+        yield partial(time.sleep, seconds)
+    yield lambda: None
+
+
+def _retried(request: Callable[[], Any]) -> Any:
+    """Answer of a remote request, tried again with growing waits while it fails."""
+    for pause_s in RETRY_S:
+        try:
+            return request()
+        except OSError:
+            time.sleep(pause_s)
+    return request()
 
 
 class Folder:
     """Positioned reads from the files of one folder.
 
-    Handles belong to the process that opened them: a pickled copy opens its own.
+    Handles belong to the process that opened them: a pickled copy opens its own. Remote requests that fail are made
+    again after `RETRY_S`.
 
     Parameters
     ----------
@@ -55,12 +77,12 @@ class Folder:
             if self.is_local:
                 return os.stat(self.name(file)).st_size
             fs, root = self._filesystem()
-            return int(fs.size(f"{root}/{file}"))
+            return int(_retried(lambda: fs.size(f"{root}/{file}")))
         except OSError as error:
             raise DataError(f"{self.name(file)}: is missing; copy it again or prepare the dataset again") from error
 
-    def read(self, file: str, offset: int, size: int) -> bytes:
-        """Read `size` bytes at `offset`.
+    def read(self, file: str, offset: int, size: int) -> bytearray:
+        """Read `size` bytes at `offset`, into memory that may be written to.
 
         Raises
         ------
@@ -69,7 +91,11 @@ class Folder:
         """
         try:
             # pread moves no shared file position, so a handle inherited by a forked worker stays safe
-            data = os.pread(self._handle(file), size, offset) if self.is_local else self._fetch(file, offset, size)
+            if self.is_local:
+                data = bytearray(size)
+                del data[os.preadv(self._handle(file), [data], offset) :]
+            else:
+                data = bytearray(self._fetch(file, offset, size))
         except OSError as error:
             reason = error.strerror or error
             raise DataError(f"{self.name(file)}: cannot be read ({reason}); copy it again") from error
@@ -86,14 +112,24 @@ class Folder:
         fs, root = self._filesystem()
         with tempfile.TemporaryDirectory(prefix="neurofm-") as folder:
             for file in files:
-                if fs.exists(f"{root}/{file}"):
-                    (Path(folder) / file).parent.mkdir(parents=True, exist_ok=True)
-                    fs.get_file(f"{root}/{file}", f"{folder}/{file}")
+                try:
+                    if _retried(partial(fs.exists, f"{root}/{file}")):
+                        (Path(folder) / file).parent.mkdir(parents=True, exist_ok=True)
+                        _retried(partial(fs.get_file, f"{root}/{file}", f"{folder}/{file}"))
+                except OSError as error:
+                    raise DataError(f"{self.name(file)}: cannot be read ({error}); check the store") from error
             yield Path(folder)
+
+    def open(self, file: str) -> IO[bytes]:
+        """Open a file to be read from some place on to its end."""
+        if self.is_local:
+            return open(self.name(file), "rb")
+        fs, root = self._filesystem()
+        return _retried(lambda: fs.open(f"{root}/{file}", "rb"))
 
     def _fetch(self, file: str, offset: int, size: int) -> bytes:
         fs, root = self._filesystem()
-        return fs.cat_file(f"{root}/{file}", start=offset, end=offset + size)
+        return _retried(lambda: fs.cat_file(f"{root}/{file}", start=offset, end=offset + size))
 
     def _filesystem(self) -> tuple[Any, str]:
         # asynchronous file systems do not survive a fork, so each process makes its own

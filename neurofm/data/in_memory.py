@@ -78,7 +78,15 @@ class InMemory(Dataset):
         """It never is."""
         return False
 
-    def read(self, recording_id: str, start_s: float, n_samples: int, *, stream: str | None = None) -> np.ndarray:
+    def read(
+        self,
+        recording_id: str,
+        start_s: float,
+        n_samples: int,
+        *,
+        stream: str | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Read a window of one interval, shape (n_samples, channel), float32."""
         for start, array in zip(self._starts, self._arrays, strict=True):
             first = round((start_s - start) * self._rate_hz)
@@ -87,4 +95,7 @@ class InMemory(Dataset):
         raise DataError(f"{self.path}: {n_samples} samples from {start_s:g} s lie in no valid interval")
 
     def preload(self, recording_ids: object = None) -> None:
+        """Nothing to do."""
+
+    def rewind(self) -> None:
         """Nothing to do."""

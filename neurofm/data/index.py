@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from neurofm.data.catalogue import GRID, Catalogue
+from neurofm.data.convert import to_float32
 from neurofm.data.events import EDGE, EventPieces, bin_counts, event_pieces, read_between
 from neurofm.data.files import Folder
+from neurofm.data.route import Route
 from neurofm.data.segments import SegmentReader
 from neurofm.data.shards import Pieces, Shards, names
+from neurofm.data.tar_stream import TarStreams
 from neurofm.schema.errors import ConfigError, DataError, nearest
 
 
@@ -36,6 +40,10 @@ class Dataset(Catalogue):
         Memory for segments as stored, per process.
     bin_s : float, optional
         For recordings whose signal is a list of events (spikes): seconds per bin in which it is read as a signal.
+    reader : str
+        "indexed": segments are fetched by their offset; "stream": by reading tars on (`data.tar_stream`).
+    only : mapping, optional
+        Arguments of `select`: the recordings that there are. No shard without one of them is opened, or need exist.
 
     Raises
     ------
@@ -51,10 +59,13 @@ class Dataset(Catalogue):
         on_corrupt: str = "error",
         cache_mb: float = 256,
         bin_s: float | None = None,
+        reader: str = "indexed",
+        only: Mapping[str, Any] | None = None,
     ) -> None:
         for name, value, known in (
             ("verify", verify, ("touch", "full", "none")),
             ("on_corrupt", on_corrupt, ("error", "skip")),
+            ("reader", reader, ("indexed", "stream")),
         ):
             if value not in known:
                 raise ConfigError(f"{name} is '{value}': {nearest(value, known)}")
@@ -63,15 +74,30 @@ class Dataset(Catalogue):
         self.skipped: list[str] = []
         self._folder = Folder(path)
         super().__init__(self._folder, str(path), bin_s=bin_s)
+        if only:
+            self.recordings = {r: self.recordings[r] for r in self.select(**only)}
         self._shards = Shards(self._folder, self.manifest, verify=verify != "none")
-        self._segments = SegmentReader(self._folder, verify=verify != "none", cache_bytes=int(cache_mb * 2**20))
+        held: dict[str, Any] = {"verify": verify != "none", "cache_bytes": int(cache_mb * 2**20)}
+        if reader == "stream":
+            self._segments: SegmentReader = TarStreams(self._folder, entries=self._shards.in_order, **held)
+        else:
+            self._segments = SegmentReader(self._folder, **held)
         self._pieces: dict[tuple[str, str], list[Pieces]] = {}
         self._event_pieces: dict[tuple[str, str], list[EventPieces]] = {}
         self._gain: dict[tuple[str, str], tuple[np.ndarray, np.ndarray | None, np.ndarray | None]] = {}
         self._held: dict[str, list[np.ndarray]] = {}
+        self._routes: dict[tuple[str, str | None], Route] = {}
         self._check_shards()
 
-    def read(self, recording_id: str, start_s: float, n_samples: int, *, stream: str | None = None) -> np.ndarray:
+    def read(
+        self,
+        recording_id: str,
+        start_s: float,
+        n_samples: int,
+        *,
+        stream: str | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Read a window in physical units; it may cross segments, never the border of a valid interval.
 
         Events come as counts in bins of `bin_s`.
@@ -86,6 +112,8 @@ class Dataset(Catalogue):
             Length at the stream's rate.
         stream : str, optional
             Another stream than the signal.
+        out : ndarray, shape (n_samples, good channels), float32, optional
+            Memory that may be used for the result; whether it was, only the result tells.
 
         Returns
         -------
@@ -98,13 +126,16 @@ class Dataset(Catalogue):
         CorruptError
             When the shard has changed since it was written.
         """
-        interval, first = self._locate(recording_id, start_s, n_samples, stream)
+        route = self._routes.get((recording_id, stream)) or self._route(recording_id, stream)
+        interval, first = route.locate(start_s, n_samples)
+        if interval < 0:
+            raise self._outside(recording_id, start_s, n_samples, route.rate_hz)
         if stream is None and recording_id in self._held:
             return self._held[recording_id][interval][first : first + n_samples]
-        if self.is_events(recording_id, stream):
+        if route.is_events:
             assert self.bin_s is not None
             return self._count(recording_id, interval, first * self.bin_s, n_samples, self.bin_s, stream)
-        return self._read_samples(recording_id, interval, first, n_samples, stream)
+        return self._read_samples(route, interval, first, n_samples, out)
 
     def read_interval(self, recording_id: str, interval: int) -> np.ndarray:
         """Read one whole valid interval of the signal, shape (time, good channels), float32."""
@@ -196,7 +227,23 @@ class Dataset(Catalogue):
         time_s = origin + np.arange(first, stop) / rate
         if stop <= first:
             return np.empty((0, len(self.channels(recording_id, stream=stream))), np.float32), time_s
-        return self._read_samples(recording_id, interval, first, stop - first, stream), time_s
+        route = self._routes.get((recording_id, stream)) or self._route(recording_id, stream)
+        return self._read_samples(route, interval, first, stop - first), time_s
+
+    def place(self, recording_id: str, start_s: float, n_samples: int) -> tuple[str, int]:
+        """Return the tar that a window begins in, and a number that grows along it."""
+        route = self._routes.get((recording_id, None)) or self._route(recording_id, None)
+        interval, first = route.locate(start_s, n_samples)
+        if route.is_events or interval < 0:
+            return f"{self.path}/{names(self._row(recording_id)['shards'])[0]}", round(1000 * start_s)
+        pieces = self._pieces_of(recording_id, route.name)[interval]
+        i = bisect.bisect_right(pieces.first, first) - 1
+        # a sample takes a byte or more, so this keeps the order of segments
+        return f"{self.path}/{pieces.file[i]}", pieces.span[i].offset + first - pieces.first[i]
+
+    def rewind(self) -> None:
+        """Say that an epoch begins, in which tars are read from their beginning again."""
+        self._segments.rewind()
 
     def preload(self, recording_ids: Iterable[str] | None = None) -> None:
         """Keep the decoded signals of some recordings (default all) in memory; for datasets that fit."""
@@ -208,7 +255,8 @@ class Dataset(Catalogue):
                 self._held[r] = held
 
     def _check_shards(self) -> None:
-        for shard in self.manifest.shards:
+        used = {file for row in self.recordings.values() for file in names(row["shards"])}
+        for shard in [s for s in self.manifest.shards if s.file in used]:
             try:
                 self._shards.check(shard, full=self.verify == "full")
             except DataError as error:
@@ -221,10 +269,11 @@ class Dataset(Catalogue):
             raise DataError(f"{self.path}: every shard is damaged ({self.skipped[0]})")
 
     def _pieces_of(self, recording_id: str, stream: str) -> list[Pieces]:
-        if (recording_id, stream) not in self._pieces:
+        known = self._pieces.get((recording_id, stream))
+        if known is None:
             row = self._row(recording_id)
-            pieces = self._shards.pieces(recording_id, stream, row["shards"], n_intervals=len(row["valid"]))
-            held = [p.n_samples for p in pieces]
+            known = self._shards.pieces(recording_id, stream, row["shards"], n_intervals=len(row["valid"]))
+            held = [p.n_samples for p in known]
             is_signal = self._stream(recording_id, None)["name"] == stream
             stated = self.interval_samples(recording_id) if is_signal else held
             if stated != held:
@@ -232,20 +281,18 @@ class Dataset(Catalogue):
                     f"{self.path}/recordings.parquet: field 'valid' of '{recording_id}' states {sum(stated)} samples, "
                     f"its segments hold {sum(held)}; prepare the dataset again"
                 )
-            self._pieces[recording_id, stream] = pieces
-        return self._pieces[recording_id, stream]
+            self._pieces[recording_id, stream] = known
+        return known
 
-    def _locate(self, recording_id: str, start_s: float, n_samples: int, stream: str | None) -> tuple[int, int]:
-        rate, valid = self.rate_hz(recording_id, stream), self._row(recording_id)["valid"]
-        # half a sample of tolerance: a start computed in floating point may fall a hair before its interval
-        interval = bisect.bisect_right(valid, start_s + 0.5 / rate, key=lambda v: v[0]) - 1
-        first = round((start_s - valid[max(interval, 0)][0]) * rate)
-        length = (valid[max(interval, 0)][1] - valid[max(interval, 0)][0]) * rate
+    def _route(self, recording_id: str, stream: str | None) -> Route:
+        """Look up what every read of a stream needs, once."""
+        row, valid = self._stream(recording_id, stream), self.valid(recording_id)
+        rate, regular = self.rate_hz(recording_id, stream), bool(row["regular"])
         # a bin that is not whole is no sample; a sample of a signal is there or not, whatever rounding says
-        stop = math.floor(length + GRID) if self.is_events(recording_id, stream) else round(length)
-        if n_samples < 1 or interval < 0 or first + n_samples > stop:
-            raise self._outside(recording_id, start_s, n_samples, rate)
-        return interval, max(first, 0)
+        stops = [round((b - a) * rate) if regular else math.floor((b - a) * rate + GRID) for a, b in valid]
+        route = Route(recording_id, str(row["name"]), rate, not regular, [a for a, _ in valid], stops)
+        self._routes[recording_id, stream] = route
+        return route
 
     def _outside(self, recording_id: str, start_s: float, n_samples: int, rate: float) -> DataError:
         valid = self.valid(recording_id)
@@ -287,30 +334,31 @@ class Dataset(Catalogue):
         return bin_counts(time_s, unit, start_s=start_s, n_bins=n_bins, bin_s=bin_s, n_units=n_units)
 
     def _read_samples(
-        self, recording_id: str, interval: int, first: int, n_samples: int, stream: str | None
+        self, route: Route, interval: int, first: int, n_samples: int, out: np.ndarray | None = None
     ) -> np.ndarray:
-        name = self._stream(recording_id, stream)["name"]
-        pieces = self._pieces_of(recording_id, name)[interval]
-        scale, offset, good = self._gains(recording_id, name)
-        out = np.empty((n_samples, len(scale)), np.float32)
+        pieces = self._pieces_of(route.recording_id, route.name)[interval]
+        scale, offset, good = self._gains(route.recording_id, route.name)
+        if out is None or out.shape != (n_samples, len(scale)):
+            out = np.empty((n_samples, len(scale)), np.float32)
         stop = first + n_samples
         if stop > pieces.n_samples:
-            raise DataError(f"{self.path}: '{recording_id}' ends {stop - pieces.n_samples} samples early in '{name}'")
+            raise DataError(
+                f"{self.path}: '{route.recording_id}' ends {stop - pieces.n_samples} samples early in '{route.name}'"
+            )
         i = bisect.bisect_right(pieces.first, first) - 1
         at = first
         while at < stop:
-            begin = pieces.first[i]
-            end = min(stop, begin + pieces.span[i].n_valid)
-            rows = self._segments.rows(pieces.file[i], pieces.span[i], at - begin, end - begin)
-            part = out[at - first : end - first]
-            np.multiply(rows if good is None else rows[:, good], scale, out=part, casting="unsafe")
-            if offset is not None:
-                part += offset
+            begin, span = pieces.first[i], pieces.span[i]
+            end = min(stop, begin + span.n_valid)
+            rows = self._segments.rows(pieces.file[i], span, at - begin, end - begin)
+            part = out if end - at == n_samples else out[at - first : end - first]
+            to_float32(rows if good is None else rows[:, good], scale, offset, part)
             at, i = end, i + 1
         return out
 
     def _gains(self, recording_id: str, stream: str) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-        if (recording_id, stream) not in self._gain:
+        known = self._gain.get((recording_id, stream))
+        if known is None:
             rows = self._channels.get((recording_id, stream), [])
             good = np.array([not r["bad"] for r in rows], bool)
             if not good.any():
@@ -319,9 +367,6 @@ class Dataset(Catalogue):
                 )
             scale = np.array([r["scale"] for r in rows], np.float32)[good]
             offset = np.array([r["offset"] for r in rows], np.float32)[good]
-            self._gain[recording_id, stream] = (
-                scale,
-                offset if offset.any() else None,
-                None if good.all() else np.flatnonzero(good),
-            )
-        return self._gain[recording_id, stream]
+            known = (scale, offset if offset.any() else None, None if good.all() else np.flatnonzero(good))
+            self._gain[recording_id, stream] = known
+        return known

@@ -9,12 +9,14 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from neurofm.data.index import Dataset
-from neurofm.data.plan import bucket, plan_epoch, plan_hash, slice_of
+from neurofm.data.plan import merge_small, plan_epoch, plan_hash, plan_stream, slice_of
 from neurofm.data.reader import Job, WindowReader
 from neurofm.data.transforms import Transform
 from neurofm.data.windows import Window, windows_hash
 from neurofm.schema.batch import NeuralBatch
-from neurofm.schema.errors import ConfigError, DataError
+from neurofm.schema.errors import ConfigError, DataError, nearest
+
+READERS = ("indexed", "stream")
 
 
 class _Jobs:
@@ -69,11 +71,21 @@ class WindowLoader:
         Keep the decoded recordings in memory; for datasets that fit.
     start_method : str, optional
         "fork", "spawn" or "forkserver" for the workers; default the system's.
+    time_first : bool
+        `signal` is a view of memory laid out as [window, time, channel]; see `WindowReader`.
+    reader : str
+        "indexed": any order, at any offset. "stream" (for datasets opened with it): every worker reads its shards from
+        beginning to end and shuffles neighbouring windows; each window comes once and ranks take equally many batches,
+        but the order depends on the number of ranks and workers, and so does the place where a checkpoint goes on.
+    shuffle_over : int, optional
+        For "stream": how many neighbouring windows are shuffled; default eight batches of a rank.
 
     Attributes
     ----------
     skipped : list of str
         Windows left out because their bytes were damaged (``on_corrupt="skip"``), one sentence each.
+    n_skipped : int
+        How many there were, and shards left out when the datasets were opened.
     """
 
     # Lightning asks validation loaders for it
@@ -96,10 +108,15 @@ class WindowLoader:
         shuffle: bool = True,
         training: bool | None = None,
         last: str | None = None,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] | np.ndarray | None = None,
         preload: bool = False,
         start_method: str | None = None,
+        time_first: bool = False,
+        reader: str = "indexed",
+        shuffle_over: int | None = None,
     ) -> None:
+        if reader not in READERS:
+            raise ConfigError(f"reader is '{reader}': {nearest(reader, READERS)}")
         if not windows:
             raise DataError("there are no windows to load; check the split and the task")
         if batch_size % world_size or not 0 <= rank < world_size:
@@ -116,6 +133,7 @@ class WindowLoader:
             subjects=subjects,
             training=shuffle if training is None else training,
             streams=streams,
+            time_first=time_first,
         )
         self.batch_size = batch_size
         self.seed = seed
@@ -123,14 +141,21 @@ class WindowLoader:
         self.shuffle = shuffle
         self.last = last or ("drop" if shuffle else "keep")
         self.skipped: list[str] = []
+        self._left_out = sum(len(d.skipped) for d in members)
+        self._streams, self._lanes = reader == "stream" and shuffle, max(1, n_workers)
+        self._shuffle_over = 8 * batch_size // world_size if shuffle_over is None else shuffle_over
         if preload:
             for d in members:
                 d.preload(r for r in self.reader.about if r in d.recordings)
         self._weights = None if weights is None else np.asarray(weights, np.float64)
         about = [self.reader.about[w.recording_id] for w in windows]
-        keys = [(a.rate_hz, bucket(len(a.channel_ids))) for a in about]
-        number = {key: i for i, key in enumerate(sorted(set(keys)))}
-        self._groups = np.array([number[key] for key in keys])
+        self._groups = merge_small(
+            [a.rate_hz for a in about],
+            [len(a.channel_ids) for a in about],
+            np.ones(len(windows)) if self._weights is None else self._weights,
+            batch_size if self.last == "drop" else 1,
+        )
+        self._places = _numbered([self.reader.place(i) for i in range(len(windows))]) if self._streams else None
         self._windows_hash = windows_hash(windows)
         self._cursor = (0, 0)
         self._resumed = False
@@ -140,7 +165,7 @@ class WindowLoader:
         self._length = len(self.plan(0))
         if self._length == 0:
             raise ConfigError(
-                f"batch_size is {batch_size}; there are {len(windows)} windows in {len(number)} groups of equal rate "
+                f"batch_size is {batch_size}; there are {len(windows)} windows in {len(set(self._groups.tolist()))} groups of equal rate "
                 "and channel count, none of them that large; lower it, or pass last=keep"
             )
 
@@ -159,7 +184,21 @@ class WindowLoader:
 
     def plan(self, epoch: int) -> np.ndarray:
         """Return the global batches of an epoch, shape (batch, batch_size)."""
-        if self._made is None or self._made[0] != epoch:
+        if self._made is not None and self._made[0] == epoch:
+            return self._made[1]
+        if self._places is not None:
+            made = plan_stream(
+                self._places,
+                seed=self.seed,
+                epoch=epoch,
+                batch_size=self.batch_size,
+                world_size=self.world_size,
+                n_workers=self._lanes,
+                groups=self._groups,
+                shuffle_over=self._shuffle_over,
+                weights=self._weights,
+            )
+        else:
             made = plan_epoch(
                 len(self.reader),
                 seed=self.seed,
@@ -170,8 +209,13 @@ class WindowLoader:
                 groups=self._groups,
                 weights=self._weights,
             )
-            self._made = (epoch, made)
-        return self._made[1]
+        self._made = (epoch, made)
+        return made
+
+    @property
+    def n_skipped(self) -> int:
+        """Windows left out so far for damage, and shards left out at opening; for the metrics."""
+        return self._left_out + len(self.skipped)
 
     def __len__(self) -> int:
         """Batches per epoch; the same in every epoch and on every rank."""
@@ -200,7 +244,7 @@ class WindowLoader:
         if here != state["plan_hash"]:
             raise ConfigError(
                 f"plan_hash is {state['plan_hash']} in the checkpoint and {here} here; resume with the same dataset, "
-                "split, window, seed and global batch size, or start a new run"
+                f"split, window, seed and global batch size{', ranks and workers' if self._streams else ''}, or start a new run"
             )
         self._cursor, self._resumed = (epoch, next_batch), True
 
@@ -227,6 +271,12 @@ class WindowLoader:
             if batch is None:
                 raise DataError(f"no window of a batch could be read: {skipped[0]}")
             yield batch
+
+
+def _numbered(places: Sequence[tuple[str, int]]) -> np.ndarray:
+    """Tars by number, in the order of their names."""
+    number = {tar: i for i, tar in enumerate(sorted({tar for tar, _ in places}))}
+    return np.array([(number[tar], at) for tar, at in places], np.int64)
 
 
 def _as_it_is(item: Any) -> Any:

@@ -62,6 +62,9 @@ class SegmentReader:
         self.__dict__.update(state)
         self._forget()
 
+    def rewind(self) -> None:
+        """Say that reading begins anew; of no consequence here."""
+
     def rows(self, file: str, span: StreamSpan, start: int, stop: int) -> np.ndarray:
         """Return rows ``start:stop`` of a member as stored, shape (stop - start, channel), or (stop - start,) of events.
 
@@ -86,13 +89,23 @@ class SegmentReader:
         return np.frombuffer(data, layout.dtype).reshape(stop - start, *layout.shape[1:])
 
     def _touch(self, file: str, span: StreamSpan) -> np.ndarray:
-        data = self.folder.read(file, span.offset, span.size)
-        if zlib.crc32(data) != span.crc32:
+        return self.keep(file, span, self.folder.read(file, span.offset, span.size))
+
+    def keep(self, file: str, span: StreamSpan, data: bytes | bytearray) -> np.ndarray:
+        """Verify the bytes of a member, put its values into the cache and return them.
+
+        Raises
+        ------
+        CorruptError
+            When they are not those that were written.
+        """
+        if len(data) != span.size or zlib.crc32(data) != span.crc32:
             raise CorruptError(
                 f"{self.folder.name(file)}: the {span.size} bytes at {span.offset} have changed since it was written "
                 "(crc32 differs); copy the shard again, prepare the dataset again, or pass on_corrupt=skip"
             )
         layout = self._layout[file, span.offset] = self._parse(data[:HEADER_BYTES], file, span)
+        data = data if isinstance(data, bytearray) else bytearray(data)
         values = np.frombuffer(data, layout.dtype, offset=layout.header).reshape(layout.shape)
         if values.nbytes <= self.cache_bytes:
             self._cache[file, span.offset] = values
@@ -101,7 +114,7 @@ class SegmentReader:
                 self._held -= self._cache.popitem(last=False)[1].nbytes
         return values
 
-    def _parse(self, head: bytes, file: str, span: StreamSpan) -> Layout:
+    def _parse(self, head: bytes | bytearray, file: str, span: StreamSpan) -> Layout:
         f = io.BytesIO(head)
         where = f"{self.folder.name(file)}: the member at byte {span.offset}"
         try:

@@ -85,6 +85,11 @@ class Shards:
                 raise DataError(f"{self.folder.name(f'{file}.idx')}: '{recording_id}' has no interval {entry.interval}")
         return sorted(found, key=lambda x: (x[0].interval, x[0].start_s))
 
+    def in_order(self, file: str) -> list[SegmentEntry]:
+        """Return the segments of a tar in the order they lie in it."""
+        found = [e for entries in self._index(names([file])[0]).values() for e in entries]
+        return sorted(found, key=lambda e: min((s.offset for s in e.streams.values()), default=0))
+
     def _index(self, file: str) -> dict[str, list[SegmentEntry]]:
         if file not in self._entries:
             shard = self._shards.get(file)

@@ -24,10 +24,15 @@ TRANSFORMS = Registry(
         "clip": "neurofm.data.transforms:Clip",
         "compose": "neurofm.data.transforms:Compose",
         "demean_window": "neurofm.data.transforms:DemeanWindow",
+        "frequency_shift": "neurofm.data.augment:FrequencyShift",
         "gaussian_noise": "neurofm.data.augment:GaussianNoise",
+        "left_right": "neurofm.data.augment_mirror:LeftRight",
         "scale_fixed": "neurofm.data.transforms:ScaleFixed",
+        "sign_flip": "neurofm.data.augment:SignFlip",
         "spatial_whiten": "neurofm.data.spatial_whiten:SpatialWhiten",
         "standardize": "neurofm.data.standardize:Standardize",
+        "surrogate_phase": "neurofm.data.augment:SurrogatePhase",
+        "time_mask": "neurofm.data.augment:TimeMask",
         "time_shift": "neurofm.data.augment:TimeShift",
     },
 )
@@ -64,6 +69,15 @@ class Transform:
     def apply(self, values: np.ndarray, recording_id: str, *, rng: np.random.Generator | None = None) -> np.ndarray:
         """Return the transformed window, shape (T, C), float32."""
         raise NotImplementedError
+
+    def apply_labelled(
+        self, values: np.ndarray, recording_id: str, target: Any, *, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, Any]:
+        """Return the transformed window and its target; only an augmentation that changes sides or the like changes it."""
+        return self.apply(values, recording_id, rng=rng), target
+
+    def tell_classes(self, classes: Sequence[str]) -> None:
+        """Learn which class each target is the index of; of use only to what changes targets."""
 
     def inverse(self, values: np.ndarray, recording_id: str) -> np.ndarray:
         """Undo `apply` where that is possible, to show predictions in physical units."""
@@ -129,6 +143,19 @@ class Compose(Transform):
         for t in self.transforms:
             values = t.apply(values, recording_id, rng=rng)
         return values
+
+    def apply_labelled(
+        self, values: np.ndarray, recording_id: str, target: Any, *, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, Any]:
+        """Apply every step to the window and its target."""
+        for t in self.transforms:
+            values, target = t.apply_labelled(values, recording_id, target, rng=rng)
+        return values, target
+
+    def tell_classes(self, classes: Sequence[str]) -> None:
+        """Tell every step."""
+        for t in self.transforms:
+            t.tell_classes(classes)
 
     def inverse(self, values: np.ndarray, recording_id: str) -> np.ndarray:
         """Undo every step, the last first."""

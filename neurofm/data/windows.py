@@ -93,9 +93,11 @@ def sliding(
 
 
 def random_windows(
-    dataset: Dataset, spans: Sequence[Span], *, window_s: float, n_windows: int, seed: int
+    dataset: Dataset, spans: Sequence[Span], *, window_s: float, n_windows: int, seed: int, jitter_s: float = 0.0
 ) -> list[Window]:
     """Draw windows uniformly over all places where one fits, with replacement.
+
+    With `jitter_s` training shifts each by up to so much, inside its stretch, anew in every epoch.
 
     Raises
     ------
@@ -118,7 +120,9 @@ def random_windows(
         i = int(np.searchsorted(ends, draw, side="right"))
         recording_id, origin, first, n = places[i]
         at = first + draw - (int(ends[i]) - room[i])
-        made.append(Window(recording_id, origin + at / dataset.rate_hz(recording_id), n))
+        rate = dataset.rate_hz(recording_id)
+        slack = min(round(jitter_s * rate), first + room[i] - 1 - at)
+        made.append(Window(recording_id, origin + at / rate, n, None, slack))
     return made
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,77 +12,64 @@ from neurofm.data.collate import channel_vocabulary, describe
 from neurofm.data.index import Dataset
 from neurofm.data.labels import classes_in, labelled_windows
 from neurofm.data.loader import WindowLoader
-from neurofm.data.split_people import by_subject
-from neurofm.data.splits import Span, Split, by_time, new_subject, official_parts, whole
+from neurofm.data.mixing import mixing_weights
+from neurofm.data.mixture import members_of, open_datasets
+from neurofm.data.spans import Span, Split
+from neurofm.data.split_rules import make_split, read_split
 from neurofm.data.transforms import Compose
-from neurofm.data.windows import Window, labels_in, sliding, trial_windows
+from neurofm.data.windows import Window, event_windows, labels_in, random_windows, sliding, trial_windows
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.facts import Facts
 
-
-def _new_subject(dataset: Dataset, *, subject: str | None = None, **choices: Any) -> Split:
-    if subject is None:
-        known = ", ".join(dataset.subjects)
-        raise ConfigError(f"held_out must name the subject that is left out of pretraining: held_out=… ({known})")
-    return new_subject(dataset, subject=str(subject), **choices)
-
-
-def _official(
-    dataset: Dataset, *, pretrain_part: str | None = None, subject: str | None = None, **choices: Any
-) -> Split:
-    """Official parts of one subject; the part `pretrain_part` of everybody is for pretraining."""
-    pretrain = dataset.select(part=pretrain_part) if pretrain_part else []
-    recordings = dataset.select(subject=subject) if subject else None
-    return official_parts(dataset, recording_ids=recordings, pretrain=pretrain, **choices)
-
-
-def _everything(dataset: Dataset) -> Split:
-    return Split(parts={"pretrain": whole(dataset, sorted(dataset.recordings))}, rule=f"everything of {dataset.id}")
-
-
 # how windows are cut
-WINDOWS = ("sliding", "trial", "labelled")
-RULES: dict[str, Callable[..., Split]] = {
-    "new_subject": _new_subject,
-    "official": _official,
-    "by_subject": by_subject,
-    "by_time": by_time,
-    "everything": _everything,
-}
-
-
-def make_split(dataset: Dataset, *, rule: str, **choices: Any) -> Split:
-    """Make a split by the name of its rule."""
-    if rule not in RULES:
-        raise ConfigError(f"unknown split rule '{rule}': {nearest(rule, RULES)}")
-    try:
-        return RULES[rule](dataset, **choices)
-    except TypeError as error:
-        raise ConfigError(f"split rule '{rule}': {error}") from error
+WINDOWS = ("sliding", "trial", "labelled", "event", "random")
 
 
 class Corpus:
-    """One dataset, its split, its task, and the transforms that its windows pass through.
+    """One dataset or several, their split, their task, and the transforms that their windows pass through.
 
     Parameters
     ----------
-    path : str
-        A prepared dataset.
-    split : Split or mapping
-        A split, or ``{"rule": …, **choices}``.
+    path : str, sequence or Dataset
+        A prepared dataset, or several to be mixed: paths, or ``{"path": …, "select": …}``. Several are read as one
+        whose subjects are ``dataset/subject``.
+    split : Split, mapping or str
+        A split, ``{"rule": …, **choices}``, or the file of a split that an earlier run wrote.
     window_s, stride_s : float
         Length of a window, and step between windows (default: the length). Trials longer than `window_s` are cut
         to their first `window_s` seconds.
     windows : str
-        "sliding", "trial": one window per trial with its label, or "labelled": sliding, each with the class of the
-        events that cover it.
+        "sliding", "trial": one window per trial with its label, "labelled": sliding, each with the class of the
+        events that cover it, "event": one per event of `label_kind`, or "random": `n_windows` drawn uniformly.
     label_kind : str, optional
         The kind of event whose label is the class; None reads trials without labels.
     classes : sequence of str, optional
         The classes in order, so that a part in which one never occurs has it all the same; default: those found.
     background, label_s, label_fraction
         For "labelled": see `data.labels.labelled_windows`.
+    offset_s : float
+        For "event" and "trial": start of the window from the onset, or from the trial's start.
+    jitter_s : float
+        For "event" and "random": in training a window may start up to this much later, anew in every epoch.
+    incomplete : str
+        For "event": "error", or "drop" what sticks out of its span or of a valid interval.
+    labels : bool
+        For "event": whether the event's label is the target.
+    n_windows, window_seed : int
+        For "random": how many windows, and of which draw.
+    select : mapping, optional
+        Only recordings of these subjects, sessions, tasks, … (`Dataset.select`); no other shard is opened.
+    shares, temperature
+        How datasets are mixed in training: see `data.mixing.mixing_weights`. Default: every window once an epoch.
+    mixed_rates : bool
+        Allow recordings of several rates, which then come in different batches; `Facts.rate_hz` is the highest.
+    on_corrupt : str
+        "error", or "skip": damaged shards are left out and counted (`WindowLoader.n_skipped`).
+    reader : str
+        "indexed": by offset, in the exact order of the plan; "stream": remote shards from beginning to end.
+    time_first : bool
+        Hand out `signal` as a view of memory laid out [window, time, channel]; see `WindowReader`.
     transforms : Compose or sequence of mapping
         What is done to a window after reading.
     bin_s : float, optional
@@ -98,8 +85,8 @@ class Corpus:
     def __init__(
         self,
         *,
-        path: str,
-        split: Split | Mapping[str, Any],
+        path: str | Sequence[Any] | Dataset,
+        split: Split | Mapping[str, Any] | str,
         window_s: float,
         stride_s: float | None = None,
         windows: str = "sliding",
@@ -108,6 +95,19 @@ class Corpus:
         background: str | None = None,
         label_s: float | None = None,
         label_fraction: float = 0.5,
+        offset_s: float = 0.0,
+        jitter_s: float = 0.0,
+        incomplete: str = "error",
+        labels: bool = True,
+        n_windows: int = 1000,
+        window_seed: int = 0,
+        select: Mapping[str, Any] | None = None,
+        shares: Mapping[str, float] | None = None,
+        temperature: float | None = None,
+        mixed_rates: bool = False,
+        on_corrupt: str = "error",
+        reader: str = "indexed",
+        time_first: bool = False,
         transforms: Compose | Sequence[Mapping[str, Any]] = (),
         bin_s: float | None = None,
         streams: Sequence[str] = (),
@@ -118,9 +118,26 @@ class Corpus:
             raise ConfigError(f"windows='{windows}' is unknown: {nearest(windows, WINDOWS)}")
         if windows == "labelled" and label_kind is None:
             raise ConfigError("windows=labelled needs label_kind, the kind of event that windows are labelled by")
-        self.dataset = Dataset(path, bin_s=bin_s)
-        self.split = split if isinstance(split, Split) else make_split(self.dataset, **split)
+        if windows == "event" and labels and label_kind is None:
+            raise ConfigError(
+                "windows=event needs label_kind, the kind of event, or labels=false for events of any kind"
+            )
+        self.dataset = (
+            path
+            if isinstance(path, Dataset)
+            else open_datasets(path, select=select, bin_s=bin_s, on_corrupt=on_corrupt, reader=reader)
+        )
         self.window_s, self.stride_s = float(window_s), stride_s
+        if isinstance(split, Split):
+            self.split = split
+        elif isinstance(split, str):
+            self.split = read_split(self.dataset, split)
+        else:
+            self.split = make_split(self.dataset, window_s=self.window_s, **split)
+        self.offset_s, self.jitter_s, self.incomplete, self.labels = offset_s, jitter_s, incomplete, labels
+        self.n_windows, self.window_seed = n_windows, window_seed
+        self.shares, self.temperature, self.mixed_rates = shares, temperature, mixed_rates
+        self.reader, self.time_first = reader, time_first
         self.windows_by, self.label_kind = windows, label_kind
         self.classes = None if classes is None else tuple(str(c) for c in classes)
         self.background, self.label_s, self.label_fraction = background, label_s, label_fraction
@@ -144,10 +161,10 @@ class Corpus:
         if not ids:
             raise DataError(f"{self.dataset.path}: the part '{part}' is empty; check the split")
         rates = {self.dataset.rate_hz(r) for r in ids}
-        if max(rates) - min(rates) > 1e-6 * max(rates):
+        if max(rates) - min(rates) > 1e-6 * max(rates) and not self.mixed_rates:
             raise DataError(
                 f"{self.dataset.path}: recordings of part '{part}' have rates {sorted(rates)} Hz; "
-                "resample them to one when preparing"
+                "resample them to one when preparing, or pass mixed_rates=true to a model that takes any"
             )
         classes = self._classes(part)
         counts: tuple[int, ...] = ()
@@ -165,11 +182,16 @@ class Corpus:
         )
 
     def _classes(self, part: str) -> tuple[str, ...]:
-        if self.label_kind is None or self.classes is not None:
+        if self.label_kind is None or self.classes is not None or self._unlabelled:
             return self.classes or ()
         if self.windows_by == "labelled":
             return classes_in(self.dataset, self.split[part], kind=self.label_kind, background=self.background)
         return tuple(labels_in(self.dataset, self.split[part], kind=self.label_kind))
+
+    @property
+    def _unlabelled(self) -> bool:
+        """Whether the event's label is no target, although its kind may be asked for."""
+        return self.windows_by == "event" and not self.labels
 
     def _labelled(self, part: str, classes: Sequence[str]) -> list[Window]:
         assert self.label_kind is not None
@@ -186,8 +208,19 @@ class Corpus:
         if self.windows_by == "trial":
             classes = facts.classes if self.label_kind is not None else None
             return trial_windows(
-                self.dataset, spans, window_s=self.window_s, classes=classes or None, kind=self.label_kind
-            )
+                self.dataset, spans, window_s=self.window_s, classes=classes or None, kind=self.label_kind,
+                offset_s=self.offset_s,
+            )  # fmt: skip
+        if self.windows_by == "event":
+            return event_windows(
+                self.dataset, spans, window_s=self.window_s, offset_s=self.offset_s, kind=self.label_kind,
+                classes=None if self._unlabelled else facts.classes, incomplete=self.incomplete, jitter_s=self.jitter_s,
+            )  # fmt: skip
+        if self.windows_by == "random":
+            return random_windows(
+                self.dataset, spans, window_s=self.window_s, n_windows=self.n_windows, seed=self.window_seed,
+                jitter_s=self.jitter_s,
+            )  # fmt: skip
         return sliding(self.dataset, spans, window_s=self.window_s, stride_s=self.stride_s, jitter=True)
 
     def loader(
@@ -195,11 +228,21 @@ class Corpus:
     ) -> WindowLoader:
         """Batches of one part: shuffled and augmented in training, in order and whole otherwise."""
         windows = self.cut(part, facts)
+        if facts.classes:
+            self.transform.tell_classes(facts.classes)
         return WindowLoader(
             self.dataset, windows, batch_size=min(batch_size, len(windows) - len(windows) % world_size), seed=seed,
             transforms=self.transform, vocabulary=facts.channels, subjects=facts.subjects, streams=self.streams, rank=rank,
             world_size=world_size, n_workers=self.n_workers, shuffle=training, preload=self.preload,
+            weights=self._weights(windows) if training else None, reader=self.reader, time_first=self.time_first,
         )  # fmt: skip
+
+    def _weights(self, windows: Sequence[Window]) -> np.ndarray | None:
+        id_of = {r: d.id for d in members_of(self.dataset) for r in d.recordings}
+        seconds = [w.n_samples / self.dataset.rate_hz(w.recording_id) for w in windows]
+        return mixing_weights(
+            [id_of[w.recording_id] for w in windows], seconds, shares=self.shares, temperature=self.temperature
+        )
 
     def stretches(self, part: str, facts: Facts) -> Iterator[NeuralBatch]:
         """Whole spans of one part, one per batch, for what has a closed form."""
@@ -233,19 +276,24 @@ class Corpus:
 
     def provenance(self, part: str) -> dict[str, Any]:
         """Where a model trained on one part comes from: what the leakage audit and the model card read."""
-        manifest, spans = self.dataset.manifest, self.split[part]
-        seconds = sum(s.stop_s - s.start_s for s in spans)
-        return {
-            "datasets": [
+        spans = self.split[part]
+        members = []
+        for d in members_of(self.dataset):
+            seconds = sum(s.stop_s - s.start_s for s in spans if s.recording_id in d.recordings)
+            members.append(
                 {
-                    "id": manifest.id, "content_hash": manifest.content_hash, "prep_hash": manifest.prep_hash,
-                    "licence": manifest.licence, "citation": manifest.citation, "hours": seconds / 3600,
+                    "id": d.manifest.id, "content_hash": d.manifest.content_hash, "prep_hash": d.manifest.prep_hash,
+                    "licence": d.manifest.licence, "citation": d.manifest.citation, "hours": seconds / 3600,
                 }
-            ],
+            )  # fmt: skip
+        id_of = {r: d for d in members_of(self.dataset) for r in d.recordings}
+        people = {(id_of[s.recording_id].id, id_of[s.recording_id].subject(s.recording_id)) for s in spans}
+        return {
+            "datasets": members,
             "split": {
                 "hash": self.split.hash, "rule": self.split.rule, "part": part, "spans": merged(spans),
             },
-            "subjects": sorted({f"{manifest.id}/{self.dataset.subject(s.recording_id)}" for s in spans}),
+            "subjects": sorted(f"{dataset}/{subject}" for dataset, subject in people),
         }  # fmt: skip
 
 

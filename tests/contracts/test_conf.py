@@ -15,12 +15,13 @@ from data_prep.stages import STAGES
 from neurofm.adapt import ADAPT
 from neurofm.adapt.finetune import finetune
 from neurofm.cli import main
+from neurofm.data.split_rules import RULES
 from neurofm.data.transforms import TRANSFORMS
 from neurofm.models import MODELS
 from neurofm.objectives import OBJECTIVES
 from neurofm.objectives.skip import SKIPS
 from neurofm.tokenizers import TOKENIZERS
-from neurofm.training.corpus import RULES, Corpus
+from neurofm.training.corpus import Corpus
 from neurofm.training.fit import fit
 from neurofm.training.module import NeuroModule
 

@@ -11,9 +11,9 @@ import torch
 
 from neurofm.cli.main import main
 from neurofm.data.index import Dataset
+from neurofm.data.split_rules import make_split
 from neurofm.data.splits import overlap
 from neurofm.schema.tables import read_table
-from neurofm.training.corpus import make_split
 
 # louder and quieter in artefacts than the corpus of the benchmark, so that ten minutes a person are enough to learn from
 SOURCE = dict(

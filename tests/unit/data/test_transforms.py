@@ -21,7 +21,7 @@ def noise(tmp_path_factory, shard_maker):
     for i in (1, 2):
         x = rng.standard_normal((9001, 3)) * [1.0, 20.0, 0.0] + [4200.0, -3.0, 4100.3]
         made.append(shard_maker.Made(f"n_sub-{i}", [x[:5000], x[5000:]], rate_hz=50.0, starts_s=[0.0, 200.0],
-                                     subject=str(i)))  # fmt: skip
+                                     subject=str(i), names=["C3", "Cz", "C4"]))  # fmt: skip
     return make(tmp_path_factory, shard_maker, made)
 
 

@@ -1,0 +1,27 @@
+"""Where the samples of one stream lie on the recording's clock."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What every read of a stream needs: its name, rate, and the start and length of each valid interval."""
+
+    recording_id: str
+    name: str
+    rate_hz: float
+    is_events: bool
+    start_s: list[float]
+    n_samples: list[int]
+
+    def locate(self, start_s: float, n_samples: int) -> tuple[int, int]:
+        """Return the interval that holds a window and the window's first sample in it; (−1, 0) when none does."""
+        # half a sample of tolerance: a start computed in floating point may fall a hair before its interval
+        interval = bisect.bisect_right(self.start_s, start_s + 0.5 / self.rate_hz) - 1
+        if interval < 0 or n_samples < 1:
+            return -1, 0
+        first = round((start_s - self.start_s[interval]) * self.rate_hz)
+        return (interval, max(first, 0)) if first + n_samples <= self.n_samples[interval] else (-1, 0)
