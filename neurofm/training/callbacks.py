@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import NeurofmError
+from neurofm.training.parallel import whole
 
 
 def log_due(trainer: pl.Trainer) -> bool:
@@ -89,7 +92,7 @@ class FiniteGuard(Callback):
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
         """Look at the norm of all gradients before clipping."""
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = whole(torch.nn.utils.get_total_norm(gradients))
         finite = bool(torch.isfinite(norm))
         if finite:
             self._in_a_row = 0
@@ -162,6 +165,9 @@ class ProgressLine(Callback):
 class KeepLastAndBest(Checkpoint):
     """Write ``last.ckpt`` every so many steps and at the end, ``best.ckpt`` when the monitored metric falls.
 
+    In a job of submitit, the scheduler's warning before it takes the machine away is answered at the end of the step:
+    the checkpoint first, then submitit's own answer, which puts the job back into the queue.
+
     Parameters
     ----------
     folder : Path
@@ -179,6 +185,16 @@ class KeepLastAndBest(Checkpoint):
         self.best: float = math.inf
         self.best_step = 0
         self._written = -1
+        self._warned = False
+        self._answer: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen for the scheduler's warning."""
+        if "SUBMITIT_EXECUTOR" in os.environ and hasattr(signal, "SIGUSR2"):
+            self._answer = signal.signal(signal.SIGUSR2, self._note)
+
+    def _note(self, *_: Any) -> None:
+        self._warned = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -188,6 +204,18 @@ class KeepLastAndBest(Checkpoint):
         if step != self._written and step > 0 and (step % self.every == 0 or step >= self.total_steps):
             self._written = step
             trainer.save_checkpoint(self.folder / "last.ckpt")
+        # the warning may reach one rank before another, and a checkpoint is the work of all
+        if self._answer is not None and trainer.strategy.reduce_boolean_decision(self._warned, all=False):
+            self._warned = False
+            if step != self._written:
+                trainer.save_checkpoint(self.folder / "last.ckpt")
+            if callable(self._answer):
+                self._answer(signal.SIGUSR2, None)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the signal to whoever had it."""
+        if self._answer is not None:
+            signal.signal(signal.SIGUSR2, self._answer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the best checkpoint when the metric has improved."""

@@ -16,6 +16,8 @@ from neurofm.schema.errors import ConfigError, nearest
 from neurofm.training.callbacks import FiniteGuard, KeepLastAndBest, ProgressLine, Throughput
 from neurofm.training.loggers import CsvLogger, wandb_logger
 from neurofm.training.module import NeuroModule
+from neurofm.training.parallel import gather, strategy_of
+from neurofm.training.ranks import ranks_of, slurm_environment
 from neurofm.training.run import RunFolder
 from neurofm.training.seeds import seed_of
 
@@ -105,8 +107,10 @@ def fit(
         Optimiser steps in all, those before a resume included.
     gradient_clip : float, optional
         Largest norm of the gradient.
-    precision, accelerator, devices, num_nodes, strategy
+    precision, accelerator, devices, num_nodes
         As Lightning's Trainer takes them.
+    strategy : str
+        See `parallel.strategy_of`.
     accumulate : int
         Batches per optimiser step.
     logger : str
@@ -133,6 +137,9 @@ def fit(
         raise ConfigError(f"unknown logger '{logger}': {nearest(logger, ('csv', 'wandb'))}")
     if max_steps < 1:
         raise ConfigError(f"max_steps={max_steps} must be at least 1")
+    ranks = ranks_of({"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes})
+    if strategy == "fsdp2" and ema_decay is not None:
+        raise ConfigError("trainer.ema_decay averages whole weights, strategy=fsdp2 has them in parts; choose one")
     tenth = max(1, max_steps // 10)
     keep = KeepLastAndBest(folder=run.checkpoint_dir, every=checkpoint_every or tenth, total_steps=max_steps)
     callbacks: list[Callback] = [FiniteGuard(patience=guard_patience), Throughput(every=log_every), keep]
@@ -144,7 +151,7 @@ def fit(
         callbacks.append(ProgressLine(total_steps=max_steps))
     resume_from = str(run.last_checkpoint) if run.resumed else None
     loggers: list[Any] = [CsvLogger(run.metrics_path, resume_at=_step_of(run))]
-    if logger == "wandb":
+    if logger == "wandb" and ranks.rank == 0:
         extra = wandb_logger(run.path, mode=wandb_mode, project=wandb_project)
         loggers += [extra] if extra is not None else []
     started = time.perf_counter()
@@ -156,7 +163,8 @@ def fit(
             accelerator=accelerator,
             devices=devices,
             num_nodes=num_nodes,
-            strategy=strategy,
+            strategy=strategy_of(strategy, world_size=ranks.world_size, accelerator=accelerator),
+            plugins=[slurm] if (slurm := slurm_environment()) is not None else None,
             precision=precision,  # type: ignore[arg-type]
             gradient_clip_val=gradient_clip,
             accumulate_grad_batches=accumulate,
@@ -173,6 +181,7 @@ def fit(
             default_root_dir=run.path,
         )
         trainer.fit(module, _as_loader(loader), _as_loader(validation_loader), ckpt_path=resume_from, weights_only=True)
+        gather(module)
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
     if keep.best_step:
         metrics |= {f"best/{keep.monitor}": keep.best, "best/step": float(keep.best_step)}

@@ -12,6 +12,7 @@ from neurofm.objectives.base import Loss
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 from neurofm.training.callbacks import log_due
+from neurofm.training.parallel import shard, summed_over_ranks
 from neurofm.training.schedule import parameter_groups, warmup_cosine
 from neurofm.training.seeds import keyed_generator, seed_of
 
@@ -65,8 +66,9 @@ class NeuroModule(pl.LightningModule):
         self.layer_decay, self.seed = layer_decay, seed
         self.batches_seen = 0
         # sum and count of every training figure since the last row of metrics, and the step that row belongs to
-        self._sums: dict[str, tuple[Tensor, int]] = {}
+        self._sums: dict[str, tuple[Tensor, float]] = {}
         self._reported = -1
+        self._sharded = False
 
     def loss(self, batch: NeuralBatch, generator: torch.Generator) -> Loss:
         """Compute the objective after checking that the batch has what it needs."""
@@ -102,7 +104,14 @@ class NeuroModule(pl.LightningModule):
             self._sums[name] = (total + value, n + 1)
         if log_due(self.trainer):
             self._reported = step
-            self.log_dict({f"train/{k}": total / n for k, (total, n) in self._sums.items()}, batch_size=len(batch))
+            means = {f"train/{k}": total / n for k, (total, n) in summed_over_ranks(self._sums).items()}
+            self.log_dict(means, batch_size=len(batch))
+
+    def configure_model(self) -> None:
+        """Shard the weights where the strategy does; Lightning's hook, which it calls more than once."""
+        if self._device_mesh is not None and not self._sharded:
+            shard(self, self._device_mesh["data_parallel"])
+            self._sharded = True
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule; Lightning's hook."""
@@ -120,9 +129,14 @@ class NeuroModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the batch number, which keys masks and dropout, and the sums of the next row of metrics."""
+        """Keep the batch number, which keys masks and dropout, and the sums of the next row of metrics.
+
+        Only one rank's checkpoint is written, so each rank keeps its share of what all have.
+        """
         checkpoint["batches_seen"] = self.batches_seen
-        checkpoint["figures"] = {k: [total.item(), n] for k, (total, n) in self._sums.items()}
+        n_ranks = self.trainer.world_size
+        together = summed_over_ranks(self._sums)
+        checkpoint["figures"] = {k: [total / n_ranks, n / n_ranks] for k, (total, n) in together.items()}
         checkpoint["figures_reported"] = self._reported
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from neurofm.objectives import OBJECTIVES
 from neurofm.training.corpus import Corpus
 from neurofm.training.fit import fit
 from neurofm.training.module import NeuroModule
+from neurofm.training.ranks import ranks_of
 from neurofm.training.run import RunFolder, environment
 from neurofm.training.seeds import seed_of
 
@@ -24,21 +24,6 @@ def open_corpus(data: Mapping[str, Any], task: Mapping[str, Any]) -> Corpus:
     """Open what `conf/data` and `conf/task` describe."""
     corpus_choices = {k: v for k, v in {**data, **task}.items() if k not in ("id", "name")}
     return Corpus(**corpus_choices)
-
-
-def ranks(trainer: Mapping[str, Any]) -> tuple[int, int]:
-    """Return this process's rank and the number of ranks.
-
-    Lightning starts the others only inside `fit`, so the loader is told by the environment that torchrun, srun or
-    Lightning's own launcher sets, and else by what is asked for.
-    """
-    devices = trainer.get("devices", 1)
-    asked = (devices if isinstance(devices, int) else 1) * trainer.get("num_nodes", 1)
-    world_size = int(os.environ.get("WORLD_SIZE", asked))
-    rank = os.environ.get("RANK")
-    if rank is None:
-        rank = int(os.environ.get("NODE_RANK", 0)) * asked + int(os.environ.get("LOCAL_RANK", 0))
-    return int(rank), world_size
 
 
 def pretrain(
@@ -91,7 +76,7 @@ def pretrain(
     corpus = open_corpus(data, task)
     corpus.fit_transforms(PART)
     facts = corpus.facts(PART)
-    rank, world_size = ranks(trainer)
+    rank, world_size, _ = ranks_of(trainer)
     loader = corpus.loader(
         PART, facts, batch_size=batch_size, seed=seed, training=True, rank=rank, world_size=world_size
     )
@@ -107,10 +92,13 @@ def pretrain(
     optim = {**optim, "warmup_steps": min(optim.get("warmup_steps", 0), trainer["max_steps"])}
     module = NeuroModule(model=model, objective=objective, total_steps=trainer["max_steps"], seed=seed, **optim)
     # claimed only now, so that a wrong choice leaves no folder behind
-    run = RunFolder(run_dir, resume=resume, overwrite=overwrite)
-    run.write_config(config or {})
-    run.write_provenance(config=config or {}, data=provenance, seed=seed)
+    run = RunFolder(run_dir, resume=resume, overwrite=overwrite, owner=rank == 0)
+    if run.owner:
+        run.write_config(config or {})
+        run.write_provenance(config=config or {}, data=provenance, seed=seed)
     metrics = fit(module=module, loader=loader, validation_loader=validation, run=run, **trainer, **logger)
+    if not run.owner:
+        return metrics
     save_model(
         run.model_dir,
         model=model,

@@ -46,6 +46,8 @@ class RunFolder:
         Continue what is there.
     overwrite : bool
         Remove an earlier run first; files that are not a run's are never touched.
+    owner : bool
+        False for all ranks but the first: they look, and leave making, claiming and writing to it.
 
     Raises
     ------
@@ -53,21 +55,27 @@ class RunFolder:
         When the folder holds a run already and neither flag is given, holds other files, or cannot be written.
     """
 
-    def __init__(self, path: str | Path, *, resume: bool = False, overwrite: bool = False) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: str | Path, *, resume: bool = False, overwrite: bool = False, owner: bool = True
+    ) -> None:
+        self.path, self.owner = Path(path), owner
         if resume and overwrite:
             raise ConfigError(f"{self.path}: resume=true and overwrite=true contradict each other; choose one")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            # asking the system for its rights is not enough: only a write tells
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
-            self._claim(resume, overwrite)
+            if owner:
+                self._open(resume, overwrite)
         except OSError as error:
             raise ConfigError(
                 f"{self.path}: the run folder cannot be written ({error.strerror}); choose another with run_dir=…"
             ) from error
         self.resumed = resume and self.last_checkpoint.exists()
+
+    def _open(self, resume: bool, overwrite: bool) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        # asking the system for its rights is not enough: only a write tells
+        with tempfile.TemporaryFile(dir=self.path):
+            pass
+        self._claim(resume, overwrite)
 
     def _claim(self, resume: bool, overwrite: bool) -> None:
         present = sorted(p.name for p in self.path.iterdir())
