@@ -1,4 +1,4 @@
-"""What watches a run: speed, progress, numbers that are not finite, checkpoints."""
+"""What watches a run: progress, numbers that are not finite, checkpoints."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from typing import IO, Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
-from torch import Tensor
 
-from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import NeurofmError
 from neurofm.training.parallel import whole
 
@@ -24,59 +22,6 @@ def log_due(trainer: pl.Trainer) -> bool:
     """Whether the step being taken gets a row of metrics; asking first saves Lightning's bookkeeping on the others."""
     step = trainer.global_step + 1
     return step % trainer.log_every_n_steps == 0 or step == trainer.max_steps  # type: ignore[attr-defined]
-
-
-class Throughput(Callback):
-    """Log windows/s, tokens/s, the share of time spent waiting for data, and padding.
-
-    A token is one valid channel in one patch (one sample where the model cuts no patches).
-    """
-
-    def __init__(self, *, every: int) -> None:
-        self.every = every
-        self._reset(time.perf_counter())
-        self._ended = math.nan
-
-    def _reset(self, now: float) -> None:
-        self._since, self._wait_s, self._windows = now, 0.0, 0
-        self._valid: Tensor | int = 0
-        self._cells, self._tokens_per_channel = 0, 0.0
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        self._reset(time.perf_counter())
-        self._ended = self._since
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Count the time since the last batch ended as waiting."""
-        self._wait_s += time.perf_counter() - self._ended
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: NeuralBatch, batch_idx: int
-    ) -> None:
-        """Count the batch; log when it is time."""
-        patch = getattr(getattr(pl_module.model, "tokenizer", None), "patch_samples", 1)
-        self._windows += len(batch)
-        self._valid = self._valid + batch.channel_mask.sum()  # stays on the device until it is logged
-        self._cells += batch.channel_mask.numel()
-        self._tokens_per_channel = batch.signal.shape[-1] // patch
-        if trainer.global_step % self.every == 0:
-            now = time.perf_counter()
-            passed = max(now - self._since, 1e-9)
-            valid = float(self._valid)
-            pl_module.log_dict(
-                {
-                    "speed/windows_per_s": self._windows * trainer.world_size / passed,
-                    "speed/tokens_per_s": valid * self._tokens_per_channel * trainer.world_size / passed,
-                    "speed/data_wait_percent": 100 * self._wait_s / passed,
-                    "speed/padding_percent": 100 * (1 - valid / self._cells),
-                    "lr": trainer.optimizers[0].param_groups[0]["lr"],
-                }
-            )
-            self._reset(now)
-        self._ended = time.perf_counter()
 
 
 class FiniteGuard(Callback):

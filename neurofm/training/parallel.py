@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -53,17 +53,18 @@ def blocks_of(module: nn.Module) -> list[nn.Module]:
     ]
 
 
-def shard(module: nn.Module, mesh: Any, *, entry: str = "training_step") -> None:
+def shard(module: nn.Module, mesh: Any, *, entries: Sequence[str]) -> None:
     """Shard `module` over the ranks of `mesh` (FSDP2): blocks one by one, the rest together.
 
-    The rest is gathered for the whole of `entry`, so an objective may call any method of its model.
+    The rest is gathered for the whole of the methods called `entries`, so an objective may call any method of its model.
     """
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     for block in blocks_of(module):
         fully_shard(block, mesh=mesh)
     fully_shard(module, mesh=mesh)
-    register_fsdp_forward_method(module, entry)
+    for entry in entries:
+        register_fsdp_forward_method(module, entry)
 
 
 def gather(module: nn.Module) -> None:

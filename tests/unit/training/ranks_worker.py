@@ -65,7 +65,7 @@ def main(folder, strategy, resume, stop_after):
         module=module, loader=Slices(rank, world_size, stop_after or None), run=RunFolder(folder, resume=resume, owner=rank == 0),
         max_steps=20, devices=world_size, strategy=strategy, log_every=1, checkpoint_every=5, progress=False,
     )  # fmt: skip
-    assert module._sharded == (strategy == "fsdp2")
+    assert module.is_sharded == (strategy == "fsdp2")
     if rank == 0:
         save_file({n: p.detach().contiguous() for n, p in module.named_parameters()}, Path(folder) / "end.safetensors")
 
