@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -74,6 +75,7 @@ class NeuroModule(pl.LightningModule):
                 f"total_steps={total_steps}"
             )
         self.model, self.objective = model, objective
+        freeze_idle(model, getattr(objective, "idle", ()))
         self.schedule, self.decay_fraction = schedule, decay_fraction
         self.lr_peak, self.weight_decay, self.betas = lr_peak, weight_decay, (float(betas[0]), float(betas[1]))
         self.warmup_steps, self.total_steps, self.lr_floor = warmup_steps, total_steps, lr_floor
@@ -164,6 +166,13 @@ class NeuroModule(pl.LightningModule):
         self.batches_seen = int(checkpoint["batches_seen"])
         self._sums = {k: (torch.tensor(total), n) for k, (total, n) in checkpoint["figures"].items()}
         self._reported = int(checkpoint["figures_reported"])
+
+
+def freeze_idle(model: nn.Module, idle: Sequence[str]) -> None:
+    """Freeze the parameters that an objective says it makes no use of (`objective.idle`), wherever they lie."""
+    for name, parameter in model.named_parameters():
+        if name.rpartition(".")[2] in idle:
+            parameter.requires_grad_(False)
 
 
 def _figures(loss: Loss) -> dict[str, Tensor]:

@@ -101,10 +101,11 @@ def test_a_sweep_is_one_job_per_point(place):
 @pytest.mark.slow
 def test_a_preempted_job_loses_nothing(place):
     """The warning comes between two checkpoints; the requeued job goes on and ends with the undisturbed weights."""
-    assert main([*TRAIN, "name=straight"]) == 0
+    long = "trainer.max_steps=600"
+    assert main([*TRAIN, long, "name=straight"]) == 0
     home = place / "preempted"
     home.mkdir()
-    waiting = command(place, *TRAIN, "cluster=slurm", "name=preempted", "overwrite=true", home=home, wait=False)
+    waiting = command(place, *TRAIN, long, "cluster=slurm", "name=preempted", "overwrite=true", home=home, wait=False)
     metrics = place / "runs/preempted/metrics.csv"
     deadline = time.monotonic() + 120
     while not metrics.exists() and waiting.poll() is None and time.monotonic() < deadline:
