@@ -54,7 +54,7 @@ def resumed_config(argv: list[str]) -> dict[str, Any] | None:
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
     check_types({str(k): v for k, v in resolved.items()}, before)  # type: ignore[arg-type]
-    return {**resolved, "run_dir": str(folder), "resume": True, "overwrite": False}  # type: ignore[dict-item]
+    return {**resolved, "run_dir": str(folder), "resume": True, "overwrite": False}
 
 
 def _keys(config: Any, prefix: str = "") -> list[str]:

@@ -105,7 +105,9 @@ def measured_batch_size(
     known = os.environ.get(_MEASURED)
     if known is None:
         if ranks.external and ranks.world_size > 1:
-            raise ConfigError("batch_size=auto measures one process; measure with trainer.devices=1 and give the number")
+            raise ConfigError(
+                "batch_size=auto measures one process; measure with trainer.devices=1 and give the number"
+            )
         found = find_batch_size(module, batch_of, limit=limit, world_size=ranks.world_size, precision=precision)
         known = os.environ[_MEASURED] = str(found)
     return int(known)

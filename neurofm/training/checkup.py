@@ -42,7 +42,9 @@ def check_device(trainer: Mapping[str, Any]) -> str:
         return f"{accelerator}, {torch.get_num_threads()} threads"
     n = torch.cuda.device_count()
     if n == 0:
-        raise ConfigError("trainer.accelerator is gpu and torch sees none here: choose trainer=cpu, or look at nvidia-smi")
+        raise ConfigError(
+            "trainer.accelerator is gpu and torch sees none here: choose trainer=cpu, or look at nvidia-smi"
+        )
     if isinstance(devices, int) and devices > n:
         raise ConfigError(f"trainer.devices is {devices} and this machine has {n} GPUs: lower it, or raise num_nodes")
     if str(trainer.get("precision", "")).startswith("bf16") and not torch.cuda.is_bf16_supported():
@@ -109,7 +111,9 @@ def check_split(parts: Assembled, rule: str) -> str:
                 f"{b.start_s:g}–{b.stop_s:g} s (gap {corpus.split.gap_s:g} s); mend data.split"
             )
         if rule in _NEW_PEOPLE and name == "test" and shared.subjects:
-            raise DataError(f"the split leaks: {sorted(shared.subjects)[0]} is in {PART} and in {name}; mend data.split")
+            raise DataError(
+                f"the split leaks: {sorted(shared.subjects)[0]} is in {PART} and in {name}; mend data.split"
+            )
         said.append(f"{name} {sum(s.stop_s - s.start_s for s in spans) / 3600:.3g} h")
     return f"{', '.join(said)}; nothing shared; {corpus.split.hash}"
 
@@ -120,12 +124,16 @@ def check_batch(parts: Assembled) -> str:
     loss = module.train().loss(batch, keyed_generator("doctor"))
     for name, value in {"loss": loss.total, **loss.terms}.items():
         if not bool(torch.isfinite(value).all()):
-            raise NeurofmError(f"{name} is {float(value.detach())} on the first batch; look at the data's scale, then the model")
+            raise NeurofmError(
+                f"{name} is {float(value.detach())} on the first batch; look at the data's scale, then the model"
+            )
     loss.total.backward()
     trainable = {n: p for n, p in module.named_parameters() if p.requires_grad}
     broken = [n for n, p in trainable.items() if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
     if broken:
-        raise NeurofmError(f"the gradient of {broken[0]} is not finite; use precision=32-true, or look at the data's scale")
+        raise NeurofmError(
+            f"the gradient of {broken[0]} is not finite; use precision=32-true, or look at the data's scale"
+        )
     without = [n for n, p in trainable.items() if p.grad is None]
     n = sum(p.numel() for p in trainable.values())
     frozen = sum(p.numel() for p in module.parameters()) - n
@@ -219,7 +227,9 @@ def check_logger(logger: Mapping[str, Any]) -> str:
     if mode in ("off", "offline") or (mode == "auto" and not wandb_logged_in()):
         return f"metrics.csv, and W&B {'off' if mode == 'off' else 'offline: `wandb sync` sends it later'}"
     if not wandb_logged_in():
-        raise ConfigError("logger.wandb_mode is online and nobody is logged in: run `wandb login`, or set it to offline")
+        raise ConfigError(
+            "logger.wandb_mode is online and nobody is logged in: run `wandb login`, or set it to offline"
+        )
     try:
         socket.create_connection(("api.wandb.ai", 443), timeout=5).close()
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,13 +33,13 @@ def checkpoint_blocks(model: nn.Module) -> int:
             f"trainer.activation_checkpointing: model '{type(model).__name__}' has no list of blocks; switch it off"
         )
     for block in blocks:
-        block.forward = _recomputed(block, block.forward)  # type: ignore[method-assign]
+        block.forward = _recomputed(block, block.forward)
     return len(blocks)
 
 
 def _recomputed(block: nn.Module, forward: Callable) -> Callable:
     @functools.wraps(forward)
-    def run(*arguments: object, **keywords: object) -> object:
+    def run(*arguments: Any, **keywords: Any) -> Any:
         if not (block.training and torch.is_grad_enabled()):
             return forward(*arguments, **keywords)
         return checkpoint(forward, *arguments, use_reentrant=False, **keywords)
@@ -137,9 +138,7 @@ def find_batch_size(
         raise ConfigError("batch_size=auto measures a GPU's memory, and there is none here; give a number")
     device = torch.device("cuda", torch.cuda.current_device())
     module = copy.deepcopy(module).to(device).train()
-    found = largest_that_fits(
-        lambda n: step_fits(module, batch_of(n), device=device, precision=precision), limit=limit
-    )
+    found = largest_that_fits(lambda n: step_fits(module, batch_of(n), device=device, precision=precision), limit=limit)
     return found * world_size
 
 

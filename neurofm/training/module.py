@@ -69,7 +69,9 @@ class NeuroModule(pl.LightningModule):
             raise ConfigError(f"lr_peak={lr_peak} must be above 0")
         if schedule not in SCHEDULES:
             raise ConfigError(f"optim.schedule is '{schedule}': {nearest(schedule, SCHEDULES)}")
-        if not 0 <= decay_fraction <= 1 or warmup_steps + decay_fraction * total_steps > total_steps and schedule == "wsd":
+        if not 0 <= decay_fraction <= 1 or (
+            warmup_steps + decay_fraction * total_steps > total_steps and schedule == "wsd"
+        ):
             raise ConfigError(
                 f"decay_fraction={decay_fraction} must lie between 0 and what warmup_steps={warmup_steps} leaves of "
                 f"total_steps={total_steps}"

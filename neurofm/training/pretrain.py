@@ -73,9 +73,7 @@ def pretrain(
         run.write_provenance(
             config=config or {}, data=provenance, seed=seed, batch_size=parts.batch_size, n_ranks=parts.ranks.world_size
         )
-    metrics = fit(
-        module=module, loader=parts.loader, validation_loader=parts.validation, run=run, **trainer, **logger
-    )
+    metrics = fit(module=module, loader=parts.loader, validation_loader=parts.validation, run=run, **trainer, **logger)
     if not run.owner:
         return metrics
     save_model(

@@ -12,7 +12,7 @@ from neurofm.schema.errors import ConfigError
 
 
 class Ranks(NamedTuple):
-    """This process's rank, the number of ranks, and whether they were started from outside (srun, torchrun)."""
+    """Rank of this process, the number of ranks, and whether they were started from outside (srun, torchrun)."""
 
     rank: int
     world_size: int

@@ -56,9 +56,7 @@ class RunFolder:
         When the folder holds a run already and neither flag is given, holds other files, or cannot be written.
     """
 
-    def __init__(
-        self, path: str | Path, *, resume: bool = False, overwrite: bool = False, owner: bool = True
-    ) -> None:
+    def __init__(self, path: str | Path, *, resume: bool = False, overwrite: bool = False, owner: bool = True) -> None:
         self.path, self.owner = Path(path), owner
         if resume and overwrite:
             raise ConfigError(f"{self.path}: resume=true and overwrite=true contradict each other; choose one")
@@ -154,7 +152,13 @@ class RunFolder:
         **further
             What else to record, such as the number of ranks.
         """
-        record = {"config_hash": hash_of(dict(config)), "seed": seed, "data": dict(data or {}), **further, **environment()}
+        record = {
+            "config_hash": hash_of(dict(config)),
+            "seed": seed,
+            "data": dict(data or {}),
+            **further,
+            **environment(),
+        }
         path = self.path / "provenance.json"
         if self.resumed and path.exists():
             # what the run began with stays; what it was continued with stands beside it

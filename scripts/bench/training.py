@@ -47,9 +47,11 @@ class Clocked:
         return len(self.loader)
 
     def state_dict(self) -> dict:
+        """Return the loader's own."""
         return self.loader.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
+        """Hand it to the loader."""
         self.loader.load_state_dict(state)
 
     def __iter__(self) -> Iterator[Any]:
@@ -67,7 +69,9 @@ def prepare(folder: Path) -> Path:
     """Write a simulated corpus."""
     source = [f"dataset.source.{k}={v}" for k, v in SOURCE.items()]
     words = ["prep", "dataset=simulated", "dask=none", f"out={folder}/shards", *source]
-    subprocess.run([sys.executable, "-m", "neurofm.cli.main", *words], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    subprocess.run(
+        [sys.executable, "-m", "neurofm.cli.main", *words], check=True, stdout=subprocess.DEVNULL, cwd=folder
+    )
     return folder / "shards"
 
 
@@ -90,7 +94,9 @@ def bare(parts: Any, steps: int, clock: Callable[[], float]) -> list[float]:
     from neurofm.training.seeds import keyed_generator
 
     module = copy.deepcopy(parts.module).train()
-    batch = next(iter(parts.corpus.loader("pretrain", parts.facts, batch_size=parts.batch_size, seed=0, training=False)))
+    batch = next(
+        iter(parts.corpus.loader("pretrain", parts.facts, batch_size=parts.batch_size, seed=0, training=False))
+    )
     made = module.configure_optimizers()
     optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
     times = []
@@ -111,7 +117,9 @@ def ours(parts: Any, steps: int, folder: Path, clock: Callable[[], float]) -> li
     from neurofm.training.fit import fit
     from neurofm.training.run import RunFolder
 
-    loader = Clocked(parts.corpus.loader("pretrain", parts.facts, batch_size=parts.batch_size, seed=0, training=True), clock)
+    loader = Clocked(
+        parts.corpus.loader("pretrain", parts.facts, batch_size=parts.batch_size, seed=0, training=True), clock
+    )
     fit(module=copy.deepcopy(parts.module), loader=loader, run=RunFolder(folder), max_steps=steps, progress=False,
         checkpoint_every=10 * steps)  # fmt: skip
     return [b - a for a, b in zip(loader.asked, loader.asked[1:], strict=False)]
@@ -157,7 +165,9 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=60, help="steps per round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=16, help="windows per step")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: this process's own time, where others work too")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="cpu: this process's own time, where others work too"
+    )
     parser.add_argument("--start", help="arguments of neurofm train whose start is timed; default a simulated corpus")
     parser.add_argument("--no-start", action="store_true", help="leave out the second measurement")
     choice = parser.parse_args()

@@ -5,7 +5,6 @@ A job starts at once on this machine; its tasks get the variables that srun sets
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +30,8 @@ def start(job, restarts):
             env |= {"SLURM_ARRAY_JOB_ID": str(job), "SLURM_ARRAY_TASK_ID": str(point), "SLURM_JOB_ID": str(job + point)}
         if restarts:
             env["SLURM_RESTART_COUNT"] = str(restarts)
-        log = open(HOME / "log.txt", "a")
-        subprocess.Popen(["bash", str(script)], env=env, stdout=log, stderr=log, start_new_session=True)
+        with open(HOME / "log.txt", "a") as log:
+            subprocess.Popen(["bash", str(script)], env=env, stdout=log, stderr=log, start_new_session=True)
 
 
 def sbatch(path):
@@ -70,5 +69,4 @@ def scontrol(verb, job):
 
 
 if __name__ == "__main__":
-    print(shlex.join(sys.argv), file=open(HOME / "calls", "a"))
     sys.exit(globals()[Path(sys.argv[0]).name](*sys.argv[1:]))

@@ -33,13 +33,16 @@ def place(tmp_path_factory):
     (home / "bin").mkdir(parents=True)
     for name in ("sbatch", "srun", "sacct", "scontrol"):
         tool = home / "bin" / name
-        tool.write_text(f"#!/bin/sh\nexec {sys.executable} {home}/bin/py/{name} \"$@\"\n")
+        tool.write_text(f'#!/bin/sh\nexec {sys.executable} {home}/bin/py/{name} "$@"\n')
         tool.chmod(0o755)
         (home / "bin" / "py").mkdir(exist_ok=True)
         (home / "bin" / "py" / name).write_text(FAKE.read_text())
     os.chdir(folder)
     try:
-        assert main(["prep", "dataset=simulated", "dask=none", *(f"dataset.source.{k}={v}" for k, v in SOURCE.items())]) == 0
+        assert (
+            main(["prep", "dataset=simulated", "dask=none", *(f"dataset.source.{k}={v}" for k, v in SOURCE.items())])
+            == 0
+        )
         yield folder
     finally:
         os.chdir(before)
@@ -68,11 +71,20 @@ def logs(place, home):
 def test_ranks_come_from_srun(place):
     home = place / "two"
     home.mkdir()
-    status, said = command(place, *TRAIN, "cluster=slurm", "trainer.devices=2", "cluster.partition=brain", "name=two", home=home)
+    status, said = command(
+        place, *TRAIN, "cluster=slurm", "trainer.devices=2", "cluster.partition=brain", "name=two", home=home
+    )
     assert status == 0, said + logs(place, home)
     (job,) = home.glob("*.sh")
     text = job.read_text()
-    for line in ("--ntasks-per-node=2", "--nodes=1", "--partition=brain", "--time=1440", "--signal=USR2@120", "--job-name=neurofm"):
+    for line in (
+        "--ntasks-per-node=2",
+        "--nodes=1",
+        "--partition=brain",
+        "--time=1440",
+        "--signal=USR2@120",
+        "--job-name=neurofm",
+    ):
         assert f"#SBATCH {line}" in text, text
     assert "--gpus-per-node" not in text
     assert len((home / "pids").read_text().split()) == 2
@@ -88,7 +100,9 @@ def test_ranks_come_from_srun(place):
 def test_a_sweep_is_one_job_per_point(place):
     home = place / "sweep"
     home.mkdir()
-    status, said = command(place, *TRAIN, "cluster=slurm", "seed=0,1", "name=s${seed}", "trainer.max_steps=3", home=home)
+    status, said = command(
+        place, *TRAIN, "cluster=slurm", "seed=0,1", "name=s${seed}", "trainer.max_steps=3", home=home
+    )
     assert status == 0, said + logs(place, home)
     assert "#SBATCH --array=0-1" in next(iter(home.glob("*.sh"))).read_text()
     assert all((place / f"runs/s{i}/model/card.json").exists() for i in (0, 1))

@@ -29,7 +29,10 @@ def place(tmp_path_factory):
     folder, before = tmp_path_factory.mktemp("doctor"), Path.cwd()
     os.chdir(folder)
     try:
-        assert main(["prep", "dataset=simulated", "dask=none", *(f"dataset.source.{k}={v}" for k, v in SOURCE.items())]) == 0
+        assert (
+            main(["prep", "dataset=simulated", "dask=none", *(f"dataset.source.{k}={v}" for k, v in SOURCE.items())])
+            == 0
+        )
         yield folder
     finally:
         os.chdir(before)
@@ -144,7 +147,7 @@ def test_a_loader_that_is_too_slow_is_found(place, monkeypatch):
     monkeypatch.setattr(checkup, "_rate", lambda step, seconds: next(rates))
 
     class Parts:
-        loader = [[1, 2]]
+        loader = ([1, 2],)
 
     monkeypatch.setattr(checkup, "_on_device", lambda parts: (type("M", (), {"train": lambda self: self})(), [1]))
     undecorated = checkup.check_speed

@@ -69,4 +69,4 @@ def test_every_trainable_parameter_moves(model_name, model_choices, objective_na
 def test_nothing_is_left_out():
     """Runs after the walk: each model learned something, and each objective taught some model."""
     if FITTING["model"]:  # not when this test is asked for alone
-        assert FITTING == {"model": set(MODELS.names()), "objective": set(OBJECTIVES.names())}
+        assert {"model": set(MODELS.names()), "objective": set(OBJECTIVES.names())} == FITTING

@@ -79,7 +79,9 @@ def test_compiled_and_bfloat16_train(tiny, tmp_path):
         for choices in ({}, choice):
             run = RunFolder(tmp_path / name / str(bool(choices)))
             loader = [tiny.batch(4, seed=i) for i in range(6)]
-            fit(module=make_module(tiny, 6), loader=loader, run=run, max_steps=6, log_every=1, progress=False, **choices)
+            fit(
+                module=make_module(tiny, 6), loader=loader, run=run, max_steps=6, log_every=1, progress=False, **choices
+            )
             losses.append([r["train/loss"] for r in read_metrics(run.metrics_path)])
         assert losses[1] == pytest.approx(losses[0], rel=0.03 if name == "bf16" else 1e-4)
         assert losses[0] != losses[1] or name == "compiled"

@@ -55,7 +55,7 @@ def curve(folder):
     return [row["train/loss"] for row in read_metrics(folder / "metrics.csv")]
 
 
-@pytest.mark.parametrize("strategy", ["auto", "fsdp2"])
+@pytest.mark.parametrize("strategy", ["auto", pytest.param("fsdp2", marks=pytest.mark.slow)])
 def test_two_ranks_follow_the_curve_of_one(alone, tmp_path, strategy):
     """At equal global batch, to float tolerance; with whole weights (DDP) and with sharded ones (FSDP2)."""
     folder = tmp_path / "run"
@@ -90,7 +90,15 @@ def test_kill_9_of_one_rank_costs_nothing(tmp_path, strategy):
 
 
 def test_ranks_are_told_by_whoever_started_the_processes(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID"):
+    for name in (
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "NODE_RANK",
+        "SLURM_PROCID",
+        "SLURM_NTASKS",
+        "TORCHELASTIC_RUN_ID",
+    ):
         monkeypatch.delenv(name, raising=False)
     assert ranks_of({"devices": 1}) == Ranks(0, 1, False)
     # Lightning's own children: LOCAL_RANK and WORLD_SIZE, never RANK
