@@ -27,6 +27,7 @@ def run_app(verb: str, task: Callable[[dict[str, Any]], Any], argv: list[str]) -
     """
     # without this Hydra catches the task's exceptions itself and prints its own page
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    real = list(sys.argv)
     argv = check_flags(argv)
     usual = composed(verb, argv)
     failed: list[NeurofmError] = []
@@ -36,19 +37,25 @@ def run_app(verb: str, task: Callable[[dict[str, Any]], Any], argv: list[str]) -
         try:
             resolved = plain(config)
             check_types(resolved, usual)
+            # Lightning starts further processes by repeating sys.argv, which must then be the real one
+            sys.argv = real
             return task(resolved)
         except NeurofmError as error:
+            if "SUBMITIT_EXECUTOR" in os.environ:  # a job of its own: nobody here looks into `failed`
+                raise
             failed.append(error)
             return None
+        finally:
+            sys.argv = [f"neurofm {verb}", *argv]
 
     app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(entry)
-    saved, sys.argv = sys.argv, [f"neurofm {verb}", *argv]
+    sys.argv = [f"neurofm {verb}", *argv]
     try:
         app()
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, verb, argv)) from error
     finally:
-        sys.argv = saved
+        sys.argv = real
     for other in failed[1:]:
         print(f"neurofm {verb}: {other}", file=sys.stderr)
     if failed:
@@ -64,3 +71,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
     return {str(k): v for k, v in resolved.items()}
+
+
+def sweeping() -> bool:
+    """Whether this is one point of several, or a job of a launcher."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN

@@ -15,6 +15,7 @@ from neurofm.schema.errors import NeurofmError, nearest
 VERBS = {
     "prep": ("neurofm.cli.prep", "raw recordings → shards", "dataset=hcp7"),
     "train": ("neurofm.cli.train", "shards → pretrained model", "experiment=hcp7 held_out=101309"),
+    "doctor": ("neurofm.cli.doctor", "would this training work? tries it, says what to do", "experiment=hcp7 …"),
     "finetune": ("neurofm.cli.finetune", "pretrained model → a new subject's decoder", "checkpoint=runs/…/model"),
     "evaluate": ("neurofm.cli.evaluate", "decoders → scores with baselines, and a report", "benchmark=hcp7"),
     "embed": ("neurofm.cli.embed", "model + shards → one vector per window", "checkpoint=runs/…/model data=hcp7"),
@@ -29,7 +30,7 @@ def usage() -> str:
     lines += [f"  {verb:<9} {what:<52} neurofm {verb} {example}" for verb, (_, what, example) in VERBS.items()]
     lines += [
         "",
-        "Arguments of the first five verbs are Hydra overrides (key=value, group=choice): `neurofm VERB --help` shows",
+        "Arguments of all verbs but the last two are Hydra overrides (key=value, group=choice): `neurofm VERB --help` shows",
         "groups and configuration, `--cfg job` what it resolves to; `--multirun` sweeps, `--config-dir` adds yours.",
     ]
     return "\n".join(lines)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
-from neurofm.cli.app import run_app
+from neurofm.cli.app import run_app, sweeping
 from neurofm.cli.conf import check_data, check_held_out
+from neurofm.cli.resume import resumed_config
 
 
 def main(argv: list[str]) -> int:
-    """Run the verb."""
+    """Run the verb; ``resume=RUN`` takes the configuration from the run instead of from conf/."""
+    config = resumed_config(argv)
+    if config is not None:
+        train(config)
+        return 0
     return run_app("train", train, argv)
 
 
@@ -18,12 +24,15 @@ def train(config: dict[str, Any]) -> dict[str, float]:
     check_data(config["data"], config["task"])
     check_held_out(config)
     from neurofm.training.pretrain import pretrain
+    from neurofm.training.ranks import ranks_of, refuse_nested, was_requeued
 
-    def choices(group: str) -> tuple[str, dict[str, Any]]:
-        return config[group]["name"], {k: v for k, v in config[group].items() if k != "name"}
-
-    model_name, model_choices = choices("model")
-    objective_name, objective_choices = choices("objective")
+    ranks = ranks_of(config["trainer"])
+    # a child of Lightning's gets its parent's arguments and a few of Hydra's behind them
+    refuse_nested(sweeping=sweeping(), ranks=ranks, relaunchable=sys.argv[1:2] == ["train"])
+    if was_requeued():
+        config = {**config, "resume": True, "overwrite": False}
+    model_name, model_choices = named(config["model"])
+    objective_name, objective_choices = named(config["objective"])
     metrics = pretrain(
         data=config["data"],
         task=config["task"],
@@ -42,7 +51,12 @@ def train(config: dict[str, Any]) -> dict[str, float]:
         description=config["description"],
         config=config,
     )
-    print(
-        f"{config['run_dir']}/model  " + "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k.startswith("val/"))
-    )
+    if ranks.rank == 0:
+        figures = "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k.startswith("val/"))
+        print(f"{config['run_dir']}/model  {figures}")
     return metrics
+
+
+def named(section: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the registry name and the choices of a section."""
+    return section["name"], {k: v for k, v in section.items() if k != "name"}

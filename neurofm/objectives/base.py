@@ -33,7 +33,10 @@ class Objective(Protocol):
     """What is learned; owns its heads, targets and masks."""
 
     needs: tuple[str, ...]
-    """Batch fields that must not be None."""
+    """Batch fields that must not be None.
+
+    An objective may also say ``idle``: names of model parameters that it makes no use of, which training then freezes.
+    """
 
     def __call__(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None) -> Loss:
         """Return the loss of one batch."""

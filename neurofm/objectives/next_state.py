@@ -57,6 +57,7 @@ class NextState(nn.Module):
     """
 
     needs: tuple[str, ...] = ("signal", "channel_mask", "time_mask")
+    idle: tuple[str, ...] = ("mask_token",)  # nothing is hidden, so a model's token for it is not trained
 
     def __init__(
         self,

@@ -54,6 +54,7 @@ class Supervised(nn.Module):
     """
 
     needs: tuple[str, ...] = ("signal", "channel_mask", "time_mask", "target")
+    idle: tuple[str, ...] = ("mask_token",)  # nothing is hidden, so a model's token for it is not trained
 
     def __init__(
         self,

@@ -1,8 +1,10 @@
-"""What watches a run: speed, progress, numbers that are not finite, checkpoints."""
+"""What watches a run: progress, numbers that are not finite, checkpoints."""
 
 from __future__ import annotations
 
 import math
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -11,69 +13,15 @@ from typing import IO, Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
-from torch import Tensor
 
-from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import NeurofmError
+from neurofm.training.parallel import whole
 
 
 def log_due(trainer: pl.Trainer) -> bool:
     """Whether the step being taken gets a row of metrics; asking first saves Lightning's bookkeeping on the others."""
     step = trainer.global_step + 1
     return step % trainer.log_every_n_steps == 0 or step == trainer.max_steps  # type: ignore[attr-defined]
-
-
-class Throughput(Callback):
-    """Log windows/s, tokens/s, the share of time spent waiting for data, and padding.
-
-    A token is one valid channel in one patch (one sample where the model cuts no patches).
-    """
-
-    def __init__(self, *, every: int) -> None:
-        self.every = every
-        self._reset(time.perf_counter())
-        self._ended = math.nan
-
-    def _reset(self, now: float) -> None:
-        self._since, self._wait_s, self._windows = now, 0.0, 0
-        self._valid: Tensor | int = 0
-        self._cells, self._tokens_per_channel = 0, 0.0
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        self._reset(time.perf_counter())
-        self._ended = self._since
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Count the time since the last batch ended as waiting."""
-        self._wait_s += time.perf_counter() - self._ended
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: NeuralBatch, batch_idx: int
-    ) -> None:
-        """Count the batch; log when it is time."""
-        patch = getattr(getattr(pl_module.model, "tokenizer", None), "patch_samples", 1)
-        self._windows += len(batch)
-        self._valid = self._valid + batch.channel_mask.sum()  # stays on the device until it is logged
-        self._cells += batch.channel_mask.numel()
-        self._tokens_per_channel = batch.signal.shape[-1] // patch
-        if trainer.global_step % self.every == 0:
-            now = time.perf_counter()
-            passed = max(now - self._since, 1e-9)
-            valid = float(self._valid)
-            pl_module.log_dict(
-                {
-                    "speed/windows_per_s": self._windows * trainer.world_size / passed,
-                    "speed/tokens_per_s": valid * self._tokens_per_channel * trainer.world_size / passed,
-                    "speed/data_wait_percent": 100 * self._wait_s / passed,
-                    "speed/padding_percent": 100 * (1 - valid / self._cells),
-                    "lr": trainer.optimizers[0].param_groups[0]["lr"],
-                }
-            )
-            self._reset(now)
-        self._ended = time.perf_counter()
 
 
 class FiniteGuard(Callback):
@@ -89,7 +37,7 @@ class FiniteGuard(Callback):
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
         """Look at the norm of all gradients before clipping."""
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = whole(torch.nn.utils.get_total_norm(gradients))
         finite = bool(torch.isfinite(norm))
         if finite:
             self._in_a_row = 0
@@ -162,6 +110,9 @@ class ProgressLine(Callback):
 class KeepLastAndBest(Checkpoint):
     """Write ``last.ckpt`` every so many steps and at the end, ``best.ckpt`` when the monitored metric falls.
 
+    In a job of submitit, the scheduler's warning before it takes the machine away is answered at the end of the step:
+    the checkpoint first, then submitit's own answer, which puts the job back into the queue.
+
     Parameters
     ----------
     folder : Path
@@ -179,6 +130,16 @@ class KeepLastAndBest(Checkpoint):
         self.best: float = math.inf
         self.best_step = 0
         self._written = -1
+        self._warned = False
+        self._answer: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen for the scheduler's warning."""
+        if "SUBMITIT_EXECUTOR" in os.environ and hasattr(signal, "SIGUSR2"):
+            self._answer = signal.signal(signal.SIGUSR2, self._note)
+
+    def _note(self, *_: Any) -> None:
+        self._warned = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -188,6 +149,18 @@ class KeepLastAndBest(Checkpoint):
         if step != self._written and step > 0 and (step % self.every == 0 or step >= self.total_steps):
             self._written = step
             trainer.save_checkpoint(self.folder / "last.ckpt")
+        # the warning may reach one rank before another, and a checkpoint is the work of all
+        if self._answer is not None and trainer.strategy.reduce_boolean_decision(self._warned, all=False):
+            self._warned = False
+            if step != self._written:
+                trainer.save_checkpoint(self.folder / "last.ckpt")
+            if callable(self._answer):
+                self._answer(signal.SIGUSR2, None)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the signal to whoever had it."""
+        if self._answer is not None:
+            signal.signal(signal.SIGUSR2, self._answer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the best checkpoint when the metric has improved."""

@@ -13,11 +13,15 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 
 from neurofm.schema.errors import ConfigError, nearest
-from neurofm.training.callbacks import FiniteGuard, KeepLastAndBest, ProgressLine, Throughput
+from neurofm.training.callbacks import FiniteGuard, KeepLastAndBest, ProgressLine
 from neurofm.training.loggers import CsvLogger, wandb_logger
+from neurofm.training.memory import checkpoint_blocks
 from neurofm.training.module import NeuroModule
+from neurofm.training.parallel import gather, strategy_of
+from neurofm.training.ranks import ranks_of, slurm_environment
 from neurofm.training.run import RunFolder
 from neurofm.training.seeds import seed_of
+from neurofm.training.throughput import Throughput
 
 # what Lightning says that is no news here, each with the reason why
 _NO_NEWS = (
@@ -26,6 +30,7 @@ _NO_NEWS = (
     r".*number of training batches.*smaller than the logging interval.*",  # small corpora are normal here
     r".*mid-epoch.*resumable.*",  # our loaders are; this is said of any that is not a DataLoader
     r".*isinstance\(treespec, LeafSpec\).*",  # deprecation inside Lightning
+    r".*WeightAveraging callback with a model that overrides.*",  # ours shards nothing unless asked, and not then
     r".*exists and is not empty.*",  # the run folder is ours to check
 )
 
@@ -87,6 +92,9 @@ def fit(
     validate_every: int | None = None,
     log_every: int = 10,
     ema_decay: float | None = None,
+    activation_checkpointing: bool = False,
+    compile_model: bool = False,
+    count_flops: bool = True,
     guard_patience: int = 20,
     progress: bool = True,
 ) -> dict[str, float]:
@@ -105,8 +113,10 @@ def fit(
         Optimiser steps in all, those before a resume included.
     gradient_clip : float, optional
         Largest norm of the gradient.
-    precision, accelerator, devices, num_nodes, strategy
+    precision, accelerator, devices, num_nodes
         As Lightning's Trainer takes them.
+    strategy : str
+        See `parallel.strategy_of`.
     accumulate : int
         Batches per optimiser step.
     logger : str
@@ -119,6 +129,12 @@ def fit(
         Optimiser steps between rows of metrics.csv.
     ema_decay : float, optional
         Decay of an exponential moving average of the weights, which validation and export then use.
+    activation_checkpointing : bool
+        Compute the model's blocks again in the backward pass instead of keeping what is inside them.
+    compile_model : bool
+        Compile the model's forward pass (`torch.compile`), dynamic in batch and channels.
+    count_flops : bool
+        Log achieved FLOP/s; not of compiled models.
     guard_patience : int
         Steps in a row with a gradient that is not finite before the run stops.
     progress : bool
@@ -133,18 +149,26 @@ def fit(
         raise ConfigError(f"unknown logger '{logger}': {nearest(logger, ('csv', 'wandb'))}")
     if max_steps < 1:
         raise ConfigError(f"max_steps={max_steps} must be at least 1")
+    ranks = ranks_of({"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes})
+    if strategy == "fsdp2" and ema_decay is not None:
+        raise ConfigError("trainer.ema_decay averages whole weights, strategy=fsdp2 has them in parts; choose one")
     tenth = max(1, max_steps // 10)
     keep = KeepLastAndBest(folder=run.checkpoint_dir, every=checkpoint_every or tenth, total_steps=max_steps)
-    callbacks: list[Callback] = [FiniteGuard(patience=guard_patience), Throughput(every=log_every), keep]
+    throughput = Throughput(every=log_every, count_flops=count_flops and not compile_model)
+    callbacks: list[Callback] = [FiniteGuard(patience=guard_patience), throughput, keep]
     if ema_decay is not None:
         if not 0 < ema_decay < 1:
             raise ConfigError(f"ema_decay={ema_decay} must lie between 0 and 1")
         callbacks.append(EMAWeightAveraging(decay=ema_decay))
     if progress:
         callbacks.append(ProgressLine(total_steps=max_steps))
+    if activation_checkpointing:
+        checkpoint_blocks(module.model)
+    if compile_model:
+        module.model.compile(dynamic=True)
     resume_from = str(run.last_checkpoint) if run.resumed else None
     loggers: list[Any] = [CsvLogger(run.metrics_path, resume_at=_step_of(run))]
-    if logger == "wandb":
+    if logger == "wandb" and ranks.rank == 0:
         extra = wandb_logger(run.path, mode=wandb_mode, project=wandb_project)
         loggers += [extra] if extra is not None else []
     started = time.perf_counter()
@@ -156,7 +180,8 @@ def fit(
             accelerator=accelerator,
             devices=devices,
             num_nodes=num_nodes,
-            strategy=strategy,
+            strategy=strategy_of(strategy, world_size=ranks.world_size, accelerator=accelerator),
+            plugins=[slurm] if (slurm := slurm_environment()) is not None else None,
             precision=precision,  # type: ignore[arg-type]
             gradient_clip_val=gradient_clip,
             accumulate_grad_batches=accumulate,
@@ -173,6 +198,7 @@ def fit(
             default_root_dir=run.path,
         )
         trainer.fit(module, _as_loader(loader), _as_loader(validation_loader), ckpt_path=resume_from, weights_only=True)
+        gather(module)
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
     if keep.best_step:
         metrics |= {f"best/{keep.monitor}": keep.best, "best/step": float(keep.best_step)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,14 +11,15 @@ from torch import Tensor, nn
 
 from neurofm.objectives.base import Loss
 from neurofm.schema.batch import NeuralBatch
-from neurofm.schema.errors import ConfigError
+from neurofm.schema.errors import ConfigError, nearest
 from neurofm.training.callbacks import log_due
-from neurofm.training.schedule import parameter_groups, warmup_cosine
+from neurofm.training.parallel import shard, summed_over_ranks
+from neurofm.training.schedule import SCHEDULES, learning_rate_factor, parameter_groups
 from neurofm.training.seeds import keyed_generator, seed_of
 
 
 class NeuroModule(pl.LightningModule):
-    """Train `model` on `objective` with AdamW, warm-up and cosine.
+    """Train `model` on `objective` with AdamW, warm-up and a decay.
 
     Parameters
     ----------
@@ -33,6 +35,10 @@ class NeuroModule(pl.LightningModule):
         Optimiser steps.
     lr_floor : float
         Last learning rate as a fraction of the peak.
+    schedule : str
+        What follows the warm-up: ``cosine``, or ``wsd`` (stable, then decay).
+    decay_fraction : float
+        Share of the steps in which ``wsd`` decays.
     layer_decay : float
         Factor on the learning rate per layer below the output; 1 = none.
     seed : int
@@ -51,6 +57,8 @@ class NeuroModule(pl.LightningModule):
         warmup_steps: int = 0,
         total_steps: int,
         lr_floor: float = 0.0,
+        schedule: str = "cosine",
+        decay_fraction: float = 0.2,
         layer_decay: float = 1.0,
         seed: int = 0,
     ) -> None:
@@ -59,14 +67,26 @@ class NeuroModule(pl.LightningModule):
             raise ConfigError(f"warmup_steps={warmup_steps} must lie between 0 and total_steps={total_steps}")
         if lr_peak <= 0:
             raise ConfigError(f"lr_peak={lr_peak} must be above 0")
+        if schedule not in SCHEDULES:
+            raise ConfigError(f"optim.schedule is '{schedule}': {nearest(schedule, SCHEDULES)}")
+        if not 0 <= decay_fraction <= 1 or (
+            warmup_steps + decay_fraction * total_steps > total_steps and schedule == "wsd"
+        ):
+            raise ConfigError(
+                f"decay_fraction={decay_fraction} must lie between 0 and what warmup_steps={warmup_steps} leaves of "
+                f"total_steps={total_steps}"
+            )
         self.model, self.objective = model, objective
+        freeze_idle(model, getattr(objective, "idle", ()))
+        self.schedule, self.decay_fraction = schedule, decay_fraction
         self.lr_peak, self.weight_decay, self.betas = lr_peak, weight_decay, (float(betas[0]), float(betas[1]))
         self.warmup_steps, self.total_steps, self.lr_floor = warmup_steps, total_steps, lr_floor
         self.layer_decay, self.seed = layer_decay, seed
         self.batches_seen = 0
         # sum and count of every training figure since the last row of metrics, and the step that row belongs to
-        self._sums: dict[str, tuple[Tensor, int]] = {}
+        self._sums: dict[str, tuple[Tensor, float]] = {}
         self._reported = -1
+        self.is_sharded = False
 
     def loss(self, batch: NeuralBatch, generator: torch.Generator) -> Loss:
         """Compute the objective after checking that the batch has what it needs."""
@@ -76,6 +96,10 @@ class NeuroModule(pl.LightningModule):
                     f"objective '{type(self.objective).__name__}' needs batch.{name}, which these data do not have"
                 )
         return self.objective(self.model, batch, generator)
+
+    def forward_only(self, batch: NeuralBatch) -> Tensor:
+        """Return the loss of one batch; changes nothing, not even counters."""
+        return self.loss(batch, keyed_generator(self.seed, "forward only")).total
 
     def training_step(self, batch: NeuralBatch, batch_idx: int) -> Tensor:
         """One batch; Lightning's hook."""
@@ -102,7 +126,15 @@ class NeuroModule(pl.LightningModule):
             self._sums[name] = (total + value, n + 1)
         if log_due(self.trainer):
             self._reported = step
-            self.log_dict({f"train/{k}": total / n for k, (total, n) in self._sums.items()}, batch_size=len(batch))
+            means = {f"train/{k}": total / n for k, (total, n) in summed_over_ranks(self._sums).items()}
+            self.log_dict(means, batch_size=len(batch))
+
+    def configure_model(self) -> None:
+        """Shard the weights where the strategy does; Lightning's hook, which it calls more than once."""
+        if self._device_mesh is not None and not self.is_sharded:
+            entries = ("training_step", "validation_step", "forward_only")
+            shard(self, self._device_mesh["data_parallel"], entries=entries)
+            self.is_sharded = True
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule; Lightning's hook."""
@@ -112,17 +144,23 @@ class NeuroModule(pl.LightningModule):
         optimizer = torch.optim.AdamW(groups, lr=self.lr_peak, betas=self.betas)
 
         def factor(step: int) -> float:
-            return warmup_cosine(
-                step, warmup_steps=self.warmup_steps, total_steps=self.total_steps, floor=self.lr_floor
-            )
+            return learning_rate_factor(
+                step, schedule=self.schedule, warmup_steps=self.warmup_steps, total_steps=self.total_steps,
+                floor=self.lr_floor, decay_fraction=self.decay_fraction,
+            )  # fmt: skip
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the batch number, which keys masks and dropout, and the sums of the next row of metrics."""
+        """Keep the batch number, which keys masks and dropout, and the sums of the next row of metrics.
+
+        Only one rank's checkpoint is written, so each rank keeps its share of what all have.
+        """
         checkpoint["batches_seen"] = self.batches_seen
-        checkpoint["figures"] = {k: [total.item(), n] for k, (total, n) in self._sums.items()}
+        n_ranks = self.trainer.world_size
+        together = summed_over_ranks(self._sums)
+        checkpoint["figures"] = {k: [total / n_ranks, n / n_ranks] for k, (total, n) in together.items()}
         checkpoint["figures_reported"] = self._reported
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -130,6 +168,13 @@ class NeuroModule(pl.LightningModule):
         self.batches_seen = int(checkpoint["batches_seen"])
         self._sums = {k: (torch.tensor(total), n) for k, (total, n) in checkpoint["figures"].items()}
         self._reported = int(checkpoint["figures_reported"])
+
+
+def freeze_idle(model: nn.Module, idle: Sequence[str]) -> None:
+    """Freeze the parameters that an objective says it makes no use of (`objective.idle`), wherever they lie."""
+    for name, parameter in model.named_parameters():
+        if name.rpartition(".")[2] in idle:
+            parameter.requires_grad_(False)
 
 
 def _figures(loss: Loss) -> dict[str, Tensor]:

@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from neurofm.hub.save import save_model
-from neurofm.models import MODELS
-from neurofm.objectives import OBJECTIVES
-from neurofm.training.corpus import Corpus
+from neurofm.training.assemble import PART, assemble, given_batch_size
 from neurofm.training.fit import fit
-from neurofm.training.module import NeuroModule
 from neurofm.training.run import RunFolder, environment
-from neurofm.training.seeds import seed_of
-
-PART = "pretrain"
-
-
-def open_corpus(data: Mapping[str, Any], task: Mapping[str, Any]) -> Corpus:
-    """Open what `conf/data` and `conf/task` describe."""
-    corpus_choices = {k: v for k, v in {**data, **task}.items() if k not in ("id", "name")}
-    return Corpus(**corpus_choices)
-
-
-def ranks(trainer: Mapping[str, Any]) -> tuple[int, int]:
-    """Return this process's rank and the number of ranks.
-
-    Lightning starts the others only inside `fit`, so the loader is told by the environment that torchrun, srun or
-    Lightning's own launcher sets, and else by what is asked for.
-    """
-    devices = trainer.get("devices", 1)
-    asked = (devices if isinstance(devices, int) else 1) * trainer.get("num_nodes", 1)
-    world_size = int(os.environ.get("WORLD_SIZE", asked))
-    rank = os.environ.get("RANK")
-    if rank is None:
-        rank = int(os.environ.get("NODE_RANK", 0)) * asked + int(os.environ.get("LOCAL_RANK", 0))
-    return int(rank), world_size
 
 
 def pretrain(
@@ -54,7 +24,7 @@ def pretrain(
     logger: Mapping[str, Any],
     run_dir: str,
     seed: int,
-    batch_size: int,
+    batch_size: int | str,
     resume: bool = False,
     overwrite: bool = False,
     description: str = "",
@@ -74,8 +44,8 @@ def pretrain(
         The run folder; holds ``model/`` afterwards.
     seed : int
         Of weights, order, masks and dropout.
-    batch_size : int
-        Windows per step over all ranks.
+    batch_size : int or "auto"
+        Windows per step over all ranks; auto measures what fits into a GPU.
     resume, overwrite : bool
         Continue or replace a run that is there.
     description : str
@@ -88,38 +58,33 @@ def pretrain(
     dict of str to float
         Final metrics.
     """
-    corpus = open_corpus(data, task)
-    corpus.fit_transforms(PART)
-    facts = corpus.facts(PART)
-    rank, world_size = ranks(trainer)
-    loader = corpus.loader(
-        PART, facts, batch_size=batch_size, seed=seed, training=True, rank=rank, world_size=world_size
-    )
-    validation = None
-    if corpus.split.parts.get("validation"):
-        validation = corpus.loader("validation", facts, batch_size=batch_size, seed=seed, training=False)
+    parts = assemble(
+        data=data, task=task, model_name=model_name, model_choices=model_choices, objective_name=objective_name,
+        objective_choices=objective_choices, optim=optim, trainer=trainer, seed=seed,
+        batch_size=given_batch_size(batch_size, run_dir, resume=resume),
+    )  # fmt: skip
+    corpus, module = parts.corpus, parts.module
     provenance = corpus.provenance(PART)
-    torch.manual_seed(seed_of(seed, "weights"))
-    model = MODELS.build(model_name, facts, allow_import=True, **model_choices)
-    objective = OBJECTIVES.build(objective_name, model, facts, allow_import=True, **objective_choices)
-    if getattr(objective, "has_closed_form", False):
-        objective.solve(corpus.stretches(PART, facts), new_subject=False)
-    optim = {**optim, "warmup_steps": min(optim.get("warmup_steps", 0), trainer["max_steps"])}
-    module = NeuroModule(model=model, objective=objective, total_steps=trainer["max_steps"], seed=seed, **optim)
     # claimed only now, so that a wrong choice leaves no folder behind
-    run = RunFolder(run_dir, resume=resume, overwrite=overwrite)
-    run.write_config(config or {})
-    run.write_provenance(config=config or {}, data=provenance, seed=seed)
-    metrics = fit(module=module, loader=loader, validation_loader=validation, run=run, **trainer, **logger)
+    run = RunFolder(run_dir, resume=resume, overwrite=overwrite, owner=parts.ranks.rank == 0)
+    if run.owner:
+        run.write_config(config or {})
+        corpus.split.write(run.path / "split.json")
+        run.write_provenance(
+            config=config or {}, data=provenance, seed=seed, batch_size=parts.batch_size, n_ranks=parts.ranks.world_size
+        )
+    metrics = fit(module=module, loader=parts.loader, validation_loader=parts.validation, run=run, **trainer, **logger)
+    if not run.owner:
+        return metrics
     save_model(
         run.model_dir,
-        model=model,
-        objective=objective,
+        model=module.model,
+        objective=module.objective,
         model_name=model_name,
         model_choices=model_choices,
         objective_name=objective_name,
         objective_choices=objective_choices,
-        facts=facts,
+        facts=parts.facts,
         transforms=[t.to_json() for t in corpus.transform.transforms],
         prep=corpus.dataset.manifest.prep,
         provenance={

@@ -2,7 +2,8 @@
 
 runs/<name>/
   config.yaml       the configuration as resolved
-  provenance.json   git state, versions, hashes of dataset and split, seeds
+  provenance.json   git state, versions, hashes of dataset and split, seeds; one entry more for each time it was continued
+  split.json        which spans were for training, which for validation and test
   metrics.csv       every logged figure
   checkpoints/      last.ckpt, best.ckpt, for resuming
   model/            the exported model
@@ -29,7 +30,7 @@ from neurofm.schema.errors import ConfigError
 from neurofm.schema.hashing import atomic_write, hash_of, read_json, write_json
 
 _OWN = (
-    "config.yaml", "provenance.json", "metrics.csv", "finished.json", "wandb_id.txt",
+    "config.yaml", "provenance.json", "split.json", "metrics.csv", "finished.json", "wandb_id.txt",
     "checkpoints", "model", "plots", "wandb",
 )  # fmt: skip
 _PACKAGES = ("torch", "pytorch-lightning", "numpy", "scipy", "mne", "safetensors", "PyWavelets", "scikit-learn")
@@ -46,6 +47,8 @@ class RunFolder:
         Continue what is there.
     overwrite : bool
         Remove an earlier run first; files that are not a run's are never touched.
+    owner : bool
+        False for all ranks but the first: they look, and leave making, claiming and writing to it.
 
     Raises
     ------
@@ -53,21 +56,25 @@ class RunFolder:
         When the folder holds a run already and neither flag is given, holds other files, or cannot be written.
     """
 
-    def __init__(self, path: str | Path, *, resume: bool = False, overwrite: bool = False) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, resume: bool = False, overwrite: bool = False, owner: bool = True) -> None:
+        self.path, self.owner = Path(path), owner
         if resume and overwrite:
             raise ConfigError(f"{self.path}: resume=true and overwrite=true contradict each other; choose one")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            # asking the system for its rights is not enough: only a write tells
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
-            self._claim(resume, overwrite)
+            if owner:
+                self._open(resume, overwrite)
         except OSError as error:
             raise ConfigError(
                 f"{self.path}: the run folder cannot be written ({error.strerror}); choose another with run_dir=…"
             ) from error
         self.resumed = resume and self.last_checkpoint.exists()
+
+    def _open(self, resume: bool, overwrite: bool) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        # asking the system for its rights is not enough: only a write tells
+        with tempfile.TemporaryFile(dir=self.path):
+            pass
+        self._claim(resume, overwrite)
 
     def _claim(self, resume: bool, overwrite: bool) -> None:
         present = sorted(p.name for p in self.path.iterdir())
@@ -130,7 +137,7 @@ class RunFolder:
             yaml.safe_dump(dict(config), f, sort_keys=False, allow_unicode=True)
 
     def write_provenance(
-        self, *, config: Mapping[str, Any], data: Mapping[str, Any] | None = None, seed: int = 0
+        self, *, config: Mapping[str, Any], data: Mapping[str, Any] | None = None, seed: int = 0, **further: Any
     ) -> dict[str, Any]:
         """Write and return where this run comes from; nothing in it depends on the machine.
 
@@ -142,9 +149,23 @@ class RunFolder:
             Hashes of datasets, prep and split, and whatever else says what was trained on.
         seed : int
             Seed of weights, masks and order.
+        **further
+            What else to record, such as the number of ranks.
         """
-        record = {"config_hash": hash_of(dict(config)), "seed": seed, "data": dict(data or {}), **environment()}
-        write_json(self.path / "provenance.json", record)
+        record = {
+            "config_hash": hash_of(dict(config)),
+            "seed": seed,
+            "data": dict(data or {}),
+            **further,
+            **environment(),
+        }
+        path = self.path / "provenance.json"
+        if self.resumed and path.exists():
+            # what the run began with stays; what it was continued with stands beside it
+            began = read_json(path)
+            again = {k: v for k, v in record.items() if began.get(k) != v}
+            record = {**began, "continued": [*began.get("continued", []), again]}
+        write_json(path, record)
         return record
 
     def finish(self, metrics: Mapping[str, float]) -> None:

@@ -28,6 +28,37 @@ def warmup_cosine(step: int, *, warmup_steps: int, total_steps: int, floor: floa
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def warmup_stable_decay(
+    step: int, *, warmup_steps: int, total_steps: int, floor: float = 0.0, decay_fraction: float = 0.2
+) -> float:
+    """Return the factor on the peak learning rate at `step` (from 0): linear up, flat, then 1 − √ down to `floor`.
+
+    The flat part can be continued from any checkpoint, so one run serves several lengths (Hägele et al. 2024, "Scaling
+    laws and compute-optimal training beyond fixed training durations", eq. 1; the decay over 20 % of the steps there).
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    n_decay = round(decay_fraction * total_steps)
+    into = step - (total_steps - n_decay)
+    if into <= 0 or n_decay == 0:
+        return 1.0
+    return floor + (1 - floor) * (1 - math.sqrt(min(1.0, into / n_decay)))
+
+
+SCHEDULES = ("cosine", "wsd")
+
+
+def learning_rate_factor(
+    step: int, *, schedule: str, warmup_steps: int, total_steps: int, floor: float, decay_fraction: float
+) -> float:
+    """Return the factor of the schedule called `schedule`."""
+    if schedule == "wsd":
+        return warmup_stable_decay(
+            step, warmup_steps=warmup_steps, total_steps=total_steps, floor=floor, decay_fraction=decay_fraction
+        )
+    return warmup_cosine(step, warmup_steps=warmup_steps, total_steps=total_steps, floor=floor)
+
+
 def decays(name: str, owner: nn.Module, ndim: int) -> bool:
     """Whether weight decay applies: to matrices and kernels; not to vectors, norms, biases and tables."""
     leaf = name.rpartition(".")[2]

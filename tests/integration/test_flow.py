@@ -221,3 +221,21 @@ def test_killed_training_continues_to_the_same_weights(flow):
     assert a.keys() == b.keys()
     for name in a:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_a_run_is_continued_by_its_name(flow, capsys):
+    """`resume=RUN` needs nothing but the run: its configuration is inside, and may be changed key by key."""
+    assert main([*TRAIN, "trainer.max_steps=20", "name=named"]) == 0
+    assert main(["train", "resume=runs/named", "trainer.max_steps=30"]) == 0
+    assert json.loads(Path("runs/named/finished.json").read_text())["steps"] == 30
+    provenance = json.loads(Path("runs/named/provenance.json").read_text())
+    assert len(provenance["continued"]) == 1
+    assert json.loads(Path("runs/named/split.json").read_text())["hash"] == provenance["data"]["split"]["hash"]
+    for words, sentence in (
+        (["resume=runs/nothing"], "holds no run to continue"),
+        (["resume=runs/named", "trainer.max_step=3"], "did you mean 'trainer.max_steps'"),
+        (["resume=runs/named", "trainer.max_steps=many"], "expected a number"),
+        (["resume=runs/named", "--multirun"], "only key=value"),
+    ):
+        assert main(["train", *words]) == 1
+        assert sentence in capsys.readouterr().err

@@ -6,11 +6,13 @@ import torch
 
 from neurofm.adapt.rows import select
 from neurofm.objectives import OBJECTIVES
+from neurofm.objectives.base import Loss
 from neurofm.schema.errors import ConfigError, NeurofmError
 from neurofm.training.fit import fit
 from neurofm.training.loggers import read_metrics
 from neurofm.training.module import NeuroModule
 from neurofm.training.run import RunFolder
+from neurofm.training.throughput import skipped_by
 
 
 class Loader:
@@ -216,3 +218,41 @@ def test_a_row_is_the_mean_of_its_steps(tiny, tmp_path):
         rows[every] = [r["train/loss"] for r in read_metrics(run.metrics_path)]
     want = [sum(rows[1][:4]) / 4, sum(rows[1][4:]) / 4]
     assert rows[4] == pytest.approx(want, rel=1e-5)
+
+
+def test_operations_are_counted_as_by_hand(tiny, tmp_path):
+    """A model that is one linear map: 2·rows·in·out forward, and twice that again backward."""
+
+    class Line(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = torch.nn.Linear(12, 64), torch.nn.Linear(64, 8)
+
+        def forward(self, batch):
+            return self.last(self.first(batch.signal))
+
+    class Sum(torch.nn.Module):
+        needs = ()
+
+        def forward(self, model, batch, generator):
+            return Loss(model(batch).square().mean())
+
+    module = NeuroModule(model=Line(), objective=Sum(), total_steps=3)
+    run = RunFolder(tmp_path / "run")
+    fit(module=module, loader=[tiny.batch(4)] * 3, run=run, max_steps=3, log_every=3, progress=False)
+    row = read_metrics(run.metrics_path)[-1]
+    rows = 5  # channels of a window
+    want = 3 * rows * 2 * (12 * 64 + 64 * 8)
+    assert row["speed/flops_per_s"] / row["speed/windows_per_s"] == pytest.approx(want)
+    assert 0 < row["speed/peak_percent"] < 100
+
+
+def test_windows_that_were_left_out_are_counted(tiny, tmp_path):
+    loader = Loader(tiny)
+    loader.skipped = ["a", "b"]
+    assert skipped_by(loader) == 2
+    loader.n_skipped = 3
+    run = RunFolder(tmp_path / "run")
+    fit(module=make_module(tiny, 3), loader=loader, run=run, max_steps=3, log_every=3, progress=False)
+    assert read_metrics(run.metrics_path)[-1]["data/skipped_windows"] == 3
+    assert skipped_by([]) is None

@@ -101,3 +101,24 @@ def test_wandb_never_asks(tmp_path, monkeypatch):
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password key\n")
     (tmp_path / ".netrc").chmod(0o600)
     assert wandb_logged_in()
+
+
+def test_a_continued_run_keeps_what_it_began_with(tmp_path):
+    run = RunFolder(tmp_path / "one")
+    run.write_provenance(config={"a": 1}, data={"split_hash": "abc"}, n_ranks=2)
+    run.checkpoint_dir.mkdir()
+    run.last_checkpoint.write_bytes(b"")
+    again = RunFolder(tmp_path / "one", resume=True)
+    record = again.write_provenance(config={"a": 2}, data={"split_hash": "abc"}, n_ranks=4)
+    assert (record["n_ranks"], record["data"]) == (2, {"split_hash": "abc"})
+    (later,) = record["continued"]
+    assert later["n_ranks"] == 4
+    assert set(later) == {"n_ranks", "config_hash"}
+
+
+def test_only_the_first_rank_makes_and_claims(tmp_path):
+    RunFolder(tmp_path / "one", owner=False)
+    assert not (tmp_path / "one").exists()
+    run = finished(tmp_path / "two")
+    RunFolder(run.path, owner=False, overwrite=True)
+    assert run.is_finished

@@ -7,7 +7,7 @@ from torch import nn
 
 from neurofm.schema.errors import ConfigError
 from neurofm.training.module import NeuroModule
-from neurofm.training.schedule import layer_scales, parameter_groups, warmup_cosine
+from neurofm.training.schedule import layer_scales, parameter_groups, warmup_cosine, warmup_stable_decay
 from neurofm.training.seeds import seed_of
 
 
@@ -20,6 +20,30 @@ def test_warmup_then_cosine():
     assert all(a > b for a, b in itertools.pairwise(f[4:13]))
     assert warmup_cosine(0, warmup_steps=0, total_steps=1) == 1.0
     assert f[6] == pytest.approx(0.1 + 0.45 * (1 + math.cos(math.pi / 4)))
+
+
+def test_warmup_stable_decay():
+    f = [warmup_stable_decay(s, warmup_steps=2, total_steps=20, floor=0.1, decay_fraction=0.2) for s in range(22)]
+    assert f[:2] == [0.5, 1.0]
+    assert f[2:17] == [1.0] * 15
+    assert f[17] == pytest.approx(0.1 + 0.9 * 0.5)  # 1 − √(1/4)
+    assert f[20] == f[21] == pytest.approx(0.1)
+    assert warmup_stable_decay(19, warmup_steps=0, total_steps=20, decay_fraction=0.0) == 1.0
+    # a longer run agrees with a shorter one up to where that began to decay
+    longer = [warmup_stable_decay(s, warmup_steps=2, total_steps=40, decay_fraction=0.2) for s in range(17)]
+    assert longer == f[:17]
+
+
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        ({"schedule": "wds"}, "did you mean 'wsd'"),
+        ({"schedule": "wsd", "warmup_steps": 9, "decay_fraction": 0.2}, "decay_fraction=0.2 must lie"),
+    ],
+)
+def test_wrong_schedules(tiny, choices, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        NeuroModule(model=tiny.model(), objective=nn.Linear(1, 1), total_steps=10, **choices)
 
 
 def test_groups_of_the_real_model(tiny):
