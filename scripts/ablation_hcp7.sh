@@ -20,10 +20,10 @@ step "prep"
 neurofm prep dataset=hcp7
 step "hidden regions: train"
 # shellcheck disable=SC2086
-neurofm train --multirun experiment=hcp7_masked +ablation="$ROWS" $common
+neurofm train --multirun experiment=hcp7_masked ablation="$ROWS" $common
 step "next volume: train"
 # shellcheck disable=SC2086
-neurofm train --multirun experiment=hcp7_next +ablation="$ROWS" objective.residual=true batch_size=4 $common
+neurofm train --multirun experiment=hcp7_next ablation="$ROWS" objective.residual=true batch_size=4 $common
 step "score"
 python scripts/ablation_table.py "$RUNS"
 step "done"

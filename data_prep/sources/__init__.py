@@ -31,6 +31,7 @@ SOURCES = Registry(
         "physionet_mi": "data_prep.sources.physionet_mi:PhysionetMi",
         "seed": "data_prep.sources.seed:Seed",
         "siena": "data_prep.sources.siena:Siena",
+        "sim_links": "data_prep.sources.sim_links:SimLinks",
         "simulated": "data_prep.sources.simulated:Simulated",
         "simulated_ieeg": "data_prep.sources.simulated_ieeg:SimulatedIeeg",
         "sleep_edf": "data_prep.sources.sleep_edf:SleepEdf",
