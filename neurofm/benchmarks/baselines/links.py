@@ -31,10 +31,9 @@ def var_coefficients(runs: Sequence[ArrayLike], *, order: int, penalty: float = 
 
 
 def granger(runs: Sequence[ArrayLike], *, order: int) -> NDArray[np.float64]:
-    """Return Granger's measure of each pair given all other channels (Geweke 1984): the logarithm of the residual
-    variance without the channel's past ÷ with it.
+    """Return Granger's measure of each pair given all other channels (Geweke 1984).
 
-    One inverse serves all pairs: leaving a block S of features out of a least-squares fit raises the residual sum of
+    It is the logarithm of the residual variance without the channel's past ÷ with it. One inverse serves all pairs: leaving a block S of features out of a least-squares fit raises the residual sum of
     squares of target y by w_Sᵀ (P_SS)⁻¹ w_S, where P is the inverse of the Gram matrix and w the full fit's weights.
     """
     data = _gram(runs, order)
