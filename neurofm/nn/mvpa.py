@@ -125,7 +125,7 @@ class MultivariateParallelAttention(nn.Module):
         ConfigError
             When a table has too few rows, a distance is out of range, or ``flex`` finds no CUDA device.
         """
-        B, T, C, D = tokens.shape
+        B, T, C, _ = tokens.shape
         time_table, channel_table = self.checked_tables(tokens, time_table, channel_table)
         alike = self.training and self.dropout > 0  # dropped keys are the same for all samples of the batch
         if torch.is_grad_enabled() or alike or tokens.device.type != "cpu":
@@ -162,7 +162,7 @@ class MultivariateParallelAttention(nn.Module):
         channel_distance: Tensor | None = None,
     ) -> Terms:
         """Return what every road starts from; arguments as `forward`, tables of the terms that there are."""
-        B, T, C, D = tokens.shape
+        B, T, C, _ = tokens.shape
         K, d = self.n_kv_heads, self.head_dim
         query = self.query(tokens).view(B, T, C, K, -1, d).permute(0, 3, 1, 4, 2, 5)  # B K T G C d
         query = query.reshape(B, K, T, -1, d) * self.scale
