@@ -29,6 +29,7 @@ CASES = [
     ("alignment", {"loss": "siglip", "learn_temperature": True, "head": "mlp"}),
     ("alignment", {"loss": "bi_mix_co", "transport_weight": 1.0, "head": "factorised", "rank": 3}),
     ("alignment", {"transport": "sinkhorn", "transport_weight": 1.0, "normalise": "target", "head": "residual"}),
+    ("forecast", {"horizon": 6}),
     ("in_context", {"context": [1, 2]}),
     ("supervised", {}),
     ("supervised", {"readout": "flatten", "label_smoothing": 0.1, "class_weights": [1.0, 2.0, 3.0]}),
