@@ -163,9 +163,13 @@ def make_network(choices: dict[str, Any], network: int) -> Network:
     chosen[turned] = chosen[turned][:, ::-1]
     weight, lag = np.zeros((C, C)), np.zeros((C, C), dtype=np.int64)
     sign = np.where(rng.random(n_links) < 0.5, -1.0, 1.0)
-    weight[tuple(chosen.T)] = rng.uniform(*choices["strength"], n_links) * sign
+
+    def within(pair: list[float], n: int) -> NDArray[np.float64]:
+        return rng.uniform(pair[0], pair[1], n)
+
+    weight[tuple(chosen.T)] = within(choices["strength"], n_links) * sign
     lag[tuple(chosen.T)] = rng.integers(choices["lag"][0], choices["lag"][1] + 1, n_links)
-    radius, omega = rng.uniform(*choices["radius"], C), 2 * np.pi * rng.uniform(*choices["cycles"], C)
+    radius, omega = within(choices["radius"], C), 2 * np.pi * within(choices["cycles"], C)
     own = np.stack([2 * radius * np.cos(omega), -(radius**2)], axis=1)
     found = Network(weight=weight, lag=lag, own=own)
     while _spectral_radius(found) > 0.98:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from neurofm.nn.mvpa_weights import segment_weights
+from neurofm.objectives.grid import patch_samples_of
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 
@@ -110,7 +111,7 @@ def influence(model: nn.Module, objective: nn.Module, batch: NeuralBatch) -> Ten
             f"influence needs an objective that predicts the next segment; {type(objective).__name__} does not"
         )
     signal = batch.signal.detach().clone().requires_grad_()
-    P = objective.patch_samples  # type: ignore[attr-defined]
+    P = patch_samples_of(model)
     with torch.enable_grad():
         n_whole = signal.shape[-1] // P * P
         said = predict(model, batch.with_signal(signal))[..., n_whole - P : n_whole]

@@ -113,7 +113,17 @@ def _arrows(
             )
         )  # fmt: skip
     out = w.sum(1) / (w.sum(1).max() or 1.0)
-    ax.scatter(*places.T, s=46, c=out, cmap=SEQUENTIAL, vmin=0, vmax=1, edgecolors=PALETTE["muted"][0], zorder=3)
+    ax.scatter(
+        places[:, 0],
+        places[:, 1],
+        s=46,
+        c=out,
+        cmap=SEQUENTIAL,
+        vmin=0,
+        vmax=1,
+        edgecolors=PALETTE["muted"][0],
+        zorder=3,
+    )
     for place, label in zip(places, names, strict=True):
         away = place / (np.hypot(*place) or 1.0) * 0.13 * reach
         ax.annotate(label, place + away, ha="center", va="center", fontsize=6.5, color=PALETTE["ink"][0])
