@@ -39,6 +39,10 @@ class WindowReader(TorchDataset):
         Whether anything is random.
     streams : sequence of str
         Further regular streams (behaviour, stimulus) that come with each window, on their own clocks.
+    sessions : sequence of str
+        Sessions that `session` counts from 1.
+    counts : bool
+        Whether lists of events are counted in bins beside; without, `signal` is zeros that take no memory.
     """
 
     def __init__(
@@ -52,8 +56,11 @@ class WindowReader(TorchDataset):
         subjects: Sequence[str],
         training: bool,
         streams: Sequence[str] = (),
+        sessions: Sequence[str] = (),
+        counts: bool = True,
     ) -> None:
         self.windows = windows
+        self.counts = counts
         self.streams = tuple(streams)
         self.seed = seed
         self.transform = transform
@@ -63,13 +70,14 @@ class WindowReader(TorchDataset):
             raise ConfigError("two datasets hold a recording of the same id; give each dataset once")
         names = {name: i for i, name in enumerate(vocabulary, 1)}
         people = {name: i for i, name in enumerate(subjects, 1)}
+        days = {name: i for i, name in enumerate(sessions, 1)}
         self.about: dict[str, About] = {}
         for r in dict.fromkeys(w.recording_id for w in windows):
             if r not in self._dataset:
                 raise DataError(
                     f"no dataset given holds the recording '{r}'; check that windows and datasets belong together"
                 )
-            self.about[r] = describe(self._dataset[r], r, vocabulary=names, subjects=people)
+            self.about[r] = describe(self._dataset[r], r, vocabulary=names, subjects=people, sessions=days)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -83,8 +91,12 @@ class WindowReader(TorchDataset):
         if rng is not None and window.slack_samples:
             start_s += int(rng.integers(window.slack_samples + 1)) / about.rate_hz
         dataset = self._dataset[window.recording_id]
-        values = dataset.read(window.recording_id, start_s, window.n_samples)
-        if self.transform is not None:
+        counted = self.counts or not dataset.is_events(window.recording_id)
+        if counted:
+            values = dataset.read(window.recording_id, start_s, window.n_samples)
+        else:
+            values = np.broadcast_to(np.float32(0), (window.n_samples, len(about.channel_ids)))
+        if counted and self.transform is not None:
             values = self.transform.apply(values, window.recording_id, rng=rng)
         stop_s = start_s + window.n_samples / about.rate_hz
         events = None
@@ -97,7 +109,7 @@ class WindowReader(TorchDataset):
         for name in self.streams:
             further, time_s = dataset.read_stream(window.recording_id, start_s, stop_s, stream=name)
             streams[name] = (further, time_s - start_s)
-        return Sample(window, i, start_s, values, about, events, streams)
+        return Sample(window, i, start_s, values, about, events, streams, counted)
 
     def __getitem__(self, job: Job) -> tuple[NeuralBatch | None, list[str]]:
         """Return the batch, None when none of it could be read, and what was skipped."""

@@ -6,7 +6,10 @@ MODELS = Registry(
     "model",
     {
         "mvpformer": "neurofm.models.mvpformer:MVPFormer",
+        "ndt": "neurofm.models.ndt:NDT",
+        "neuroformer": "neurofm.models.neuroformer:Neuroformer",
         "pooled_cnn": "neurofm.models.pooled_cnn:PooledCNN",
+        "population_decoder": "neurofm.models.population_decoder:PopulationDecoder",
         "token_transformer": "neurofm.models.token_transformer:TokenTransformer",
     },
 )
