@@ -40,7 +40,7 @@ class RotaryTime(nn.Module):
                 f"longest_s={longest_s:g}"
             )
         n = head_dim // 4
-        periods = torch.logspace(math.log10(shortest_s), math.log10(longest_s), n, dtype=torch.float64)
+        periods = torch.logspace(math.log10(shortest_s), math.log10(longest_s), n, dtype=torch.float64, device="cpu")
         # not saved, and in float64 whatever the module is cast to: see `angles`
         self.turns_per_s = tuple((1 / periods).tolist())
 

@@ -9,17 +9,20 @@ import yaml
 
 from neurofm.models import MODELS
 from neurofm.models.base import Encoded, Model
-from neurofm.schema.batch import NeuralBatch
+from neurofm.schema.batch import Events, NeuralBatch, StreamValues
 from neurofm.schema.facts import Facts
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 FILES = sorted(CONF.glob("*.yaml"))
-ON_PAPER_ONLY = {"mvpformer_s", "mvpformer_m"}
+ON_PAPER_ONLY = {"mvpformer_s", "mvpformer_m", "neuroformer_visnav"}
 """Too large to run in a test: built without memory."""
 
 SMALL = {
     "mvpformer": dict(patch_samples=8, dim=16, n_layers=2, n_heads=4, n_kv_heads=2),
+    "ndt": dict(dim=16, n_layers=2, n_heads=2, ffn_dim=32),
+    "neuroformer": dict(dim=16, n_heads=2, current_s=8 / 512, history_s=8 / 512, step_s=2 / 512),
     "pooled_cnn": dict(patch_samples=8, dim=16, n_layers=2),
+    "population_decoder": dict(dim=16, depth=2, head_dim=8, latent_step_s=1 / 64),
     "token_transformer": dict(patch_samples=8, dim=16, n_layers=2, n_heads=4),
 }
 """Choices under which each registered model runs in milliseconds."""
@@ -34,7 +37,14 @@ VARIANTS = {
         dict(channel_distance="coordinates", use_time=False),
         dict(use_channel=False),
     ],
+    "ndt": [{}, dict(back_bins=3, forward_bins=0)],
+    "neuroformer": [
+        {},
+        dict(stimulus={"stream": "frames", "columns": 12, "size": [4, 3], "kernel": [2, 2, 3]}),
+        dict(stimulus={"stream": "frames", "columns": 12}, behaviours={"speed": 1}),
+    ],
     "pooled_cnn": [{}, dict(kernel=3, n_layers=1)],
+    "population_decoder": [{}, dict(delimiters=False, latents_per_step=2)],
     "token_transformer": [{}, dict(tokenizer="wavelet"), dict(causal=False, pooling="mean")],
 }
 
@@ -43,9 +53,11 @@ CASES = [pytest.param(n, {**SMALL[n], **v}, id=f"{n}-{i}") for n in MODELS.names
 
 def facts_for(choices: dict) -> Facts:
     """Four patches at 512 Hz."""
-    patch_s = choices.get("patch_s") or choices["patch_samples"] / 512
+    patch_s = choices.get("patch_s") or choices.get("patch_samples", 8) / 512
+    if "current_s" in choices:
+        patch_s = max(patch_s, (choices["current_s"] + choices["history_s"]) / 4)
     names = tuple("abcdef")
-    return Facts(rate_hz=512.0, window_s=4 * patch_s, max_channels=6, channels=names, subjects=("s1", "s2"))
+    return Facts(rate_hz=512.0, window_s=4 * patch_s, max_channels=6, channels=names, subjects=("s1", "s2"), sessions=("d1", "d2"))
 
 
 def make_batch(facts: Facts, n_valid: tuple[int, ...], *, pad_to: int | None = None, seed: int = 0) -> NeuralBatch:
@@ -56,6 +68,7 @@ def make_batch(facts: Facts, n_valid: tuple[int, ...], *, pad_to: int | None = N
     for i, k in enumerate(n_valid):
         signal[i, :k] = rows[i][:k]
     B = len(n_valid)
+    events = [spikes_of(i, k, facts.window_s, seed) for i, k in enumerate(n_valid)]
     return NeuralBatch(
         signal=signal,
         channel_mask=mask,
@@ -64,7 +77,27 @@ def make_batch(facts: Facts, n_valid: tuple[int, ...], *, pad_to: int | None = N
         positions=torch.arange(3.0 * C).view(C, 3).square().expand(B, -1, -1),
         channel_ids=torch.arange(1, C + 1).expand(B, -1) * mask,
         subject=torch.ones(B, dtype=torch.long),
-    )
+        session=torch.ones(B, dtype=torch.long),
+        events=Events(
+            torch.cat([u for u, _ in events]), torch.cat([t for _, t in events]),
+            torch.tensor([0, *(len(u) for u, _ in events)]).cumsum(0),
+        ),
+        streams={"frames": further(B, 12, facts.window_s), "speed": further(B, 1, facts.window_s)},
+    )  # fmt: skip
+
+
+def spikes_of(number: int, n_units: int, window_s: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spikes of one window, ten per unit; the same whatever it is batched with."""
+    g = torch.Generator().manual_seed(1000 + seed + number)
+    time_s = (torch.rand(10 * n_units, generator=g) * window_s).sort().values
+    return torch.randint(n_units, (10 * n_units,), generator=g), time_s
+
+
+def further(n: int, width: int, window_s: float) -> StreamValues:
+    """A stream of six samples, the same in every window but for their number."""
+    values = torch.randn(6, width, generator=torch.Generator().manual_seed(9)) * (1 + torch.arange(n))[:, None, None]
+    time_s = (torch.arange(6) + 0.5).expand(n, -1) * (window_s / 6)
+    return StreamValues(values, time_s, torch.ones(n, 6, dtype=torch.bool))
 
 
 def build(name: str, choices: dict) -> tuple[torch.nn.Module, Facts]:
