@@ -62,8 +62,8 @@ def channel_name(row: dict) -> str:
 
 
 def session_name(row: dict) -> str:
-    """Return what the runs of one session share: dataset/subject/session, or the recording where no session is named."""
-    return f"{row['dataset']}/{row['subject']}/{row['session']}" if row["session"] else row["recording_id"]
+    """Return what the runs of one session share: dataset/subject/session; a subject without sessions has one."""
+    return f"{row['dataset']}/{row['subject']}/{row['session']}"
 
 
 def channel_vocabulary(dataset: Dataset, recording_ids: Iterable[str] | None = None) -> tuple[str, ...]:
