@@ -35,7 +35,7 @@ def weights(x):
     return torch.cat([p.detach().flatten() for m in (x.model, x.objective) for p in m.parameters()])
 
 
-@pytest.mark.parametrize("name", ADAPT.names())
+@pytest.mark.parametrize("name", sorted(set(ADAPT.names()) - {"unit_embedding"}))  # of models with units: its own file
 @pytest.mark.parametrize("objective", [None, SUPERVISED], ids=["same task", "new task"])
 def test_every_strategy_moves_what_it_says_and_leaves_the_original(loaded, tiny, tmp_path, name, objective):
     before = weights(loaded).clone()
@@ -224,7 +224,8 @@ def test_every_yaml_names_a_strategy_and_its_choices(request, loaded):
     assert {p.stem for p in paths} == set(ADAPT.names())
     for path in paths:
         choices = yaml.safe_load(path.read_text())
-        ADAPT.build(choices.pop("name"), loaded, None, None, **choices)
+        if choices["name"] != "unit_embedding":
+            ADAPT.build(choices.pop("name"), loaded, None, None, **choices)
 
 
 def test_heads_stay_when_only_the_window_changes(tiny, loaded):
