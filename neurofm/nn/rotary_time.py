@@ -84,7 +84,6 @@ class RotaryAttention(nn.Module):
         super().__init__()
         inner = n_heads * head_dim
         self.n_heads, self.rate, self.turn_values = n_heads, dropout, turn_values
-        self.self_attention = context_dim is None
         self.norm = nn.LayerNorm(dim)
         self.norm_context = None if context_dim is None else nn.LayerNorm(context_dim)
         self.query = nn.Linear(dim, inner, bias=False)
@@ -120,11 +119,14 @@ class RotaryAttention(nn.Module):
             assert self.norm_context is not None
             assert context_angles is not None
             context = self.norm_context(context)
-        q = self._heads(self.query(x))
-        k, v = map(self._heads, self.key_value(context).chunk(2, dim=-1))
-        q, k = turn(q, *angles), turn(k, *context_angles)
+        q = turn(self._heads(self.query(x)), *angles)
+        # keys and values side by side as twice as many heads, so that both are turned in one go
+        key_value = self.key_value(context).unflatten(-1, (2 * self.n_heads, -1)).transpose(1, 2)
         if self.turn_values:
-            v = turn(v, *context_angles)
+            k, v = turn(key_value, *context_angles).chunk(2, dim=1)
+        else:
+            k, v = key_value.chunk(2, dim=1)
+            k = turn(k, *context_angles)
         mixed = F.scaled_dot_product_attention(
             q, k, v, attn_mask=bias, dropout_p=self.rate if self.training else 0.0
         )
