@@ -150,9 +150,7 @@ class Neuroformer(nn.Module):
         """Where the current part begins, from the window's start."""
         return batch.signal.shape[-1] / batch.rate_hz - self.n_steps * self.step_s
 
-    def run(
-        self, batch: NeuralBatch, current: SpikeTokens | None = None, attended: Attended | None = None
-    ) -> States:
+    def run(self, batch: NeuralBatch, current: SpikeTokens | None = None, attended: Attended | None = None) -> States:
         """Run the network.
 
         Parameters
@@ -194,7 +192,7 @@ class Neuroformer(nn.Module):
         for name, trace in self.traces.items():
             b, there = _begun(self.trace_start[name], *trace(batch))
             features[name] = _mean(b, there)
-            for block in self.trace_cross[name]:  # type: ignore[union-attr]
+            for block in self.trace_cross[name].children():
                 x = block(x, there[:, None, None], b)
         for block in self.decoder:
             x = block(x, own, weights=attended.own_late if attended else None)

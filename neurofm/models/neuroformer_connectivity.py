@@ -83,7 +83,7 @@ def connectivity(model: Any, batches: Iterable[NeuralBatch], *, n_units: int, cu
         target = attended.current
         # the state of input i (0 = start) predicts spike i; inputs 1 … i are spikes 0 … i − 1
         n = target.shape[1]
-        parts = [(past[:, :n, 1:], attended.history, None)]
+        parts: list[tuple[Tensor, Tensor, Tensor | None]] = [(past[:, :n, 1:], attended.history, None)]
         if current:
             parts.append((own[:, :n, 1:], target, torch.ones(n, n, dtype=torch.bool).tril(-1)))
         for weight, source, earlier in parts:

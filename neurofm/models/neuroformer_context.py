@@ -21,16 +21,20 @@ class TimeMap(nn.Module):
     def __init__(self, dim: int, *, unit_s: float, hidden: int = 128) -> None:
         super().__init__()
         self.unit_s = unit_s
-        self.maps = nn.Sequential(nn.Linear(1, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        first = nn.Linear(1, hidden)
+        self.maps = nn.Sequential(first, nn.GELU(), nn.Linear(hidden, dim))
 
     def forward(self, time_s: Tensor) -> Tensor:
-        return self.maps((time_s / self.unit_s).to(self.maps[0].weight.dtype)[..., None])
+        """Map times of any shape to vectors."""
+        return self.maps((time_s / self.unit_s).to(next(self.parameters()).dtype)[..., None])
 
 
 def stream_of(batch: NeuralBatch, name: str, n_columns: int) -> StreamValues:
     """Return a stream of the batch after checking that it is there and as wide as expected."""
     if name not in batch.streams:
-        raise DataError(f"neuroformer: stream '{name}' is not in the batch: {nearest(name, batch.streams)} (data.streams)")
+        raise DataError(
+            f"neuroformer: stream '{name}' is not in the batch: {nearest(name, batch.streams)} (data.streams)"
+        )
     found = batch.streams[name]
     if found.values.shape[-1] != n_columns:
         raise DataError(f"neuroformer: stream '{name}' has {found.values.shape[-1]} columns, expected {n_columns}")
@@ -72,10 +76,12 @@ class Frames(nn.Module):
         if self.size is None:
             self.map: nn.Module = nn.Linear(columns, dim)
             return
-        k = tuple(int(n) for n in kernel)
-        s = k if stride is None else tuple(int(n) for n in stride)
+        k = (int(kernel[0]), int(kernel[1]), int(kernel[2]))
+        s = k if stride is None else (int(stride[0]), int(stride[1]), int(stride[2]))
         if math.prod(self.size) != columns or any(n < m for n, m in zip(self.size, k[1:], strict=True)):
-            raise ConfigError(f"neuroformer: stimulus of size={self.size} and kernel={k} does not fit {columns} columns")
+            raise ConfigError(
+                f"neuroformer: stimulus of size={self.size} and kernel={k} does not fit {columns} columns"
+            )
         self.kernel, self.stride = k, s
         self.map = nn.Conv3d(1, dim, k, stride=s)
         n_places = math.prod((n - m) // step + 1 for n, m, step in zip(self.size, k[1:], s[1:], strict=True))
@@ -116,5 +122,5 @@ class Trace(nn.Module):
     def forward(self, batch: NeuralBatch) -> tuple[Tensor, Tensor]:
         """Return tokens (B, T, D) and mask (B, T)."""
         values, time_s, mask = stream_of(batch, self.stream, self.columns)
-        values = torch.where(mask[..., None], values, 0).to(self.maps[0].weight.dtype)
+        values = torch.where(mask[..., None], values, 0).to(next(self.parameters()).dtype)
         return self.maps(values) + self.time(time_s), mask

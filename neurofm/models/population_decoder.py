@@ -25,6 +25,19 @@ from neurofm.schema.facts import Facts
 SPIKE, START, END = range(3)
 
 
+class _Block(nn.Module):
+    """x + attention, then x + feed-forward, of the latents."""
+
+    def __init__(self, attention: RotaryAttention, ffn: GEGLU, dropout: float) -> None:
+        super().__init__()
+        self.attention, self.ffn, self.dropout = attention, ffn, nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+        """Map latents (B, L, D)."""
+        x = x + self.dropout(self.attention(x, angles))
+        return x + self.dropout(self.ffn(x))
+
+
 class PopulationDecoder(nn.Module):
     """Latents over events.
 
@@ -83,11 +96,10 @@ class PopulationDecoder(nn.Module):
         )
         self.read_ffn = GEGLU(dim, dropout=ffn_dropout)
         self.blocks = nn.ModuleList(
-            nn.ModuleList(
-                [
-                    RotaryAttention(dim, n_heads=self_heads, head_dim=head_dim, dropout=attention_dropout),
-                    GEGLU(dim, dropout=ffn_dropout),
-                ]
+            _Block(
+                RotaryAttention(dim, n_heads=self_heads, head_dim=head_dim, dropout=attention_dropout),
+                GEGLU(dim, dropout=ffn_dropout),
+                dropout,
             )
             for _ in range(depth)
         )
@@ -162,9 +174,8 @@ class PopulationDecoder(nn.Module):
             seen = torch.where(mask, bias.to(x.dtype), -torch.inf).masked_fill(empty, 0)
         x = x + self.dropout(self.read(x, own, tokens, theirs, seen[:, None, None]))
         x = x + self.dropout(self.read_ffn(x))
-        for attention, ffn in self.blocks:  # type: ignore[misc]
-            x = x + self.dropout(attention(x, own))
-            x = x + self.dropout(ffn(x))
+        for block in self.blocks:
+            x = block(x, own)
         return Encoded(
             tokens=x,
             mask=torch.ones(B, L, dtype=torch.bool, device=x.device),

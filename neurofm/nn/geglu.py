@@ -17,5 +17,6 @@ class GEGLU(nn.Module):
         self.down = nn.Linear(factor * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return what is to be added to x."""
         a, gate = self.up(self.norm(x)).chunk(2, dim=-1)
         return self.down(self.dropout(a * F.gelu(gate)))

@@ -127,9 +127,7 @@ class RotaryAttention(nn.Module):
         else:
             k, v = key_value.chunk(2, dim=1)
             k = turn(k, *context_angles)
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=bias, dropout_p=self.rate if self.training else 0.0
-        )
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=self.rate if self.training else 0.0)
         if self.turn_values:
             mixed = turn(mixed, *angles, back=True)
         return self.out(mixed.transpose(1, 2).flatten(2))

@@ -83,7 +83,9 @@ class Behaviour(nn.Module):
                 raise ConfigError(f"behaviour: {word} has {len(numbers)} numbers for {n_outputs} outputs")
         if min(scale) <= 0:
             raise ConfigError(f"behaviour: scale={list(scale)} must be above 0")
-        if keep_units is not None and not (len(keep_units) == 3 and 1 <= keep_units[0] <= keep_units[1] <= keep_units[2]):
+        if keep_units is not None and not (
+            len(keep_units) == 3 and 1 <= keep_units[0] <= keep_units[1] <= keep_units[2]
+        ):
             raise ConfigError(f"behaviour: keep_units={list(keep_units)} must be 1 ≤ low ≤ mode ≤ high")
         self.stream, self.readout, self.max_outputs = stream, readout, max_outputs
         self.keep_units = None if keep_units is None else tuple(int(k) for k in keep_units)

@@ -88,7 +88,9 @@ class MaskedCounts(nn.Module):
                 f"forward_bins={forward_bins} be at least 1"
             )
         if not callable(getattr(model, "encode", None)) or not hasattr(model, "prompt"):
-            raise ConfigError("objective 'masked_counts' needs a model with one token per bin and a prompt; use model=ndt")
+            raise ConfigError(
+                "objective 'masked_counts' needs a model with one token per bin and a prompt; use model=ndt"
+            )
         self.ratio, self.longest_span, self.forward_bins = ratio, longest_span, forward_bins
         self.held_out: int | tuple[int, ...]
         self.held_out = held_out if isinstance(held_out, int) else _numbers(held_out, facts.channels)
@@ -203,7 +205,9 @@ class MaskedCounts(nn.Module):
         wanted = torch.tensor(self.held_out, device=batch.channel_ids.device)
         found = batch.channel_mask & torch.isin(batch.channel_ids, wanted)
         if not bool(found.any(1).all()):
-            raise DataError("masked_counts: a window holds none of the units that held_out names; name some of each session")
+            raise DataError(
+                "masked_counts: a window holds none of the units that held_out names; name some of each session"
+            )
         return found
 
 

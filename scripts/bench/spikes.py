@@ -164,9 +164,11 @@ class Synthetic(Source):
         self.size = (n_units, duration_s, rate_hz)
 
     def list(self) -> list[Item]:
+        """Return the one recording."""
         return [Item(key="1", fingerprint="1", open=self.open, subject="1")]
 
     def open(self) -> Recording:
+        """Make it."""
         n_units, duration_s, _ = self.size
         units = tuple(Channel(name=f"u{i}", kind="unit") for i in range(n_units))
         stream = EventStream.from_arrays([spikes(*self.size)], duration_s=[duration_s], channels=units)
@@ -201,7 +203,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
-    print(f"{given.units} units × {given.duration_s:g} s at {given.rate_hz:g} Hz, {given.device}, torch {torch.__version__}")
+    print(
+        f"{given.units} units × {given.duration_s:g} s at {given.rate_hz:g} Hz, {given.device}, torch {torch.__version__}"
+    )
     speed(given.units, given.duration_s, given.rate_hz, given.repeats, given.device)
     memory(given.units, given.duration_s, given.rate_hz, given.device)
     loading(given.units, given.rate_hz)

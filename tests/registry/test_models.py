@@ -57,7 +57,14 @@ def facts_for(choices: dict) -> Facts:
     if "current_s" in choices:
         patch_s = max(patch_s, (choices["current_s"] + choices["history_s"]) / 4)
     names = tuple("abcdef")
-    return Facts(rate_hz=512.0, window_s=4 * patch_s, max_channels=6, channels=names, subjects=("s1", "s2"), sessions=("d1", "d2"))
+    return Facts(
+        rate_hz=512.0,
+        window_s=4 * patch_s,
+        max_channels=6,
+        channels=names,
+        subjects=("s1", "s2"),
+        sessions=("d1", "d2"),
+    )
 
 
 def make_batch(facts: Facts, n_valid: tuple[int, ...], *, pad_to: int | None = None, seed: int = 0) -> NeuralBatch:

@@ -128,7 +128,9 @@ def test_padding_changes_neither_loss_nor_gradient(name, choices):
 @pytest.mark.parametrize(("name", "choices"), CASES, ids=IDS)
 def test_same_generator_same_loss(name, choices):
     model, objective = build(name, choices)
-    a, b = (objective(model, make_batch(counts=name in COUNTS), torch.Generator().manual_seed(3)).total for _ in range(2))
+    a, b = (
+        objective(model, make_batch(counts=name in COUNTS), torch.Generator().manual_seed(3)).total for _ in range(2)
+    )
     assert torch.equal(a, b)
 
 

@@ -109,8 +109,7 @@ def test_the_same_events_with_and_without_counts(folder):
 def test_workers_hand_over_events_without_counts(folder):
     facts = corpus(folder).facts("pretrain")
     here, there = (
-        list(corpus(folder, n_workers=n).loader("pretrain", facts, batch_size=8, seed=0, training=True))
-        for n in (0, 1)
+        list(corpus(folder, n_workers=n).loader("pretrain", facts, batch_size=8, seed=0, training=True)) for n in (0, 1)
     )
     for a, b in zip(here, there, strict=True):
         assert torch.equal(a.events.time_s, b.events.time_s)
@@ -149,5 +148,5 @@ def test_chosen_and_joined_windows_keep_their_events(folder):
 def test_events_need_a_grid_and_take_no_transforms(folder):
     with pytest.raises(ConfigError, match="events=true needs bin_s"):
         corpus(folder, bin_s=None)
-    with pytest.raises(ConfigError, match="transform 'standardize' has nothing to work on; set data.transforms="):
+    with pytest.raises(ConfigError, match=r"transform 'standardize' has nothing to work on; set data\.transforms="):
         corpus(folder, transforms=[{"name": "standardize"}])

@@ -54,5 +54,5 @@ def test_prompt_and_session_are_heard():
 
 
 def test_too_many_bins_are_a_sentence():
-    with pytest.raises(ConfigError, match="takes 50 bins, got 100; raise model.n_positions"):
+    with pytest.raises(ConfigError, match=r"takes 50 bins, got 100; raise model\.n_positions"):
         made(n_positions=50)(batch_of(random_rows(1)))

@@ -51,7 +51,9 @@ def test_the_order_of_events_does_not_matter():
     model, batch = made(), batch_of(random_rows(1, n=40))
     shuffled = torch.randperm(40, generator=torch.Generator().manual_seed(3))
     events = Events(batch.events.unit[shuffled], batch.events.time_s[shuffled], batch.events.offsets)
-    torch.testing.assert_close(tokens(model, batch), tokens(model, replace(batch, events=events)), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        tokens(model, batch), tokens(model, replace(batch, events=events)), rtol=1e-10, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("delimiters", [True, False])
@@ -86,7 +88,9 @@ def test_an_unknown_unit_is_a_sentence_not_row_zero():
     ids = torch.arange(1, 7).repeat(1, 1)
     ids[0, 2] = 0
     batch = replace(batch_of(random_rows(1), ids=ids), recording_id=["day_2"])
-    with pytest.raises(DataError, match=r"1 units of 'day_2' are not in the model's vocabulary; adapt .*unit_embedding"):
+    with pytest.raises(
+        DataError, match=r"1 units of 'day_2' are not in the model's vocabulary; adapt .*unit_embedding"
+    ):
         made()(batch)
 
 

@@ -68,9 +68,13 @@ def test_gaps_in_behaviour_cost_nothing(readout):
     assert torch.equal(losses[0], losses[1])
     assert losses[0] < 100
     if readout == "pool":
-        wanted = objective.wanted(replace(data, streams={"velocity": StreamValues(velocity.values, velocity.time_s, mask)}))
+        wanted = objective.wanted(
+            replace(data, streams={"velocity": StreamValues(velocity.values, velocity.time_s, mask)})
+        )
         # the last sample that is there
-        torch.testing.assert_close(wanted.values[:2, 0].float(), torch.stack([velocity.values[0, 6], velocity.values[1, 2]]))
+        torch.testing.assert_close(
+            wanted.values[:2, 0].float(), torch.stack([velocity.values[0, 6], velocity.values[1, 2]])
+        )
         assert wanted.mask[:, 0].tolist() == [True, True, False]
 
 
