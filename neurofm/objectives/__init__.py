@@ -9,6 +9,9 @@ OBJECTIVES = Registry(
         "in_context": "neurofm.objectives.in_context:InContextEncoding",
         "next_state": "neurofm.objectives.next_state:NextState",
         "masked_region": "neurofm.objectives.masked_region:MaskedRegion",
+        "behaviour": "neurofm.objectives.behaviour:Behaviour",
+        "masked_counts": "neurofm.objectives.masked_counts:MaskedCounts",
+        "spike_sequence": "neurofm.objectives.spike_sequence:SpikeSequence",
         "supervised": "neurofm.objectives.supervised:Supervised",
     },
 )

@@ -9,12 +9,12 @@ import yaml
 
 from neurofm.models import MODELS
 from neurofm.models.base import Encoded, Model
-from neurofm.schema.batch import NeuralBatch, StreamValues
+from neurofm.schema.batch import Events, NeuralBatch, StreamValues
 from neurofm.schema.facts import Facts
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 FILES = sorted(CONF.glob("*.yaml"))
-ON_PAPER_ONLY = {"mvpformer_s", "mvpformer_m", "mindbridge", "loongx", "braincorl"}
+ON_PAPER_ONLY = {"mvpformer_s", "mvpformer_m", "mindbridge", "loongx", "braincorl", "neuroformer_visnav"}
 """Too large to run in a test: built without memory."""
 
 SMALL = {
@@ -30,7 +30,10 @@ SMALL = {
         eeg_samples=64, eeg_pyramid=[4, 8], eeg_pooled=4, state_dim=6, hidden=8, tokens=4, width=4, dim=8, gate_hidden=8
     ),
     "braincorl": dict(dim=16, n_layers=2, n_heads=2, ffn_dim=16),
+    "ndt": dict(dim=16, n_layers=2, n_heads=2, ffn_dim=32),
+    "neuroformer": dict(dim=16, n_heads=2, current_s=8 / 512, history_s=8 / 512, step_s=2 / 512),
     "pooled_cnn": dict(patch_samples=8, dim=16, n_layers=2),
+    "population_decoder": dict(dim=16, depth=2, head_dim=8, latent_step_s=1 / 64),
     "token_transformer": dict(patch_samples=8, dim=16, n_layers=2, n_heads=4),
 }
 """Choices under which each registered model runs in milliseconds."""
@@ -60,7 +63,14 @@ VARIANTS = {
     "mtam": [{}, dict(bands_hz=[[4, 8], [8, 30]], n_heads=2)],
     "loongx": [{}, dict(streams=LOONGX_STREAMS), dict(streams={"motion": LOONGX_STREAMS["motion"]})],
     "braincorl": [{}],
+    "ndt": [{}, dict(back_bins=3, forward_bins=0)],
+    "neuroformer": [
+        {},
+        dict(stimulus={"stream": "frames", "columns": 12, "size": [4, 3], "kernel": [2, 2, 3]}),
+        dict(stimulus={"stream": "frames", "columns": 12}, behaviours={"speed": 1}),
+    ],
     "pooled_cnn": [{}, dict(kernel=3, n_layers=1)],
+    "population_decoder": [{}, dict(delimiters=False, latents_per_step=2)],
     "token_transformer": [{}, dict(tokenizer="wavelet"), dict(causal=False, pooling="mean")],
 }
 
@@ -72,11 +82,14 @@ CASES = [pytest.param(n, {**SMALL[n], **v}, id=f"{n}-{i}") for n in MODELS.names
 
 def facts_for(choices: dict) -> Facts:
     """Four patches at 512 Hz; a second at 256 Hz for models without patches."""
-    names, common = tuple("abcdef"), dict(max_channels=6, subjects=("s1", "s2"), embedding_shape=(8,))
+    names = tuple("abcdef")
+    common = dict(max_channels=6, channels=names, subjects=("s1", "s2"), sessions=("d1", "d2"), embedding_shape=(8,))
+    if "current_s" in choices:
+        return Facts(rate_hz=512.0, window_s=max(8 / 128, choices["current_s"] + choices["history_s"]), **common)
     if "patch_s" not in choices and "patch_samples" not in choices:
-        return Facts(rate_hz=256.0, window_s=1.0, channels=names, **common)
+        return Facts(rate_hz=256.0, window_s=1.0, **common)
     patch_s = choices.get("patch_s") or choices["patch_samples"] / 512
-    return Facts(rate_hz=512.0, window_s=4 * patch_s, channels=names, **common)
+    return Facts(rate_hz=512.0, window_s=4 * patch_s, **common)
 
 
 def make_batch(facts: Facts, n_valid: tuple[int, ...], *, pad_to: int | None = None, seed: int = 0) -> NeuralBatch:
@@ -93,9 +106,10 @@ def make_batch(facts: Facts, n_valid: tuple[int, ...], *, pad_to: int | None = N
         return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(B)])
 
     def stream(n_samples: int, n_channels: int) -> StreamValues:
-        values = drawn(n_samples, n_channels)
-        return StreamValues(values, torch.zeros(B, n_samples), torch.ones(B, n_samples, dtype=torch.bool))
+        time_s = (torch.arange(n_samples) + 0.5).expand(B, -1) * (facts.window_s / n_samples)
+        return StreamValues(drawn(n_samples, n_channels), time_s, torch.ones(B, n_samples, dtype=torch.bool))
 
+    events = [spikes_of(i, k, facts.window_s, seed) for i, k in enumerate(n_valid)]
     return NeuralBatch(
         signal=signal,
         channel_mask=mask,
@@ -105,9 +119,24 @@ def make_batch(facts: Facts, n_valid: tuple[int, ...], *, pad_to: int | None = N
         channel_ids=torch.arange(1, C + 1).expand(B, -1) * mask,
         # each window another person's: where people are each other's context, neighbours must not be
         subject=torch.arange(1, B + 1),
-        streams={"fnirs": stream(18, 3), "ppg": stream(20, 2), "motion": stream(30, 2)},
+        session=torch.ones(B, dtype=torch.long),
+        events=Events(
+            torch.cat([u for u, _ in events]), torch.cat([t for _, t in events]),
+            torch.tensor([0, *(len(u) for u, _ in events)]).cumsum(0),
+        ),
+        streams={
+            "fnirs": stream(18, 3), "ppg": stream(20, 2), "motion": stream(30, 2),
+            "frames": stream(6, 12), "speed": stream(6, 1), "velocity": stream(6, 2),
+        },
         stimulus_embedding={"image": drawn(8)},
-    )
+    )  # fmt: skip
+
+
+def spikes_of(number: int, n_units: int, window_s: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spikes of one window, ten per unit; the same whatever it is batched with."""
+    g = torch.Generator().manual_seed(1000 + seed + number)
+    time_s = (torch.rand(10 * n_units, generator=g) * window_s).sort().values
+    return torch.randint(n_units, (10 * n_units,), generator=g), time_s
 
 
 def build(name: str, choices: dict) -> tuple[torch.nn.Module, Facts]:

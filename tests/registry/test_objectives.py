@@ -8,13 +8,13 @@ import yaml
 
 from neurofm.models import MODELS
 from neurofm.objectives import OBJECTIVES
-from neurofm.schema.batch import NeuralBatch
+from neurofm.schema.batch import Events, NeuralBatch, StreamValues
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 
 FACTS = Facts(
-    rate_hz=10.0, window_s=1.2, max_channels=4, channels=("a", "b", "c", "d"), classes=("x", "y", "z"), subjects=("s", "t"),
-    embedding_shape=(5,),
+    rate_hz=10.0, window_s=1.2, max_channels=4, channels=("a", "b", "c", "d"), classes=("x", "y", "z"),
+    subjects=("s", "t"), sessions=("d1", "d2"), embedding_shape=(5,),
 )  # fmt: skip
 CASES = [
     ("next_state", {}),
@@ -30,21 +30,42 @@ CASES = [
     ("alignment", {"loss": "bi_mix_co", "transport_weight": 1.0, "head": "factorised", "rank": 3}),
     ("alignment", {"transport": "sinkhorn", "transport_weight": 1.0, "normalise": "target", "head": "residual"}),
     ("in_context", {"context": [1, 2]}),
+    ("behaviour", {"stream": "velocity"}),
+    ("behaviour", {"stream": "velocity", "max_outputs": 3, "keep_units": [1, 2, 3], "scale": [2.0, 3.0]}),
+    ("behaviour", {"stream": "velocity", "readout": "pool"}),
+    ("masked_counts", {}),
+    ("masked_counts", {"modes": {"random": 1.0, "co_smooth": 1.0, "forward": 2.0}, "held_out": ["a", "b"]}),
+    ("spike_sequence", {}),
+    ("spike_sequence", {"contrastive_weight": 0.0, "unit_weight": 1.0}),
     ("supervised", {}),
     ("supervised", {"readout": "flatten", "label_smoothing": 0.1, "class_weights": [1.0, 2.0, 3.0]}),
 ]
 IDS = [f"{n}-{'-'.join(map(str, c.values())) or 'default'}" for n, c in CASES]
 
 
+MVPFORMER = dict(
+    patch_samples=3, dim=16, n_layers=2, n_heads=2, ffn_dim=16, dropout=0.0, n_channels=9, mask_token=True,
+    backend="math",
+)  # fmt: skip
+NETWORKS = {
+    "in_context": ("braincorl", dict(dim=16, n_layers=2, n_heads=2, ffn_dim=16)),
+    "behaviour": (
+        "population_decoder", dict(dim=16, depth=1, head_dim=8, dropout=0.0, ffn_dropout=0.0, latent_step_s=0.3)
+    ),
+    "masked_counts": ("ndt", dict(dim=16, n_layers=1, n_heads=2, ffn_dim=32, dropout=0.0, embed_dropout=0.0)),
+    "spike_sequence": (
+        "neuroformer",
+        dict(dim=16, n_heads=2, current_s=0.6, history_s=0.6, step_s=0.1, dropout=0.0, behaviours={"velocity": 2}),
+    ),
+}  # fmt: skip
+"""Objectives that need a model of their own kind; the others are walked with MVPFormer."""
+COUNTS = {"masked_counts"}
+
+
 def build(name, choices):
     torch.manual_seed(0)
-    if name == "in_context":
-        model = MODELS.build("braincorl", FACTS, dim=16, n_layers=2, n_heads=2, ffn_dim=16)
-        return model, OBJECTIVES.build(name, model, FACTS, **choices)
-    model = MODELS.build(
-        "mvpformer", FACTS, patch_samples=3, dim=16, n_layers=2, n_heads=2, ffn_dim=16, dropout=0.0, n_channels=9,
-        mask_token=True, backend="math",
-    )  # fmt: skip
+    network, sizes = NETWORKS.get(name, ("mvpformer", MVPFORMER))
+    model = MODELS.build(network, FACTS, **sizes)
     objective = OBJECTIVES.build(name, model, FACTS, **choices)
     # a head that starts from zero lets no gradient through at the first step; any other value does
     for p in objective.head.parameters():
@@ -53,10 +74,19 @@ def build(name, choices):
     return model, objective
 
 
-def make_batch(extra=0, seed=1):
+def make_batch(extra=0, seed=1, counts=False):
     g = torch.Generator().manual_seed(seed)
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]] * 2, dtype=torch.bool)
     signal = torch.randn(6, 4, 12, generator=g) * mask[..., None]
+    if counts:
+        signal = torch.poisson(signal.exp() * mask[..., None], generator=g)
+    n_spikes = 10 * mask.sum(1)
+    unit = torch.cat([torch.randint(int(m.sum()), (int(n),), generator=g) for m, n in zip(mask, n_spikes, strict=True)])
+    events = Events(
+        unit, torch.rand(len(unit), generator=g) * 1.2, torch.cat([torch.zeros(1).long(), n_spikes.cumsum(0)])
+    )
+    time_s = (torch.arange(5) + 0.5).expand(6, -1) * 0.24
+    velocity = StreamValues(torch.randn(6, 5, 2, generator=g), time_s, torch.ones(6, 5, dtype=torch.bool))
     pad = torch.nn.functional.pad
     return NeuralBatch(
         # what lies in the padding must not matter, so it is made to stand out
@@ -69,6 +99,9 @@ def make_batch(extra=0, seed=1):
         subject=torch.tensor([1, 1, 1, 2, 2, 2]),
         stimulus=torch.tensor([1, 2, 3, 1, 4, 0]),
         stimulus_embedding={"image": torch.randn(6, 5, generator=torch.Generator().manual_seed(2))},
+        events=events,
+        streams={"velocity": velocity},
+        session=torch.tensor([1, 2, 1, 2, 1, 2]),
     )
 
 
@@ -79,7 +112,7 @@ def test_every_objective_is_walked():
 @pytest.mark.parametrize(("name", "choices"), CASES, ids=IDS)
 def test_every_parameter_that_takes_part_gets_a_gradient(name, choices):
     model, objective = build(name, choices)
-    loss = objective(model, make_batch(), torch.Generator().manual_seed(0))
+    loss = objective(model, make_batch(counts=name in COUNTS), torch.Generator().manual_seed(0))
     assert torch.isfinite(loss.total)
     loss.total.backward()
     idle = {
@@ -96,7 +129,7 @@ def test_padding_changes_neither_loss_nor_gradient(name, choices):
     for extra in (0, 3):
         model, objective = build(name, choices)
         model.double(), objective.double()
-        batch = make_batch(extra)
+        batch = make_batch(extra, counts=name in COUNTS)
         batch = replace(
             batch, signal=batch.signal.double(),
             stimulus_embedding={k: v.double() for k, v in batch.stimulus_embedding.items()},
@@ -112,7 +145,9 @@ def test_padding_changes_neither_loss_nor_gradient(name, choices):
 @pytest.mark.parametrize(("name", "choices"), CASES, ids=IDS)
 def test_same_generator_same_loss(name, choices):
     model, objective = build(name, choices)
-    a, b = (objective(model, make_batch(), torch.Generator().manual_seed(3)).total for _ in range(2))
+    a, b = (
+        objective(model, make_batch(counts=name in COUNTS), torch.Generator().manual_seed(3)).total for _ in range(2)
+    )
     assert torch.equal(a, b)
 
 
@@ -136,6 +171,12 @@ def test_every_yaml_builds(request):
         ("next_state", {"kind": "contrast"}, "did you mean 'contrastive'"),
         ("masked_region", {"hide_fraction": [0.5, 0.1]}, "low ≤ high"),
         ("masked_region", {"skip": {"name": "rigde"}}, "did you mean 'ridge'"),
+        ("behaviour", {"stream": "velocity", "readout": "quary"}, "did you mean 'query'"),
+        ("behaviour", {"stream": "velocity", "scale": [1.0, 2.0, 3.0]}, "3 numbers for 2 outputs"),
+        ("masked_counts", {"modes": {"neurons": 1.0}}, "did you mean 'neuron'"),
+        ("masked_counts", {"modes": {"neuron": 0.0}}, "weight above 0"),
+        ("masked_counts", {"held_out": ["e"]}, "held_out names 'e'"),
+        ("spike_sequence", {"temperature": 0.0}, "above 0"),
         ("supervised", {"readout": "pol"}, "did you mean 'pool'"),
         ("supervised", {"class_weights": [1.0]}, "1 numbers for 3 classes"),
         ("alignment", {"loss": "infonce"}, "did you mean 'info_nce'"),

@@ -35,8 +35,8 @@ def weights(x):
     return torch.cat([p.detach().flatten() for m in (x.model, x.objective) for p in m.parameters()])
 
 
-# one that needs a model with subject layers has tests of its own
-ANY_MODEL = sorted(set(ADAPT.names()) - {"subject_layer"})
+# those that need a model with subject layers or units have tests of their own
+ANY_MODEL = sorted(set(ADAPT.names()) - {"subject_layer", "unit_embedding"})
 
 
 @pytest.mark.parametrize("name", ANY_MODEL)
