@@ -5,6 +5,7 @@ from neurofm.schema.registry import Registry
 MODELS = Registry(
     "model",
     {
+        "brainbert": "neurofm.models.brainbert:BrainBERT",
         "mvpformer": "neurofm.models.mvpformer:MVPFormer",
         "pooled_cnn": "neurofm.models.pooled_cnn:PooledCNN",
         "token_transformer": "neurofm.models.token_transformer:TokenTransformer",

@@ -14,10 +14,13 @@ from neurofm.schema.facts import Facts
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 FILES = sorted(CONF.glob("*.yaml"))
-ON_PAPER_ONLY = {"mvpformer_s", "mvpformer_m"}
+ON_PAPER_ONLY = {"mvpformer_s", "mvpformer_m", "brainbert_base", "brainbert_large"}
 """Too large to run in a test: built without memory."""
 
 SMALL = {
+    "brainbert": dict(
+        window_samples=32, n_bins=9, hop_samples=8, trim_frames=2, dim=16, n_layers=2, n_heads=4, ffn_dim=24
+    ),
     "mvpformer": dict(patch_samples=8, dim=16, n_layers=2, n_heads=4, n_kv_heads=2),
     "pooled_cnn": dict(patch_samples=8, dim=16, n_layers=2),
     "token_transformer": dict(patch_samples=8, dim=16, n_layers=2, n_heads=4),
@@ -25,6 +28,7 @@ SMALL = {
 """Choices under which each registered model runs in milliseconds."""
 
 VARIANTS = {
+    "brainbert": [{}, dict(spectrogram="superlet", superlet_hz=(20.0, 200.0, 5), pooling="mean", norm_bias=1.0)],
     "mvpformer": [
         {},
         dict(tokenizer="wavelet"),
@@ -42,8 +46,9 @@ CASES = [pytest.param(n, {**SMALL[n], **v}, id=f"{n}-{i}") for n in MODELS.names
 
 
 def facts_for(choices: dict) -> Facts:
-    """Four patches at 512 Hz."""
-    patch_s = choices.get("patch_s") or choices["patch_samples"] / 512
+    """Four patches at 512 Hz; four windows of the transform for models of spectrograms."""
+    samples = choices.get("patch_samples") or choices.get("window_samples", 0)
+    patch_s = choices.get("patch_s") or samples / 512
     names = tuple("abcdef")
     return Facts(rate_hz=512.0, window_s=4 * patch_s, max_channels=6, channels=names, subjects=("s1", "s2"))
 

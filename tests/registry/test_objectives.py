@@ -17,6 +17,7 @@ CASES = [
     ("next_state", {"kind": "regression"}),
     ("next_state", {"kind": "regression", "target": "samples", "residual": True}),
     ("masked_region", {}),
+    ("masked_spectrogram", {"time_probability": 0.3}),
     ("masked_region", {"hide_count": [1, 2]}),
     ("masked_region", {"skip": {"name": "ridge"}}),
     ("supervised", {}),
@@ -25,8 +26,19 @@ CASES = [
 IDS = [f"{n}-{'-'.join(map(str, c.values())) or 'default'}" for n, c in CASES]
 
 
+OTHER_MODELS = {
+    "masked_spectrogram": ("brainbert", dict(window_samples=4, n_bins=3, hop_samples=1, trim_frames=1)),
+}
+"""Objectives that need a certain model, and what that takes beside sizes."""
+
+
 def build(name, choices):
     torch.manual_seed(0)
+    if name in OTHER_MODELS:
+        system, own = OTHER_MODELS[name]
+        model = MODELS.build(system, FACTS, dim=16, n_layers=2, n_heads=2, ffn_dim=16, dropout=0.0, **own)
+        objective = OBJECTIVES.build(name, model, FACTS, **choices)
+        return model, objective
     model = MODELS.build(
         "mvpformer", FACTS, patch_samples=3, dim=16, n_layers=2, n_heads=2, ffn_dim=16, dropout=0.0, n_channels=9,
         mask_token=True, backend="math",
