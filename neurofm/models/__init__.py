@@ -6,6 +6,7 @@ MODELS = Registry(
     "model",
     {
         "brainbert": "neurofm.models.brainbert:BrainBERT",
+        "lipcot": "neurofm.models.lipcot:LiPCoT",
         "mvpformer": "neurofm.models.mvpformer:MVPFormer",
         "pooled_cnn": "neurofm.models.pooled_cnn:PooledCNN",
         "token_transformer": "neurofm.models.token_transformer:TokenTransformer",

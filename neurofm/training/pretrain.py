@@ -101,6 +101,8 @@ def pretrain(
     provenance = corpus.provenance(PART)
     torch.manual_seed(seed_of(seed, "weights"))
     model = MODELS.build(model_name, facts, allow_import=True, **model_choices)
+    if getattr(model, "has_closed_form", False):
+        model.solve(corpus.stretches(PART, facts), new_subject=False)
     objective = OBJECTIVES.build(objective_name, model, facts, allow_import=True, **objective_choices)
     if getattr(objective, "has_closed_form", False):
         objective.solve(corpus.stretches(PART, facts), new_subject=False)

@@ -21,6 +21,7 @@ SMALL = {
     "brainbert": dict(
         window_samples=32, n_bins=9, hop_samples=8, trim_frames=2, dim=16, n_layers=2, n_heads=4, ffn_dim=24
     ),
+    "lipcot": dict(patch_samples=8, order=3, n_codes=5, dim=16, n_layers=2, n_heads=2, ffn_dim=24, dropout=0.0),
     "mvpformer": dict(patch_samples=8, dim=16, n_layers=2, n_heads=4, n_kv_heads=2),
     "pooled_cnn": dict(patch_samples=8, dim=16, n_layers=2),
     "token_transformer": dict(patch_samples=8, dim=16, n_layers=2, n_heads=4),
@@ -29,6 +30,7 @@ SMALL = {
 
 VARIANTS = {
     "brainbert": [{}, dict(spectrogram="superlet", superlet_hz=(20.0, 200.0, 5), pooling="mean", norm_bias=1.0)],
+    "lipcot": [{}, dict(order=4, warp=0.0)],
     "mvpformer": [
         {},
         dict(tokenizer="wavelet"),
