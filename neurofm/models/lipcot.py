@@ -195,8 +195,8 @@ class LiPCoT(nn.Module):
         x = self.code_embedding(code)
         if mask_tokens is not None:
             x = torch.where(mask_tokens[..., None], self.mask_token.to(x.dtype), x)
-        B, T, C, _ = x.shape
-        if T > self.n_segments:
+        T = x.shape[1]
+        if self.n_segments < T:
             raise ConfigError(f"lipcot was built for {self.n_segments} segments, got {T}; use the window of training")
         x = x + self.channel_embedding(batch.channel_ids)[:, None] + self.segment_embedding.weight[:T, None]
         x = self.dropout(self.embed_norm(x.flatten(1, 2)))
