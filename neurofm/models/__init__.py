@@ -5,7 +5,11 @@ from neurofm.schema.registry import Registry
 MODELS = Registry(
     "model",
     {
+        "labram": "neurofm.models.labram:LaBraM",
+        "labram_tokenizer": "neurofm.models.labram_tokenizer:LaBraMTokenizer",
         "mvpformer": "neurofm.models.mvpformer:MVPFormer",
+        "neurorvq_backbone": "neurofm.models.neurorvq:NeuroRVQBackbone",
+        "neurorvq_tokenizer": "neurofm.models.neurorvq_tokenizer:NeuroRVQTokenizer",
         "pooled_cnn": "neurofm.models.pooled_cnn:PooledCNN",
         "token_transformer": "neurofm.models.token_transformer:TokenTransformer",
     },
