@@ -6,8 +6,12 @@ MODELS = Registry(
     "model",
     {
         "brainbert": "neurofm.models.brainbert:BrainBERT",
+        "labram": "neurofm.models.labram:LaBraM",
+        "labram_tokenizer": "neurofm.models.labram_tokenizer:LaBraMTokenizer",
         "lipcot": "neurofm.models.lipcot:LiPCoT",
         "mvpformer": "neurofm.models.mvpformer:MVPFormer",
+        "neurorvq_backbone": "neurofm.models.neurorvq:NeuroRVQBackbone",
+        "neurorvq_tokenizer": "neurofm.models.neurorvq_tokenizer:NeuroRVQTokenizer",
         "pooled_cnn": "neurofm.models.pooled_cnn:PooledCNN",
         "token_transformer": "neurofm.models.token_transformer:TokenTransformer",
     },
