@@ -6,6 +6,7 @@ OBJECTIVES = Registry(
     "objective",
     {
         "next_state": "neurofm.objectives.next_state:NextState",
+        "masked_patch": "neurofm.objectives.masked_patch:MaskedPatch",
         "masked_spectrogram": "neurofm.objectives.masked_spectrogram:MaskedSpectrogram",
         "masked_region": "neurofm.objectives.masked_region:MaskedRegion",
         "supervised": "neurofm.objectives.supervised:Supervised",

@@ -22,7 +22,8 @@ def grid(encoded: Encoded, n_channels: int) -> tuple[Tensor, Tensor]:
         When the tokens are no grid over the batch's channels.
     """
     n = encoded.tokens.shape[1]
-    if n == 0 or n % n_channels:
+    # a number of tokens that happens to divide by the channels is no grid yet
+    if n == 0 or n % n_channels or int(encoded.channel[0, 0]) < 0:
         raise ConfigError(
             f"the model gives {n} tokens for {n_channels} channels, but this objective needs one per segment and "
             "channel; choose a model with channel-wise tokens"

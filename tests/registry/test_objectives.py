@@ -17,10 +17,13 @@ CASES = [
     ("next_state", {"kind": "regression"}),
     ("next_state", {"kind": "regression", "target": "samples", "residual": True}),
     ("masked_region", {}),
+    ("masked_patch", {}),
+    ("masked_patch", {"hide": "segments", "ratio": 0.3}),
     ("masked_spectrogram", {"time_probability": 0.3}),
     ("masked_region", {"hide_count": [1, 2]}),
     ("masked_region", {"skip": {"name": "ridge"}}),
     ("supervised", {}),
+    ("supervised", {"readout": "mlp", "hidden_dim": 6, "norm": True}),
     ("supervised", {"readout": "flatten", "label_smoothing": 0.1, "class_weights": [1.0, 2.0, 3.0]}),
 ]
 IDS = [f"{n}-{'-'.join(map(str, c.values())) or 'default'}" for n, c in CASES]
@@ -79,7 +82,7 @@ def test_every_parameter_that_takes_part_gets_a_gradient(name, choices):
         n for n, p in [*model.named_parameters(), *objective.named_parameters()] if p.grad is None or not p.grad.any()
     }
     # the mask token takes part only where something is hidden
-    assert idle <= ({"mask_token"} if name != "masked_region" else set()), idle
+    assert idle <= ({"mask_token"} if name not in ("masked_region", "masked_patch") else set()), idle
     assert all(v.ndim == 0 and not v.requires_grad for v in [*loss.terms.values(), *loss.metrics.values()])
 
 
