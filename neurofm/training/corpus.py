@@ -13,6 +13,7 @@ from neurofm.data.index import Dataset
 from neurofm.data.labels import classes_in, labelled_windows
 from neurofm.data.loader import WindowLoader
 from neurofm.data.split_people import by_subject
+from neurofm.data.split_trials import by_trial
 from neurofm.data.splits import Span, Split, by_time, new_subject, official_parts, whole
 from neurofm.data.transforms import Compose
 from neurofm.data.windows import Window, labels_in, sliding, trial_windows
@@ -48,6 +49,7 @@ RULES: dict[str, Callable[..., Split]] = {
     "official": _official,
     "by_subject": by_subject,
     "by_time": by_time,
+    "by_trial": by_trial,
     "everything": _everything,
 }
 
