@@ -84,7 +84,9 @@ class Places(nn.Module):
             place = place + self.name_table(ids)[:, None]
         elif self.space == "coordinates":
             if batch.positions is None:
-                raise ConfigError("space=coordinates needs batch.positions, which these data do not have; use space=name")
+                raise ConfigError(
+                    "space=coordinates needs batch.positions, which these data do not have; use space=name"
+                )
             place = place + self._of_coordinates(batch.positions.to(place.dtype))[:, None]
         return place
 
