@@ -37,8 +37,10 @@ def bands_for(rate_hz: float) -> dict[str, tuple[float, float]]:
 
 
 @torch.no_grad()
-def band_r_squared(estimate: Tensor, truth: Tensor, channel_mask: Tensor, *, rate_hz: float) -> dict[str, Tensor]:
-    """Share of the power of `truth` that `estimate` explains in each band, all good channels and windows together.
+def band_powers(
+    estimate: Tensor, truth: Tensor, channel_mask: Tensor, *, rate_hz: float
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Power of the error and of the truth in each band, over all good channels and windows.
 
     Parameters
     ----------
@@ -51,18 +53,19 @@ def band_r_squared(estimate: Tensor, truth: Tensor, channel_mask: Tensor, *, rat
 
     Returns
     -------
-    dict of str to Tensor, shape ()
-        1 − power of the error / power of the truth, over the frequencies of a Hann-tapered window (without the taper the
-        slow waves leak into the fast bands); bands without a frequency of the window or without power are left out.
+    dict of str to (error, power), each shape (), float64
+        Summed over the frequencies of a Hann-tapered window (without the taper slow waves leak into the fast bands);
+        bands without a frequency of the window are left out.
     """
     taper = torch.hann_window(truth.shape[-1], periodic=False, device=truth.device, dtype=truth.dtype)
-    centred = [x[channel_mask] - x[channel_mask].mean(-1, keepdim=True) for x in (truth, estimate - truth)]
-    whole, error = (torch.fft.rfft(x * taper).abs().square().double().sum(0) for x in centred)
+    centred = [x[channel_mask] - x[channel_mask].mean(-1, keepdim=True) for x in (estimate - truth, truth)]
+    error, whole = (torch.fft.rfft(x * taper).abs().square().double().sum(0) for x in centred)
     frequency = torch.fft.rfftfreq(truth.shape[-1], 1 / rate_hz, device=truth.device)
-    out = {}
-    for name, (low, high) in bands_for(rate_hz).items():
-        inside = (frequency >= low) & (frequency < high)
-        power = whole[inside].sum()
-        if bool(power > 0):
-            out[name] = (1 - error[inside].sum() / power).float()
-    return out
+    inside = {name: (frequency >= low) & (frequency < high) for name, (low, high) in bands_for(rate_hz).items()}
+    return {name: (error[at].sum(), whole[at].sum()) for name, at in inside.items() if bool(at.any())}
+
+
+def band_r_squared(estimate: Tensor, truth: Tensor, channel_mask: Tensor, *, rate_hz: float) -> dict[str, Tensor]:
+    """Share of the power of `truth` that `estimate` explains in each band; arguments as of `band_powers`."""
+    powers = band_powers(estimate, truth, channel_mask, rate_hz=rate_hz)
+    return {name: (1 - error / power.clamp(min=1e-12)).float() for name, (error, power) in powers.items()}
