@@ -36,7 +36,7 @@ class CopiedChannels(Stage):
     surveys = True
 
     def __init__(self, *, max_lag_s: float = 1.0, check_s: float = 8.0) -> None:
-        if not 0 <= max_lag_s or not 4 * max_lag_s <= check_s:
+        if not max_lag_s >= 0 or not 4 * max_lag_s <= check_s:
             raise ConfigError(
                 f"stage 'copied_channels': max_lag_s is {max_lag_s} and check_s {check_s}; expected 0 or more, and at "
                 "least four times as much"

@@ -17,7 +17,7 @@ def train(config: dict[str, Any]) -> dict[str, float]:
     """Train one model and export it to ``run_dir/model``; return the final metrics."""
     check_data(config["data"], config["task"])
     check_held_out(config)
-    from neurofm.training.pretrain import pretrain
+    from neurofm.training.pretrain import pretrain, ranks
 
     def choices(group: str) -> tuple[str, dict[str, Any]]:
         return config[group]["name"], {k: v for k, v in config[group].items() if k != "name"}
@@ -42,6 +42,10 @@ def train(config: dict[str, Any]) -> dict[str, float]:
         description=config["description"],
         config=config,
     )
+    if objective_name == "tokenizer" and ranks(config["trainer"])[0] == 0:
+        from neurofm.report.tokenizer import write_tokenizer_report
+
+        print(f"report: {write_tokenizer_report(config['run_dir'])}")
     print(
         f"{config['run_dir']}/model  " + "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k.startswith("val/"))
     )

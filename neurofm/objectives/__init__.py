@@ -8,8 +8,10 @@ OBJECTIVES = Registry(
         "next_state": "neurofm.objectives.next_state:NextState",
         "masked_patch": "neurofm.objectives.masked_patch:MaskedPatch",
         "masked_spectrogram": "neurofm.objectives.masked_spectrogram:MaskedSpectrogram",
+        "masked_code": "neurofm.objectives.masked_code:MaskedCode",
         "masked_region": "neurofm.objectives.masked_region:MaskedRegion",
         "supervised": "neurofm.objectives.supervised:Supervised",
+        "tokenizer": "neurofm.objectives.tokenizer:Tokenizer",
     },
 )
 """Short name → factory(model, facts, **choices) → module obeying `objectives.base.Objective`."""

@@ -16,6 +16,7 @@ from neurofm.training.fit import fit
 from neurofm.training.module import NeuroModule
 from neurofm.training.run import RunFolder, environment
 from neurofm.training.seeds import seed_of
+from neurofm.training.stage_one import choices_from, load_stage_one, seen_by
 
 PART = "pretrain"
 
@@ -103,7 +104,15 @@ def pretrain(
     model = MODELS.build(model_name, facts, allow_import=True, **model_choices)
     if getattr(model, "has_closed_form", False):
         model.solve(corpus.stretches(PART, facts), new_subject=False)
+    stage_one = None
+    if objective_name == "masked_code" and objective_choices.get("tokenizer"):
+        stage_one = load_stage_one(objective_choices["tokenizer"], model=model, facts=facts, corpus=corpus)
+        objective_choices = {**objective_choices, **choices_from(stage_one)}
     objective = OBJECTIVES.build(objective_name, model, facts, allow_import=True, **objective_choices)
+    if stage_one is not None:
+        objective.attach(stage_one.model)
+        # what the tokenizer was trained on counts as seen: the audit follows this chain
+        provenance["pretrained"] = seen_by(stage_one)
     if getattr(objective, "has_closed_form", False):
         objective.solve(corpus.stretches(PART, facts), new_subject=False)
     optim = {**optim, "warmup_steps": min(optim.get("warmup_steps", 0), trainer["max_steps"])}
