@@ -6,6 +6,7 @@ MODELS = Registry(
     "model",
     {
         "brainbert": "neurofm.models.brainbert:BrainBERT",
+        "braindecode": "neurofm.models.braindecode:Braindecode",
         "cbramod": "neurofm.models.cbramod:CBraMod",
         "du_in": "neurofm.models.du_in:DuIN",
         "du_in_tokenizer": "neurofm.models.du_in_tokenizer:DuINTokenizer",
