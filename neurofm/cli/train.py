@@ -46,6 +46,10 @@ def train(config: dict[str, Any]) -> dict[str, float]:
         from neurofm.report.tokenizer import write_tokenizer_report
 
         print(f"report: {write_tokenizer_report(config['run_dir'])}")
+    if objective_name == "masked_spectrogram" and ranks(config["trainer"])[0] == 0:
+        from neurofm.report.spectrogram import write_spectrogram_report
+
+        print(f"report: {write_spectrogram_report(config['run_dir'])}")
     print(
         f"{config['run_dir']}/model  " + "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k.startswith("val/"))
     )

@@ -87,7 +87,7 @@ class BrainBERT(nn.Module):
         self.superlets: Superlets | None = None
         if spectrogram == "superlet":
             low, high, n = superlet_hz
-            n_bins = int(n)
+            n_bins, self.top_hz = int(n), float(high)
             self.superlets = Superlets(
                 rate_hz=facts.rate_hz, n_samples=self.n_samples, order=(superlet_order[0], superlet_order[1]),
                 frequencies_hz=torch.linspace(low, high, n_bins, dtype=torch.float64).tolist(), hop_samples=hop_samples,
