@@ -133,7 +133,7 @@ class BrainBERT(nn.Module):
         """Encode a batch; `spectrogram`, shape (B, C, N, F), takes the place of the batch's own (parts of it hidden)."""
         x = self.spectrogram(batch) if spectrogram is None else spectrogram
         B, C, N, _ = x.shape
-        x = self.embed(x.flatten(0, 1)) + self.position_table.to(x.dtype)  # type: ignore[operator]
+        x = self.embed(x.flatten(0, 1)) + self.position_table.to(x.dtype)
         x = self.dropout(self.embed_norm(x))
         for block in self.blocks:
             x = block(x)

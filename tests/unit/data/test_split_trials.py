@@ -86,7 +86,7 @@ def test_the_released_protocols_faults_are_not_here(du_in):
     ("choices", "sentence"),
     [
         ({"fractions": {"train": 0.5, "test": 0.6}}, "sum to 1"),
-        ({"fractions": FRACTIONS, "pretrain": "trian"}, "none of"),
+        ({"fractions": FRACTIONS, "pretrain": "calibration"}, "none of"),
         ({"fractions": FRACTIONS, "kind": "trial"}, "no trial has an event of kind 'trial'"),
         (
             {"fractions": {str(i): 1 / 16 for i in range(16)}, "pretrain": None},
