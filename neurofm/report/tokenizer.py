@@ -138,7 +138,18 @@ def write_tokenizer_report(run: str | Path) -> Path:
             claims=[],
             sections=sections,
             scores=[
-                {"levels": n, "band": band, "r2": value, "bits_per_s": found.bits_per_s[n], "part": found.part}
+                {
+                    "dataset": datasets,
+                    "model": name,
+                    "part": found.part,
+                    "metric": f"r2_{band}",
+                    "value": value,
+                    "budget": n,
+                    "budget_unit": "levels",
+                    "seed": card["provenance"].get("seed"),
+                    "checkpoint_hash": card["weights"]["sha256"],
+                    "note": f"{found.bits_per_s[n]:g} bits per second and channel",
+                }
                 for n, bands in found.r2.items()
                 for band, value in bands.items()
             ],
