@@ -8,11 +8,11 @@ python scripts/bench/tokenizers.py --device cuda
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -61,31 +61,33 @@ def quantizers(o: argparse.Namespace) -> None:
     print(f"  ratio {seconds['vector-quantize-pytorch'] / seconds['neurofm']:.2f} (above 1: ours is faster)")
 
 
+def status_bytes(field: str) -> int:
+    """A line of /proc/self/status in bytes."""
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
 def heads_peak(levels: int, o: argparse.Namespace, plain: bool) -> float:
     """Megabytes that one step of the heads takes beyond its weights, their gradients and the codes."""
     torch.manual_seed(0)
     heads = CodeHeads(200, sizes=(o.codes,) * levels).to(o.device)
     tokens = torch.randn(o.vectors, 200, device=o.device, requires_grad=True)
     code = torch.randint(o.codes, (o.vectors, levels), device=o.device)
-    heads.weight.grad, heads.bias.grad = torch.zeros_like(heads.weight), torch.zeros_like(heads.bias)
-    held = 2 * heads.weight.nbytes
     if o.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     else:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        # Linux: the peak counts from here
+        Path("/proc/self/clear_refs").write_text("5")
+        before = status_bytes("VmRSS")
     if plain:
         loss = sum(torch.nn.functional.cross_entropy(heads.logits(tokens, k), code[:, k]) for k in range(levels))
         loss.backward()
     else:
         heads(tokens, code)[0].sum().backward()
-    after = (
-        torch.cuda.max_memory_allocated()
-        if o.device == "cuda"
-        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    )
-    # gradients of the weights are made beside those that are there: as large as the weights, whatever the method
-    return max(0.0, after - before - held / 2) / 2**20
+    after = torch.cuda.max_memory_allocated() if o.device == "cuda" else status_bytes("VmHWM")
+    # the gradient of the weights is as large as they are, whatever the method
+    return max(0.0, after - before - heads.weight.nbytes) / 2**20
 
 
 def memory(o: argparse.Namespace) -> None:
