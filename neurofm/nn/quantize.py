@@ -165,7 +165,9 @@ class ResidualQuantizer(_Quantizer):
         if self.training and self.level_dropout:
             kept = int(torch.randint(1, kept + 1, ()))
         residual, values = x.detach(), torch.zeros_like(x)
-        code, metrics, errors = [], {}, []
+        code: list[Tensor] = []
+        errors: list[Tensor] = []
+        metrics: dict[str, Tensor] = {}
         for number, codebook in enumerate(self.levels, 1):
             found = codebook(residual)
             if number <= kept:
@@ -182,8 +184,8 @@ class ResidualQuantizer(_Quantizer):
 
     def decode(self, code: Tensor) -> Tensor:
         """Return the vectors that the first levels `code` (…, 1 to L) stand for, shape (…, D)."""
-        parts = zip(self.levels, code.unbind(-1), strict=False)
-        return torch.stack([codebook.codes[index] for codebook, index in parts]).sum(0)
+        tables: list[Tensor] = [codebook.codes for codebook in self.levels]  # type: ignore[misc]
+        return torch.stack([table[index] for table, index in zip(tables, code.unbind(-1), strict=False)]).sum(0)
 
 
 class FiniteScalarQuantizer(_Quantizer):

@@ -33,6 +33,8 @@ class Reconstruction:
         Its name.
     r2 : dict of int to dict of str to float
         Levels used → band (or "waveform") → R².
+    power : dict of str to float
+        Band → share of the signal's power; R² of a band that was filtered out means nothing.
     bits_per_s : dict of int to float
         Levels used → bits per second and channel, each code at the logarithm of its codebook's size.
     perplexity, usage : ndarray, shape (codebook,)
@@ -43,6 +45,7 @@ class Reconstruction:
 
     part: str
     r2: dict[int, dict[str, float]]
+    power: dict[str, float]
     bits_per_s: dict[int, float]
     perplexity: np.ndarray
     usage: np.ndarray
@@ -88,9 +91,11 @@ def reconstruct(loaded: LoadedModel, *, batch_size: int = 64) -> Reconstruction:
     r2: dict[int, dict[str, float]] = {n: {} for n in levels}
     for (n, band), e in error.items():
         r2[n][band] = 1 - e / max(power[n, band], 1e-12)
+    bands = {band: p for (n, band), p in power.items() if n == 1 and band != WHOLE}
     return Reconstruction(
         part=part,
         r2=r2,
+        power={band: p / max(sum(bands.values()), 1e-12) for band, p in bands.items()},
         bits_per_s={n: float(bits[:, :n].sum() / patch_s) for n in levels},
         perplexity=np.array([float(torch.special.entr(p).sum().exp()) for p in share]),
         usage=np.array([float((p > 0).double().mean()) for p in share]),
@@ -109,7 +114,7 @@ def write_tokenizer_report(run: str | Path) -> Path:
             title="Reconstruction by frequency band",
             lead=f"R² of the decoded codes against the signal that they stand for, over the part '{found.part}'. "
             + ("It was trained on this part. " if found.part == "pretrain" else "It was not trained on this part. ")
-            + "An R² below zero is worse than writing zeros.",
+            + "An R² below zero is worse than writing zeros; a band that was filtered out has next to no power to explain.",
             drawings=[(band_figure(found), "R² by band; one line per number of levels used.")],
             tables=[_band_table(found)],
         ),
@@ -138,7 +143,18 @@ def write_tokenizer_report(run: str | Path) -> Path:
             claims=[],
             sections=sections,
             scores=[
-                {"levels": n, "band": band, "r2": value, "bits_per_s": found.bits_per_s[n], "part": found.part}
+                {
+                    "dataset": datasets,
+                    "model": name,
+                    "part": found.part,
+                    "metric": f"r2_{band}",
+                    "value": value,
+                    "budget": n,
+                    "budget_unit": "levels",
+                    "seed": card["provenance"].get("seed"),
+                    "checkpoint_hash": card["weights"]["sha256"],
+                    "note": f"{found.bits_per_s[n]:g} bits per second and channel",
+                }
                 for n, bands in found.r2.items()
                 for band, value in bands.items()
             ],
@@ -190,7 +206,10 @@ def _band_table(found: Reconstruction) -> Table:
     return Table(
         caption="R² by band",
         columns=["levels", "bits per second", *bands],
-        rows=[[n, round(found.bits_per_s[n], 1), *(scores[b] for b in bands)] for n, scores in found.r2.items()],
+        rows=[
+            *([n, round(found.bits_per_s[n], 1), *(scores[b] for b in bands)] for n, scores in found.r2.items()),
+            ["share of power", "", *(found.power.get(b, float("nan")) for b in bands)],
+        ],
     )
 
 

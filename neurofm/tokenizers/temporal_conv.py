@@ -115,7 +115,8 @@ class MultiScaleConv(nn.Module):
         patches = self.patch_features(signal)
         flat = patches.reshape(-1, 1, self.patch_samples)
         out = []
-        for conv1, norm1, conv2, norm2, project in self.scales:  # type: ignore[misc]
+        for scale in self.scales:
+            conv1, norm1, conv2, norm2, project = scale  # type: ignore[misc]
             x = F.avg_pool1d(F.gelu(norm1(conv1(flat))), self.pools[0])
             x = F.avg_pool1d(F.gelu(norm2(conv2(x))), self.pools[1])
             out.append(project(x.transpose(1, 2).flatten(1)).unflatten(0, patches.shape[:-1]))
