@@ -36,7 +36,7 @@ class Objective(Protocol):
     """Batch fields that must not be None.
 
     An objective may also say ``idle``: last words of the names of model parameters that it makes no use of, and
-    ``takes_terms``: whether it adds a model's own terms. Training freezes what is idle: that, what a model itself calls
+    ``takes_terms``: the method of a model whose own terms it adds. Training freezes what is idle: that, what a model itself calls
     ``idle``, and what it has ``only_for_terms`` where they are not taken.
     """
 

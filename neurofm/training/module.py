@@ -78,7 +78,7 @@ class NeuroModule(pl.LightningModule):
             )
         self.model, self.objective = model, objective
         freeze_idle(model, (*getattr(model, "idle", ()), *getattr(objective, "idle", ())))
-        if not getattr(objective, "takes_terms", False):
+        if not hasattr(model, getattr(objective, "takes_terms", "nothing of the kind")):
             freeze_idle(model, getattr(model, "only_for_terms", ()))
         self.schedule, self.decay_fraction = schedule, decay_fraction
         self.lr_peak, self.weight_decay, self.betas = lr_peak, weight_decay, (float(betas[0]), float(betas[1]))

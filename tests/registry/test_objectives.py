@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from neurofm.models import MODELS
+from neurofm.models.base import Codes
 from neurofm.objectives import OBJECTIVES
 from neurofm.schema.batch import Events, NeuralBatch, StreamValues
 from neurofm.schema.errors import ConfigError
@@ -21,7 +22,14 @@ CASES = [
     ("next_state", {"sampling": "published", "detach_targets": True}),
     ("next_state", {"kind": "regression"}),
     ("next_state", {"kind": "regression", "target": "samples", "residual": True}),
+    ("masked_code", {"n_codes": [5, 7]}),
+    ("masked_code", {"n_codes": [5, 7], "span": 2, "mask_ratio": [0.2, 0.6], "symmetric": False}),
+    ("masked_code", {"n_codes": [5, 7], "policy": "segments"}),
+    ("masked_code", {"n_codes": [5, 7], "policy": "channels", "tokenizer_channels": ["d", "a"]}),
     ("masked_region", {}),
+    ("masked_patch", {}),
+    ("masked_patch", {"hide": "segments", "ratio": 0.3}),
+    ("masked_spectrogram", {"time_probability": 0.3}),
     ("masked_region", {"hide_count": [1, 2]}),
     ("masked_region", {"skip": {"name": "ridge"}}),
     ("alignment", {}),
@@ -38,6 +46,8 @@ CASES = [
     ("spike_sequence", {}),
     ("spike_sequence", {"contrastive_weight": 0.0, "unit_weight": 1.0}),
     ("supervised", {}),
+    ("supervised", {"readout": "mlp", "hidden_dim": 6, "norm": True}),
+    ("tokenizer", {}),
     ("supervised", {"readout": "flatten", "label_smoothing": 0.1, "class_weights": [1.0, 2.0, 3.0]}),
 ]
 IDS = [f"{n}-{'-'.join(map(str, c.values())) or 'default'}" for n, c in CASES]
@@ -52,6 +62,14 @@ NETWORKS = {
     "behaviour": (
         "population_decoder", dict(dim=16, depth=1, head_dim=8, dropout=0.0, ffn_dropout=0.0, latent_step_s=0.3)
     ),
+    "masked_spectrogram": (
+        "brainbert",
+        dict(window_samples=4, n_bins=3, hop_samples=1, trim_frames=1, dim=16, n_layers=2, n_heads=2, ffn_dim=16, dropout=0.0),
+    ),
+    "tokenizer": (
+        "labram_tokenizer",
+        dict(patch_samples=3, dim=16, n_layers=1, n_decoder_layers=1, n_heads=2, n_codes=4, code_dim=3),
+    ),
     "masked_counts": ("ndt", dict(dim=16, n_layers=1, n_heads=2, ffn_dim=32, dropout=0.0, embed_dropout=0.0)),
     "spike_sequence": (
         "neuroformer",
@@ -62,13 +80,36 @@ NETWORKS = {
 COUNTS = {"masked_counts"}
 
 
+class Ranks(torch.nn.Module):
+    """A tokenizer whose codes are those of the patch's sign and size; knows two channels."""
+
+    rate_hz, patch_samples, n_codes, dim = 10.0, 3, (5, 7), 1
+
+    def forward(self, batch):
+        raise NotImplementedError
+
+    pool = subject_parameters = decode = normalised = losses = forward
+
+    def codes(self, batch):
+        patches = batch.signal.unflatten(-1, (-1, 3)).transpose(1, 2).flatten(1, 2)
+        channel = torch.arange(batch.signal.shape[1]).repeat(4).expand(len(batch), -1)
+        ids = batch.channel_ids.gather(1, channel)
+        code = torch.stack(
+            [(patches.sum(-1) > 0).long() + ids % 3, (patches.abs().sum(-1) * 2).long().clamp(max=6)], -1
+        )
+        mask = batch.channel_mask.repeat(1, 4)
+        return Codes(code * mask[..., None], mask, channel, torch.zeros(mask.shape))
+
+
 def build(name, choices):
     torch.manual_seed(0)
     network, sizes = NETWORKS.get(name, ("mvpformer", MVPFORMER))
     model = MODELS.build(network, FACTS, **sizes)
     objective = OBJECTIVES.build(name, model, FACTS, **choices)
+    if name == "masked_code":
+        objective.attach(Ranks())
     # a head that starts from zero lets no gradient through at the first step; any other value does
-    for p in objective.head.parameters():
+    for p in objective.head.parameters() if hasattr(objective, "head") else ():
         if not p.any():
             torch.nn.init.normal_(p, std=0.1)
     return model, objective
@@ -119,7 +160,7 @@ def test_every_parameter_that_takes_part_gets_a_gradient(name, choices):
         n for n, p in [*model.named_parameters(), *objective.named_parameters()] if p.grad is None or not p.grad.any()
     }
     # the mask token takes part only where something is hidden
-    assert idle <= ({"mask_token"} if name != "masked_region" else set()), idle
+    assert idle <= ({"mask_token"} if not name.startswith("masked") else set()), idle
     assert all(v.ndim == 0 and not v.requires_grad for v in [*loss.terms.values(), *loss.metrics.values()])
 
 
@@ -160,6 +201,8 @@ def test_needs_are_fields_of_the_batch(name, choices):
 def test_every_yaml_builds(request):
     for path in sorted((request.config.rootpath / "conf" / "objective").glob("*.yaml")):
         choices = yaml.safe_load(path.read_text())
+        if choices["name"] == "masked_code":
+            choices |= {"n_codes": [5, 7]}
         build(choices.pop("name"), choices)
 
 
@@ -177,6 +220,10 @@ def test_every_yaml_builds(request):
         ("masked_counts", {"modes": {"neuron": 0.0}}, "weight above 0"),
         ("masked_counts", {"held_out": ["e"]}, "held_out names 'e'"),
         ("spike_sequence", {"temperature": 0.0}, "above 0"),
+        ("masked_code", {}, "give objective.tokenizer=RUN"),
+        ("masked_code", {"n_codes": [5, 7], "policy": "token"}, "did you mean 'tokens'"),
+        ("masked_code", {"n_codes": [5, 7], "mask_ratio": 1.0}, "must be a share"),
+        ("masked_code", {"n_codes": [5, 8]}, "the tokenizer has \\[5, 7\\]"),
         ("supervised", {"readout": "pol"}, "did you mean 'pool'"),
         ("supervised", {"class_weights": [1.0]}, "1 numbers for 3 classes"),
         ("alignment", {"loss": "infonce"}, "did you mean 'info_nce'"),

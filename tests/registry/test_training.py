@@ -23,13 +23,14 @@ def beside(name):
 
 
 models, objectives = beside("test_models"), beside("test_objectives")
-MODEL_CASES = [(name, {**models.SMALL[name], **v}) for name in MODELS.names() for v in models.VARIANTS[name]]
+MODEL_CASES = [(name, {**models.SMALL[name], **v}) for name in MODELS.names() for v in models.VARIANTS.get(name, [])]
 PAIRS = [
     pytest.param(m, mc, o, oc, id=f"{m}-{i}-{o}-{j}")
     for i, (m, mc) in enumerate(MODEL_CASES)
     for j, (o, oc) in enumerate(objectives.CASES)
 ]
 REMOVED_BY_A_NORM = {("meg_image", "behaviour"): {"model.time_bias"}}
+WITH_A_TOKENIZER = {"masked_code"}  # needs a trained one; followed in tests/integration/test_tokenizers.py
 FITTING = {"model": set(), "objective": set()}
 
 
@@ -51,6 +52,8 @@ def test_every_trainable_parameter_moves(model_name, model_choices, objective_na
         module.forward_only(batch)
     except ConfigError as error:
         pytest.skip(f"do not go together: {error}")
+    if (model_name, objective_name) == ("lipcot", "tokenizer"):
+        pytest.skip("its codes are solved, not trained")
     FITTING["model"].add(model_name)
     FITTING["objective"].add(objective_name)
     before = {n: p.detach().clone() for n, p in module.named_parameters()}
@@ -73,4 +76,7 @@ def test_every_trainable_parameter_moves(model_name, model_choices, objective_na
 def test_nothing_is_left_out():
     """Runs after the walk: each model learned something, and each objective taught some model."""
     if FITTING["model"]:  # not when this test is asked for alone
-        assert {"model": set(MODELS.names()), "objective": set(OBJECTIVES.names())} == FITTING
+        assert {
+            "model": set(MODELS.names()) - models.ELSEWHERE,
+            "objective": set(OBJECTIVES.names()) - WITH_A_TOKENIZER,
+        } == FITTING
