@@ -1,4 +1,4 @@
-"""`neurofm embed checkpoint=…`: model + shards → one vector per window."""
+"""`neurofm embed checkpoint=…`: model + shards → one vector per window; `data=stimuli` is in `embed_stimuli`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Any
 
 from neurofm.cli.app import run_app
 from neurofm.cli.conf import check_data
+from neurofm.cli.embed_stimuli import embed_stimuli_of
+from neurofm.schema.errors import ConfigError
+
+STIMULI = "stimuli"
 
 
 def main(argv: list[str]) -> int:
@@ -16,6 +20,13 @@ def main(argv: list[str]) -> int:
 
 def embed(config: dict[str, Any]) -> dict[str, Any]:
     """Embed one dataset and say what was done; the test part is opened by ``part=test`` alone."""
+    if config["data"] is not None and config["data"].get("id") == STIMULI:
+        return embed_stimuli_of(config)
+    for key in ("encoder", "dataset", "files"):
+        if config[key] is not None:
+            raise ConfigError(f"{key} is for the stimuli of a dataset: add data=stimuli to the command")
+    if config["checkpoint"] is None:
+        raise ConfigError("'checkpoint' must be given: add checkpoint=… to the command")
     if config["data"] is not None:
         check_data(config["data"], config["task"])
     from neurofm.api.dataset import embed_dataset

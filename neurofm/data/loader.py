@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from neurofm.data.index import Dataset
 from neurofm.data.plan import bucket, plan_epoch, plan_hash, slice_of
 from neurofm.data.reader import Job, WindowReader
+from neurofm.data.stimuli import Stimuli
 from neurofm.data.transforms import Transform
 from neurofm.data.windows import Window, windows_hash
 from neurofm.schema.batch import NeuralBatch
@@ -55,6 +56,8 @@ class WindowLoader:
         Channel names and subjects of the model (`Facts.channels`, `Facts.subjects`).
     streams : sequence of str
         Further regular streams to come with each window (`NeuralBatch.streams`).
+    stimuli : Stimuli, optional
+        What was shown or heard comes with each window.
     rank, world_size : int
         This process among those that train together. Given, never guessed: a spawned worker could not know.
     n_workers : int
@@ -90,6 +93,7 @@ class WindowLoader:
         vocabulary: Sequence[str] = (),
         subjects: Sequence[str] = (),
         streams: Sequence[str] = (),
+        stimuli: Stimuli | None = None,
         rank: int = 0,
         world_size: int = 1,
         n_workers: int = 0,
@@ -116,6 +120,7 @@ class WindowLoader:
             subjects=subjects,
             training=shuffle if training is None else training,
             streams=streams,
+            stimuli=stimuli,
         )
         self.batch_size = batch_size
         self.seed = seed

@@ -12,6 +12,7 @@ from neurofm.data.events import EDGE
 from neurofm.data.index import Dataset
 from neurofm.data.keyed import keyed_generator
 from neurofm.data.segments import CorruptError
+from neurofm.data.stimuli import Stimuli
 from neurofm.data.transforms import Transform
 from neurofm.data.windows import Window
 from neurofm.schema.batch import NeuralBatch
@@ -39,6 +40,8 @@ class WindowReader(TorchDataset):
         Whether anything is random.
     streams : sequence of str
         Further regular streams (behaviour, stimulus) that come with each window, on their own clocks.
+    stimuli : Stimuli, optional
+        Fills what was shown or heard, and its embedding.
     """
 
     def __init__(
@@ -52,8 +55,10 @@ class WindowReader(TorchDataset):
         subjects: Sequence[str],
         training: bool,
         streams: Sequence[str] = (),
+        stimuli: Stimuli | None = None,
     ) -> None:
         self.windows = windows
+        self.stimuli = stimuli
         self.streams = tuple(streams)
         self.seed = seed
         self.transform = transform
@@ -97,7 +102,8 @@ class WindowReader(TorchDataset):
         for name in self.streams:
             further, time_s = dataset.read_stream(window.recording_id, start_s, stop_s, stream=name)
             streams[name] = (further, time_s - start_s)
-        return Sample(window, i, start_s, values, about, events, streams)
+        shown = self.stimuli.shown(dataset, window, start_s) if self.stimuli is not None else None
+        return Sample(window, i, start_s, values, about, events, streams, shown)
 
     def __getitem__(self, job: Job) -> tuple[NeuralBatch | None, list[str]]:
         """Return the batch, None when none of it could be read, and what was skipped."""

@@ -14,6 +14,7 @@ from neurofm.data.labels import classes_in, labelled_windows
 from neurofm.data.loader import WindowLoader
 from neurofm.data.split_people import by_subject
 from neurofm.data.splits import Span, Split, by_time, new_subject, official_parts, whole
+from neurofm.data.stimuli import Stimuli
 from neurofm.data.transforms import Compose
 from neurofm.data.windows import Window, labels_in, sliding, trial_windows
 from neurofm.schema.batch import NeuralBatch
@@ -89,6 +90,11 @@ class Corpus:
         Seconds per bin in which lists of events (spikes) are read as a signal.
     streams : sequence of str
         Further streams (behaviour, stimulus) to come with each window.
+    embedding : str or sequence of str, optional
+        Encoders whose embeddings of what was shown or heard come with each window (``stimuli/embeddings``); the
+        first is the one that `Facts.embedding_shape` describes.
+    embedding_lag_s : float
+        For embeddings that unfold in time: the window from t is paired with the stimulus from t − this.
     preload : bool
         Keep decoded recordings in memory.
     n_workers : int
@@ -111,6 +117,8 @@ class Corpus:
         transforms: Compose | Sequence[Mapping[str, Any]] = (),
         bin_s: float | None = None,
         streams: Sequence[str] = (),
+        embedding: str | Sequence[str] | None = None,
+        embedding_lag_s: float = 0.0,
         preload: bool = True,
         n_workers: int = 0,
     ) -> None:
@@ -126,6 +134,10 @@ class Corpus:
         self.background, self.label_s, self.label_fraction = background, label_s, label_fraction
         self.transform = transforms if isinstance(transforms, Compose) else Compose(transforms=list(transforms))
         self.streams, self.preload, self.n_workers = tuple(streams), preload, n_workers
+        encoders = (embedding,) if isinstance(embedding, str) else tuple(embedding or ())
+        self.stimuli = (
+            Stimuli(self.dataset, encoders, window_s=self.window_s, lag_s=embedding_lag_s) if encoders else None
+        )
 
     def fit_transforms(self, part: str) -> None:
         """Fit the transforms on one part, and on nothing outside it."""
@@ -162,6 +174,7 @@ class Corpus:
             subjects=tuple(sorted({self.dataset.subject(r) for r in ids})),
             classes=classes,
             class_counts=counts,
+            embedding_shape=self.stimuli.shape(next(iter(self.stimuli.files))) if self.stimuli else (),
         )
 
     def _classes(self, part: str) -> tuple[str, ...]:
@@ -197,8 +210,8 @@ class Corpus:
         windows = self.cut(part, facts)
         return WindowLoader(
             self.dataset, windows, batch_size=min(batch_size, len(windows) - len(windows) % world_size), seed=seed,
-            transforms=self.transform, vocabulary=facts.channels, subjects=facts.subjects, streams=self.streams, rank=rank,
-            world_size=world_size, n_workers=self.n_workers, shuffle=training, preload=self.preload,
+            transforms=self.transform, vocabulary=facts.channels, subjects=facts.subjects, streams=self.streams,
+            stimuli=self.stimuli, rank=rank, world_size=world_size, n_workers=self.n_workers, shuffle=training, preload=self.preload,
         )  # fmt: skip
 
     def stretches(self, part: str, facts: Facts) -> Iterator[NeuralBatch]:
