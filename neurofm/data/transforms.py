@@ -25,6 +25,7 @@ TRANSFORMS = Registry(
         "compose": "neurofm.data.transforms:Compose",
         "demean_window": "neurofm.data.transforms:DemeanWindow",
         "gaussian_noise": "neurofm.data.augment:GaussianNoise",
+        "mvnn": "neurofm.data.mvnn:Mvnn",
         "scale_fixed": "neurofm.data.transforms:ScaleFixed",
         "spatial_whiten": "neurofm.data.spatial_whiten:SpatialWhiten",
         "standardize": "neurofm.data.standardize:Standardize",

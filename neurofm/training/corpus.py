@@ -13,6 +13,7 @@ from neurofm.data.index import Dataset
 from neurofm.data.labels import classes_in, labelled_windows
 from neurofm.data.loader import WindowLoader
 from neurofm.data.split_people import by_subject
+from neurofm.data.split_stimuli import folds_of_recordings, zero_shot
 from neurofm.data.splits import Span, Split, by_time, new_subject, official_parts, whole
 from neurofm.data.stimuli import Stimuli
 from neurofm.data.transforms import Compose
@@ -50,6 +51,8 @@ RULES: dict[str, Callable[..., Split]] = {
     "by_subject": by_subject,
     "by_time": by_time,
     "everything": _everything,
+    "zero_shot": zero_shot,
+    "folds_of_recordings": folds_of_recordings,
 }
 
 
@@ -74,7 +77,9 @@ class Corpus:
         A split, or ``{"rule": …, **choices}``.
     window_s, stride_s : float
         Length of a window, and step between windows (default: the length). Trials longer than `window_s` are cut
-        to their first `window_s` seconds.
+        to `window_s` seconds from `offset_s` on.
+    offset_s : float
+        For "trial": how long after the trial's start the window begins (0.2 where trials have a baseline of 0.2 s).
     windows : str
         "sliding", "trial": one window per trial with its label, or "labelled": sliding, each with the class of the
         events that cover it.
@@ -108,6 +113,7 @@ class Corpus:
         split: Split | Mapping[str, Any],
         window_s: float,
         stride_s: float | None = None,
+        offset_s: float = 0.0,
         windows: str = "sliding",
         label_kind: str | None = None,
         classes: Sequence[str] | None = None,
@@ -129,6 +135,7 @@ class Corpus:
         self.dataset = Dataset(path, bin_s=bin_s)
         self.split = split if isinstance(split, Split) else make_split(self.dataset, **split)
         self.window_s, self.stride_s = float(window_s), stride_s
+        self.offset_s = float(offset_s)
         self.windows_by, self.label_kind = windows, label_kind
         self.classes = None if classes is None else tuple(str(c) for c in classes)
         self.background, self.label_s, self.label_fraction = background, label_s, label_fraction
@@ -199,8 +206,9 @@ class Corpus:
         if self.windows_by == "trial":
             classes = facts.classes if self.label_kind is not None else None
             return trial_windows(
-                self.dataset, spans, window_s=self.window_s, classes=classes or None, kind=self.label_kind
-            )
+                self.dataset, spans, window_s=self.window_s, classes=classes or None, kind=self.label_kind,
+                offset_s=self.offset_s,
+            )  # fmt: skip
         return sliding(self.dataset, spans, window_s=self.window_s, stride_s=self.stride_s, jitter=True)
 
     def loader(
