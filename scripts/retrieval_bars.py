@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -108,7 +109,7 @@ def grasshopper(path: str = "shards/grasshopper") -> Iterator[str]:
         spikes, heard = dataset.read_interval(r, 0), file.read(dataset.events(r)[0]["stimulus_id"])
         edges = np.linspace(0, len(spikes), 6).astype(int)
         said = np.zeros_like(heard)
-        for a, b in zip(edges[:-1], edges[1:], strict=True):
+        for a, b in pairwise(edges):
             pieces = [slice(0, max(0, a - 100)), slice(b + 100, len(spikes))]
             pieces = [p for p in pieces if p.stop - p.start > 200]
             ridge = LaggedEmbeddingRidge(lags_s=(-0.01, 0.05), penalty=10.0)

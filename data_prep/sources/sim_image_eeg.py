@@ -62,7 +62,7 @@ class SimImageEeg(Source):
         self, *, n_subjects: int = 10, n_train_concepts: int = 300, n_train_images: int = 4, n_train_repetitions: int = 2,
         n_test_concepts: int = 200, n_test_repetitions: int = 10, n_families: int = 12, n_features: int = 12,
         n_dims: int = 64, n_dipoles: int = 8, rate_hz: float = 100.0, trial_s: float = 0.6, subject_spread: float = 0.3,
-        noise: float = 2.0, slope: float = 1.0, outlier_share: float = 0.0, outlier_gain: float = 200.0, seed: int = 0,
+        noise: float = 1.0, slope: float = 1.0, outlier_share: float = 0.0, outlier_gain: float = 200.0, seed: int = 0,
     ) -> None:  # fmt: skip
         self.choices: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         for key, value in self.choices.items():

@@ -133,20 +133,18 @@ def two_way(predicted: NDArray, true: NDArray) -> NDArray[np.float64]:
     return (r < np.diag(r)).sum(axis=0) / (len(a) - 1)
 
 
-def subsets_of_k(
-    similarity: NDArray, target: NDArray, *, k: int, n_draws: int = 30, seed: int = 0
-) -> NDArray[np.float64]:
-    """Top-1 of k-way retrieval: the right candidate and k − 1 others drawn anew, (n_draws,).
+def subsets_of_k(ranks: NDArray, n_candidates: int, *, k: int, n_draws: int = 30, seed: int = 0) -> NDArray[np.float64]:
+    """Top-1 of k-way retrieval: the right candidate and k − 1 others drawn anew for every query, (n_draws,).
 
-    Over all candidates the chance of being right in a random k-set depends on the rank alone.
+    MindEye's protocol for NSD: 300 of the test images, 30 draws. Given its rank among all candidates, the right one is
+    first of k when none of those ahead of it is drawn; candidates that tie count half a place, which is drawn as well.
     """
-    ranks = ranks_of(similarity, target)
-    n = similarity.shape[1]
-    if not 2 <= k <= n:
-        raise DataError(f"{k}-way retrieval needs a gallery of at least {k}, there are {n}")
+    if not 2 <= k <= n_candidates:
+        raise DataError(f"{k}-way retrieval needs a gallery of at least {k}, there are {n_candidates}")
     rng = np.random.default_rng(seed)
-    # how many of the candidates ahead are among the k − 1 drawn
-    ahead = np.floor(ranks).astype(int)
-    return np.array(
-        [(rng.hypergeometric(ahead, n - 1 - ahead, k - 1) == 0).mean() for _ in range(n_draws)], dtype=np.float64
-    )
+    floor = np.floor(ranks)
+    made = []
+    for _ in range(n_draws):
+        ahead = (floor + (rng.random(len(ranks)) < ranks - floor)).astype(int)
+        made.append((rng.hypergeometric(ahead, n_candidates - 1 - ahead, k - 1) == 0).mean())
+    return np.array(made)

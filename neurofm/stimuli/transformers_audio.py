@@ -85,6 +85,8 @@ class AudioFolder(Encoder):
             stop = min(n, first + self.chunk)
             a, b = max(0, first - self.context), min(n, stop + self.context)
             piece = torch.from_numpy(x[a * self.hop : (b - 1) * self.hop + self.field].astype(np.float32))
-            hidden = self.model(piece[None], output_hidden_states=True).hidden_states
+            said = self.model(piece[None], output_hidden_states=True)
+            # models with "stable" layer norm list their last state before its norm
+            hidden = (*said.hidden_states[:-1], said.last_hidden_state)
             out.append(average_layers(hidden, self.depths)[0, first - a : stop - a].numpy())
         return np.concatenate(out)
