@@ -22,7 +22,9 @@ def test_ranks_by_counting_with_ties():
     rng = np.random.default_rng(0)
     similarity = rng.integers(0, 4, (30, 9)).astype(float)
     target = rng.integers(0, 9, 30)
-    np.testing.assert_array_equal(ranks_of(similarity, target), [brute_rank(r, t) for r, t in zip(similarity, target)])
+    np.testing.assert_array_equal(
+        ranks_of(similarity, target), [brute_rank(r, t) for r, t in zip(similarity, target, strict=True)]
+    )
 
 
 def test_a_decoder_that_says_the_same_of_all_is_at_chance_and_not_right():

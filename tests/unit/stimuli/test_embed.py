@@ -122,7 +122,7 @@ def test_without_weights_it_says_so_and_with_them_makes_one_image_each(dataset, 
     import types
 
     path = write_conditions(tmp_path / "c.safetensors", ["x", "y"], np.eye(2, 768), format="clip_image_768")
-    with pytest.raises(ConfigError, match="2 decoded conditions are ready.*no weights"):
+    with pytest.raises(ConfigError, match=r"2 decoded conditions are ready.*no weights"):
         reconstruct(path, weights=None, out=tmp_path / "images")
     calls = []
 
