@@ -15,16 +15,18 @@ STIMULI = "stimuli"
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
-    return run_app("embed", embed, argv)
+    # `dataset` is a group of configurations for prep; here the word means one that is prepared already
+    plain = [f"stimuli_of={a.removeprefix('dataset=')}" if a.startswith("dataset=") else a for a in argv]
+    return run_app("embed", embed, plain)
 
 
 def embed(config: dict[str, Any]) -> dict[str, Any]:
     """Embed one dataset and say what was done; the test part is opened by ``part=test`` alone."""
     if config["data"] is not None and config["data"].get("id") == STIMULI:
         return embed_stimuli_of(config)
-    for key in ("encoder", "dataset", "files"):
+    for key, name in (("encoder", "encoder"), ("stimuli_of", "dataset"), ("files", "files")):
         if config[key] is not None:
-            raise ConfigError(f"{key} is for the stimuli of a dataset: add data=stimuli to the command")
+            raise ConfigError(f"{name} is for the stimuli of a dataset: add data=stimuli to the command")
     if config["checkpoint"] is None:
         raise ConfigError("'checkpoint' must be given: add checkpoint=… to the command")
     if config["data"] is not None:

@@ -13,15 +13,17 @@ def embed_stimuli_of(config: dict[str, Any]) -> dict[str, Any]:
     """Embed what a prepared dataset showed or played, and say what was done."""
     if config["encoder"] is None:
         raise ConfigError(f"choose an encoder: encoder= one of {', '.join(options('encoder'))}")
-    if config["dataset"] is None:
+    if config["stimuli_of"] is None:
         raise ConfigError("say whose stimuli: dataset=NAME of a prepared dataset under shards/, or its folder")
     from neurofm.api.stimuli import build_encoder
     from neurofm.stimuli.embed import embed_stimuli
 
-    named = Path(str(config["dataset"]))
+    named = Path(str(config["stimuli_of"]))
     folder = named if (named / "dataset.json").exists() else Path("shards") / named
     if not (folder / "dataset.json").exists():
-        raise ConfigError(f"{folder}: is not a prepared dataset; run `neurofm prep dataset={config['dataset']}` first")
+        raise ConfigError(
+            f"{folder}: is not a prepared dataset; run `neurofm prep dataset={config['stimuli_of']}` first"
+        )
     choices = dict(config["encoder"])
     name, file_name = choices.pop("name"), choices.pop("id")
     about = embed_stimuli(

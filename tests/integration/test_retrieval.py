@@ -161,6 +161,31 @@ def test_a_score_that_does_not_beat_its_control_says_so(folder, monkeypatch, cap
     assert "NOT ABOVE CONTROL" in (folder / "runs/nothing/report/report.html").read_text()
 
 
+def test_embed_verb_computes_once(tmp_path, monkeypatch, capsys):
+    from scipy.io import wavfile
+
+    from neurofm.schema.tables import write_table
+
+    home = tmp_path / "shards" / "speech"
+    (home / "stimuli").mkdir(parents=True)
+    (home / "dataset.json").write_text("{}")
+    sound = (1000 * np.random.default_rng(0).standard_normal(8000)).astype(np.int16)
+    wavfile.write(home / "stimuli" / "a.wav", 16_000, sound)
+    row = {"stimulus_id": "a", "concept": "", "kind": "audio", "part": "", "file": "a.wav", "sha256": "", "start_s": None,
+           "stop_s": None, "caption": ""}  # fmt: skip
+    write_table(home / "stimuli", "stimuli", [row])
+    monkeypatch.chdir(tmp_path)
+    command = ["embed", "data=stimuli", "dataset=speech", "encoder=spectrogram"]
+    assert main(command) == 0
+    assert "1 stimuli × 64 at 100 Hz" in capsys.readouterr().out
+    assert main(command) == 0
+    assert "nothing changed" in capsys.readouterr().out
+    assert main([*command[:2], "encoder=spectrogram"]) != 0
+    assert "say whose stimuli: dataset=" in capsys.readouterr().err
+    assert main(["embed", "encoder=minilm"]) != 0
+    assert "add data=stimuli" in capsys.readouterr().err
+
+
 def test_things_eeg2_from_raw_files_to_retrieval(tmp_path):
     """Small in numbers, faithful in layout: object arrays, triggers, targets, rapid presentation, image sets."""
     from PIL import Image
