@@ -105,7 +105,7 @@ def simulate(choices: dict[str, Any], subject: str, session: str, part: str) -> 
     if choices["noise"] == "poisson":
         first: Any = spike_stream([rng.poisson(rates)], BIN_S, channels, rng)
     else:
-        draw = {
+        draw: dict[str, Any] = {
             "gaussian": rng.standard_normal, "laplace": lambda s: rng.laplace(size=s),
             "uniform": lambda s: rng.uniform(-1, 1, s), "t": lambda s: rng.standard_t(3, s),
         }  # fmt: skip

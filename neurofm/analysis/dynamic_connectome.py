@@ -73,9 +73,7 @@ def affinities(traces: ArrayLike, *, rate_hz: float, sd_s: float = 1.0, block_s:
     return out
 
 
-def factorise(
-    tensor: ArrayLike, *, rank: int, n_starts: int = 3, n_rounds: int = 20, seed: int = 0
-) -> Networks:
+def factorise(tensor: ArrayLike, *, rank: int, n_starts: int = 3, n_rounds: int = 20, seed: int = 0) -> Networks:
     """Non-negative factors of affinities (tensorly's hierarchical alternating least squares).
 
     Parameters
@@ -101,7 +99,9 @@ def factorise(
     x = np.asarray(tensor, np.float64)
     known = np.isfinite(x)
     if x.ndim != 3 or rank < 1 or (x[known] < 0).any():
-        raise DataError(f"dynamic connectome: a tensor of shape {x.shape}; expected (animal, pair, block), none below 0")
+        raise DataError(
+            f"dynamic connectome: a tensor of shape {x.shape}; expected (animal, pair, block), none below 0"
+        )
     if not known.any((0, 2)).all():
         raise DataError("dynamic connectome: a pair of cells was recorded together in no animal; leave it out")
     # a pair's mean over the animals that have it is the first guess for those that do not
@@ -117,10 +117,10 @@ def factorise(
             for _ in range(n_rounds):
                 filled = np.where(known, x, tl.cp_to_tensor(factors))
                 factors = non_negative_parafac_hals(tl.tensor(filled), rank, n_iter_max=10, init=factors, tol=1e-7)
-        error = ((x - tl.cp_to_tensor(factors))[known] ** 2).sum()
-        if best is None or error < best[0]:
+        miss = ((x - tl.cp_to_tensor(factors))[known] ** 2).sum()
+        if best is None or miss < best[0]:
             scale = np.asarray(factors[0])
-            best = (float(error), [np.asarray(f) * (scale if k == 0 else 1.0) for k, f in enumerate(factors[1])])
+            best = (float(miss), [np.asarray(f) * (scale if k == 0 else 1.0) for k, f in enumerate(factors[1])])
     assert best is not None
     animal, pair, course = best[1]
     sizes = [np.where(f.max(0) > 0, f.max(0), 1.0) for f in (pair, course)]

@@ -78,13 +78,17 @@ def compare_rdms(a: ArrayLike, b: ArrayLike, *, method: str = "spearman") -> flo
     """Agreement of two dissimilarity matrices: "spearman", "pearson", or "cosine" (for cross-validated ones)."""
     x, y = upper(a), upper(b)
     if x.shape != y.shape:
-        raise DataError(f"RSA: the matrices are of {np.shape(a)[0]} and {np.shape(b)[0]} conditions; they must be the same")
+        raise DataError(
+            f"RSA: the matrices are of {np.shape(a)[0]} and {np.shape(b)[0]} conditions; they must be the same"
+        )
     if method == "spearman":
         from scipy.stats import rankdata
 
         x, y = rankdata(x), rankdata(y)
     elif method not in ("pearson", "cosine"):
-        raise ConfigError(f"RSA: method '{method}' is unknown: {nearest(str(method), ('spearman', 'pearson', 'cosine'))}")
+        raise ConfigError(
+            f"RSA: method '{method}' is unknown: {nearest(str(method), ('spearman', 'pearson', 'cosine'))}"
+        )
     if method != "cosine":
         x, y = x - x.mean(), y - y.mean()
     size = np.linalg.norm(x) * np.linalg.norm(y)

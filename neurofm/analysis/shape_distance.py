@@ -40,7 +40,9 @@ def moments(responses: ArrayLike) -> tuple[Array, Array]:
     """Means (condition, unit) and covariances (condition, unit, unit) of responses (condition, repeat, unit)."""
     x = np.asarray(responses, np.float64)
     if x.ndim != 3 or x.shape[1] < 2:
-        raise DataError(f"shape distance: responses of shape {x.shape}; expected (condition, repeat, unit), two repeats")
+        raise DataError(
+            f"shape distance: responses of shape {x.shape}; expected (condition, repeat, unit), two repeats"
+        )
     away = x - x.mean(1, keepdims=True)
     covariance = np.einsum("crn,crm->cnm", away, away) / (x.shape[1] - 1)
     return x.mean(1), covariance + JITTER * np.eye(x.shape[2])
@@ -85,7 +87,9 @@ def shape_distance(
 def _prepared(means: ArrayLike, covariances: ArrayLike) -> tuple[Array, Array]:
     m, c = np.asarray(means, np.float64), np.asarray(covariances, np.float64)
     if m.ndim != 2 or c.shape != (*m.shape, m.shape[1]) or not (np.isfinite(m).all() and np.isfinite(c).all()):
-        raise DataError(f"shape distance: means {m.shape}, covariances {c.shape}; expected (condition, unit), (…, unit, unit)")
+        raise DataError(
+            f"shape distance: means {m.shape}, covariances {c.shape}; expected (condition, unit), (…, unit, unit)"
+        )
     return m - m.mean(0), roots(c)
 
 
@@ -107,8 +111,7 @@ def _minimum(
         u, s, v = np.linalg.svd(moved @ p.transpose(0, 2, 1))
         free = (u @ v).transpose(0, 2, 1)
         value = (
-            alpha * ((mu - nu @ turn) ** 2).sum()
-            + (2 - alpha) * ((p**2).sum() + (q**2).sum() - 2 * s.sum())
+            alpha * ((mu - nu @ turn) ** 2).sum() + (2 - alpha) * ((p**2).sum() + (q**2).sum() - 2 * s.sum())
         ) / len(mu)
         if last - value <= tol * max(abs(last), 1e-12) and np.isfinite(last):
             return float(min(value, last))

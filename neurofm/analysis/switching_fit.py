@@ -201,7 +201,7 @@ class _Couplings:
             return total
 
         step: Callable[[], Tensor] = loss
-        optimiser.step(step)  # type: ignore[arg-type]
+        optimiser.step(step)
 
     def array(self) -> Array:
         return self.weights().detach().numpy().astype(np.float64)

@@ -160,7 +160,13 @@ def score_population(
     if not arms:
         dataset = Dataset(path, bin_s=bin_s)
         for session in sessions_of(
-            dataset, reading=reading, parts=parts, test_fraction=test_fraction, gap_s=gap_s, tasks=tasks, official=official
+            dataset,
+            reading=reading,
+            parts=parts,
+            test_fraction=test_fraction,
+            gap_s=gap_s,
+            tasks=tasks,
+            official=official,
         ):
             yield about.session(dataset, session), about.out
         return
@@ -198,6 +204,10 @@ class _Scoring:
 
     def session(self, dataset: Dataset, session: Session) -> str:
         """Score the baselines of a session; return a line about the first."""
+        if self.protocol == "co_smoothing" and not session.held_out.any():
+            raise ConfigError(
+                f"session '{session.name}': no unit is marked as held out; set held_out, the number of its last units to predict"
+            )
         common = self._look(dataset, session)
         first = ""
         for bar in self.bars:

@@ -45,7 +45,7 @@ def score_arm(protocol: str, decoder: Decoder, session: Session, *, stream: str)
         raise ConfigError(f"the decoder gives the stream '{objective.stream}', the benchmark scores '{stream}'")
     said, true = [], []
     for batch in _batches(decoder):
-        mine = torch.tensor([r in ids for r in batch.recording_id])
+        mine = torch.tensor([r in ids for r in batch.recording_id or []])
         if not bool(mine.any()):
             continue
         a, b = (_behaviour if protocol == "decoding" else _counts)(objective, decoder, batch, protocol, session)
@@ -88,7 +88,7 @@ def _counts(
     if protocol == "co_smoothing":
         n = len(session.held_out)
         asked = hidden.any(-1)[:, :n].numpy()
-        there = np.array([r in {t.span.recording_id for t in session.test} for r in batch.recording_id])
+        there = np.array([r in {t.span.recording_id for t in session.test} for r in batch.recording_id or []])
         if (asked[there] != session.held_out).any():
             raise ConfigError(
                 f"session '{session.name}': the decoder hides other units than the {session.held_out.sum()} that the "

@@ -30,7 +30,9 @@ def simulate(seed: int = 0) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, n
     for a in range(N_ANIMALS):
         x = 0.35 * np.cumsum(rng.standard_normal((n, len(group))), axis=0) / np.sqrt(RATE_HZ) * 0.3
         for g in range(N_GROUPS):
-            common = np.sin(2 * np.pi * t / 14 + rng.uniform(0, 6)) + 0.5 * np.sin(2 * np.pi * t / 9 + rng.uniform(0, 6))
+            common = np.sin(2 * np.pi * t / 14 + rng.uniform(0, 6)) + 0.5 * np.sin(
+                2 * np.pi * t / 9 + rng.uniform(0, 6)
+            )
             x[:, group == g] += strength[a, g] * (gate[g] * common)[:, None]
         x += 0.1 * rng.standard_normal(x.shape)
         x[:, rng.choice(len(group), 3, replace=False)] = np.nan
@@ -62,7 +64,9 @@ def main(folder: str = "runs/gallery") -> dict[str, float]:
     total = sum(found.network[k] for k in order)
     scores = {
         "course, correlation with the gate": float(np.mean(agreement[range(N_GROUPS), order])),
-        "groups of cells, adjusted Rand index": float(adjusted_rand_score(group, communities(total, n_groups=N_GROUPS))),
+        "groups of cells, adjusted Rand index": float(
+            adjusted_rand_score(group, communities(total, n_groups=N_GROUPS))
+        ),
         "strength in animals, correlation": float(
             np.mean([np.corrcoef(strength[:, g], found.animal[k])[0, 1] for g, k in enumerate(order)])
         ),

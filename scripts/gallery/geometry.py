@@ -47,7 +47,7 @@ def ring(bend: float, noise: float, rng: np.random.Generator) -> np.ndarray:
     return place @ units + noise * rng.standard_normal((24, 60))
 
 
-def main(folder: str = "runs/gallery", n_starts: int = 10) -> dict[str, float]:
+def main(folder: str = "runs/gallery", n_starts: int = 30) -> dict[str, float]:
     """Compute distances, draw, and return what is told apart."""
     made = networks()
     n = len(made)
@@ -73,7 +73,11 @@ def main(folder: str = "runs/gallery", n_starts: int = 10) -> dict[str, float]:
         pairs = [[rdm(ring(b, 0.4, rng), metric="euclidean") for b in (0.0, bend)] for _ in range(10)]
         curves["RSA"].append(float(np.mean([compare_rdms(*p, method="pearson") for p in pairs])))
         curves["tRSA"].append(
-            float(np.mean([compare_rdms(*(geotopology(x, low=0.0, high=0.3) for x in p), method="pearson") for p in pairs]))
+            float(
+                np.mean(
+                    [compare_rdms(*(geotopology(x, low=0.0, high=0.3) for x in p), method="pearson") for p in pairs]
+                )
+            )
         )
     scores |= {"RSA of the most bent ring": curves["RSA"][-1], "tRSA of the most bent ring": curves["tRSA"][-1]}
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -96,7 +100,7 @@ def main(folder: str = "runs/gallery", n_starts: int = 10) -> dict[str, float]:
             p = np.concatenate([u[:, :2] * s[:2], u[:1, :2] * s[:2]])
             ax.plot(p[:, 0], p[:, 1], marker="o", markersize=3, color=colour(CYCLE[name == "bent"]), label=name)
         ax.set(title="Conditions on a ring, two networks", xticks=[], yticks=[], aspect="equal")
-        ax.legend(frameon=False, loc="center")
+        ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2)
         ax = figure.add_subplot(grid[1, 1:])
         for k, (name, values) in enumerate(curves.items()):
             ax.plot(levels, values, marker="o", markersize=3.5, color=colour(CYCLE[k]), label=name)

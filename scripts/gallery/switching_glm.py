@@ -71,7 +71,9 @@ def draw(path: Path, states: np.ndarray, fits: dict, truth: dict, scores: dict[s
             tone = colour(CYCLE[s % len(CYCLE)])
             ax.fill_between(t, s, s + 0.85 * posterior[0, :shown, s], color=tone, linewidth=0)
         ax.step(t, states[0, :shown] + 0.42, color=colour("ink"), linewidth=0.9, where="post")
-        ax.set(title="A test trial: true state (line), posterior (filled)", xlabel="s", yticks=np.arange(n_states) + 0.4)
+        ax.set(
+            title="A test trial: true state (line), posterior (filled)", xlabel="s", yticks=np.arange(n_states) + 0.4
+        )
         ax.set_yticklabels([f"state {s + 1}" for s in range(n_states)])
         ax = figure.add_subplot(grid[0, max(1, n_states - 2) :])
         bars = {k.removesuffix(" accuracy"): v for k, v in scores.items() if k.endswith("accuracy")}
@@ -86,9 +88,9 @@ def draw(path: Path, states: np.ndarray, fits: dict, truth: dict, scores: dict[s
             for s in range(n_states):
                 ax = figure.add_subplot(grid[row, s])
                 ax.imshow(w[s], cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-                ax.set(xticks=[], yticks=[], title=f"state {s + 1}, {name}" if n_states < 6 else "")
+                ax.set(xticks=[], yticks=[], title=f"state {s + 1}" if row == 1 else "")
                 ax.set_xlabel("from" if row == 2 else "")
-                ax.set_ylabel("to" if s == 0 else "")
+                ax.set_ylabel(f"{name}, to" if s == 0 else "")
         figure.suptitle(
             f"Couplings by state: sign AUROC {scores['one_hot sign AUROC']:.3f} (one-hot), "
             f"{scores['gaussian sign AUROC']:.3f} (Gaussian)", fontsize=10,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,7 +50,9 @@ class Gpfa:
         self._kept = np.concatenate(trials).var(0) > 0
         if self.engine == "elephant":
             self._model = self._elephant()
-            self._model.fit(self._trains(trials))  # type: ignore[attr-defined]
+            # it prints what it does whatever it is told
+            with redirect_stdout(io.StringIO()):
+                self._model.fit(self._trains(trials))  # type: ignore[attr-defined]
         else:
             from sklearn.decomposition import FactorAnalysis
 

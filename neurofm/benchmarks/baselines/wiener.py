@@ -59,7 +59,7 @@ class WienerFilter:
         # sums per fold: leaving one out is a subtraction
         folds = [np.arange(k, len(x), self.n_folds) for k in range(self.n_folds)]
         sums = [_sums([x[i] for i in f], [y[i] - self._centre for i in f]) for f in folds]
-        total = tuple(sum(s[k] for s in sums) for k in range(2))
+        total = (np.sum([g for g, _ in sums], axis=0), np.sum([b for _, b in sums], axis=0))
         errors = np.zeros(len(self.penalties))
         for f, (g, b) in zip(folds, sums, strict=True):
             values, vectors = np.linalg.eigh(total[0] - g)
@@ -69,7 +69,9 @@ class WienerFilter:
             for k, p in enumerate(self.penalties):
                 errors[k] += ((held_y - held_x @ (turned / (np.maximum(values, 0) + p)[:, None])) ** 2).sum()
         self.penalty = self.penalties[int(np.argmin(errors))]
-        self._weights = np.linalg.solve(total[0] + self.penalty * np.eye(len(total[0])), total[1])
+        self._weights = np.asarray(
+            np.linalg.solve(total[0] + self.penalty * np.eye(len(total[0])), total[1]), np.float64
+        )
         return self
 
     def predict(self, features: ArrayLike) -> NDArray[np.float64]:
