@@ -153,6 +153,7 @@ def through(flow: Flow, stage: Stage) -> Flow:
     if stage.surveys:
         flow = _survey(flow, stage)
     out = stage.start(flow.info)
+    flow = _long_enough(flow, stage.shortest_s)
     return replace(flow, info=replace(out, interval=0), blocks=Forward(lambda interval: _staged(flow, stage, interval)))
 
 
@@ -199,6 +200,24 @@ class Forward:
             while k > 1 and sum(b.nbytes for _, b in self._held) > BEHIND_BYTES:
                 self._held.pop(0)
                 k -= 1
+
+
+def _long_enough(flow: Flow, shortest_s: float) -> Flow:
+    """Leave out the intervals that are too short to be worked on, unless all are; the stage then says so itself."""
+    stay = [i for i, x in enumerate(flow.intervals) if x.length_s > shortest_s]
+    if not stay or len(stay) == len(flow.intervals):
+        return flow
+    before, lost_s = flow.blocks, sum(x.length_s for x in flow.intervals if x.length_s <= shortest_s)
+
+    def blocks(interval: int, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        return before(stay[interval], start, stop)
+
+    return replace(
+        flow,
+        intervals=tuple(flow.intervals[i] for i in stay),
+        blocks=blocks,
+        figures={**flow.figures, "too_short_s": flow.figures.get("too_short_s", 0.0) + lost_s},
+    )
 
 
 def _staged(flow: Flow, stage: Stage, interval: int) -> Iterator[np.ndarray]:

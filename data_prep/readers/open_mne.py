@@ -28,6 +28,12 @@ SENTENCES = {
     r"Inconsistent file information": "has another length than its header says; copy it again",
 }
 
+KIND_OF = {
+    "eog": "eog", "heog": "eog", "veog": "eog", "ecg": "ecg", "ekg": "ecg", "emg": "emg", "resp": "resp",
+    "sao2": "misc", "spo2": "misc", "temp": "temperature",
+}  # fmt: skip
+STATED = re.compile(rf"(?:pol )?({'|'.join(KIND_OF)})(?![a-z])", re.IGNORECASE)
+
 
 @contextmanager
 def heard(*, duplicates: str) -> Iterator[list[str]]:
@@ -123,10 +129,11 @@ def open_epochs(path: Path) -> BaseEpochs | None:
 
 
 def set_kinds(raw: BaseRaw, kinds: dict[str, str], *, modality: str) -> None:
-    """Set channel types by name pattern; a file that knows no kinds calls everything EEG."""
+    """Set channel types by name pattern; a file that knows no kinds calls everything EEG, EOG L and ECG too."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        types = {c: k for c in raw.ch_names if (k := _kind(c, kinds)) is not None}
+        given = zip(raw.ch_names, raw.get_channel_types(), strict=True)
+        types = {c: k for c, t in given if (k := _kind(c, kinds) or (_said(c) if t == "eeg" else None)) is not None}
         raw.set_channel_types(types, on_unit_change="ignore", verbose="error")
         if modality == "ieeg":
             given = zip(raw.ch_names, raw.get_channel_types(), strict=True)
@@ -136,6 +143,12 @@ def set_kinds(raw: BaseRaw, kinds: dict[str, str], *, modality: str) -> None:
 
 def _kind(channel: str, kinds: dict[str, str]) -> str | None:
     return next((kind for pattern, kind in kinds.items() if fnmatchcase(channel, pattern)), None)
+
+
+def _said(channel: str) -> str | None:
+    """Return the kind that a name states, after the standard texts of EDF+ (Kemp and Olivan 2003, "EOG left")."""
+    found = STATED.match(channel)
+    return None if found is None else KIND_OF[found[1].lower()]
 
 
 def _groups(header: EdfHeader, duplicates: str) -> list[dict[str, Any]]:

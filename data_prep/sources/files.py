@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mne.io import BaseRaw
 
 MODALITIES = ("eeg", "ieeg", "meg")
+KINDS = (*SIGNAL, *COVARIATE, "stim")
 DUPLICATES = ("reject", "number")
 
 
@@ -44,8 +46,8 @@ class Files(Source):
     modality : str
         "eeg", "ieeg" or "meg".
     kinds : dict of str to str, optional
-        Channel-name pattern → mne channel type, for formats that do not say (EDF): ``{"EMG*": emg}``; the first
-        that fits counts.
+        Channel-name pattern → mne channel type, for formats that do not say (EDF): ``{"Chin*": emg}``; the first
+        that fits counts. Without one, names that begin with EOG, ECG, EKG, EMG, Resp, Temp, SaO2 or SpO2 say it themselves.
     rate_hz : float, optional
         The true sampling rate, where headers state a wrong one.
     duplicates : str
@@ -72,6 +74,9 @@ class Files(Source):
         self.root, self.glob, self.modality = Path(root).expanduser(), glob, modality
         self.pattern, self._compiled = pattern, None if pattern is None else compile_pattern(pattern)
         self.kinds = dict(kinds or {})
+        for name, kind in self.kinds.items():
+            if kind not in KINDS:
+                raise ConfigError(f"source 'files': kinds says '{name}' is '{kind}', no kind: {nearest(kind, KINDS)}")
         if rate_hz is not None and not rate_hz > 0:
             raise ConfigError(f"source 'files': rate_hz is {rate_hz}; expected samples per second above 0")
         if duplicates not in DUPLICATES:
@@ -97,8 +102,11 @@ class Files(Source):
         """Return one item per file."""
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; set source.root")
+        found = sorted(p for p in self.root.glob(self.glob) if not p.name.startswith("."))
+        if self._compiled is None:
+            self._require_names(found)
         items = []
-        for path in sorted(p for p in self.root.glob(self.glob) if not p.name.startswith(".")):
+        for path in found:
             name = path.relative_to(self.root).as_posix()
             who = entities(name, self._compiled)
             files = data_files(path)
@@ -125,6 +133,18 @@ class Files(Source):
                 )
             )
         return items
+
+    def _require_names(self, paths: Sequence[Path]) -> None:
+        """Check that the name of a file, which is its subject where no pattern is given, tells files apart."""
+        first: dict[str, str] = {}
+        for path in paths:
+            name = path.relative_to(self.root).as_posix()
+            other = first.setdefault(path.name, name)
+            if other != name:
+                raise ConfigError(
+                    f"source 'files': '{other}' and '{name}' have the same name, which would be their subject; say where "
+                    "the subject stands in the path, e.g. 'dataset.source.pattern=\"{subject}/**\"'"
+                )
 
 
 def load_file(

@@ -72,6 +72,8 @@ class Stage:
         True when an output sample depends on no later input sample.
     delay_s : float
         How long after a sample went in its output comes out; known after `start`.
+    shortest_s : float
+        Intervals must be longer than this; known after `start`. Shorter ones are left out where longer ones remain.
     surveys : bool
         True when the stage must see the whole recording once (`observe` …, `conclude`) before `start`. Without
         a survey, in live use, it falls back on its arguments.
@@ -82,6 +84,7 @@ class Stage:
     version = 1
     causal = True
     delay_s = 0.0
+    shortest_s = 0.0
     surveys = False
     observes = True
 

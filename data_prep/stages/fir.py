@@ -127,7 +127,7 @@ class LinearPhase(Stage):
             self._convolver = Convolver(self._kernel)
         self._rate = info.rate_hz
         half = len(self._kernel) // 2
-        self.delay_s = half / info.rate_hz
+        self.delay_s = self.shortest_s = half / info.rate_hz
         self._extender = Extender(half)
         self._rows: np.ndarray | None = None
         self._n = 0

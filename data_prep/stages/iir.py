@@ -87,6 +87,7 @@ class Iir(Stage):
         if self.causal:
             return info
         self._pad = edge_length(self._sos)
+        self.shortest_s = self._pad / info.rate_hz
         if self._reach is None or self._reach[0] != info.rate_hz:
             self._reach = (info.rate_hz, reach(self._sos))
         self._overlap = self._reach[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 from neurofm.cli.app import run_app
@@ -18,15 +19,18 @@ def prep(config: dict[str, Any]) -> None:
     from data_prep.pipeline import prepare
 
     dataset = config["dataset"]
+    out = config["out"]
+    # people of two folders of files are not the same because both came from files
+    name = dataset["id"] or (PurePosixPath(out).name if out else dataset["source"]["name"])
     if config["download"] and "download" not in dataset["source"]:
         raise ConfigError(
-            f"dataset '{dataset['id']}' cannot be fetched by download=true; the first line of its YAML says where to get it"
+            f"dataset '{name}' cannot be fetched by download=true; the first line of its YAML says where to get it"
         )
     report = prepare(
         source=dataset["source"],
-        out=config["out"],
+        out=out or f"shards/{name}",
         stages=config["stages"],
-        dataset_id=dataset["id"],
+        dataset_id=name,
         licence=dataset.get("licence", ""),
         citation=dataset.get("citation", ""),
         segment_s=dataset.get("segment_s", 60.0),

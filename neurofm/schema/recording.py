@@ -6,7 +6,9 @@ one-second clip are the same kind of thing. An `EventStream` is the same for wha
 
 from __future__ import annotations
 
+import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,8 +20,13 @@ KEY = re.compile(r"[a-z0-9_-]+")
 
 
 def slug(text: str) -> str:
-    """Lower-case `text` with every run of other characters than ``a-z0-9_-`` replaced by one ``-``."""
-    return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-")
+    """Lower-case `text` with every run of other characters than ``a-z0-9_-`` replaced by one ``-``.
+
+    Text beyond ASCII is followed by a short hash of itself, so that Müller and Möller stay two people.
+    """
+    plain = re.sub(r"[^a-z0-9_-]+", "-", unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower())
+    parts = [plain.strip("-")] + ([] if text.isascii() else [hashlib.sha256(text.encode()).hexdigest()[:6]])
+    return "-".join(filter(None, parts))
 
 
 @dataclass(frozen=True, kw_only=True)

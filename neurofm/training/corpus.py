@@ -21,7 +21,7 @@ from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.facts import Facts
 
 
-def _new_subject(dataset: Dataset, *, subject: str | None, **choices: Any) -> Split:
+def _new_subject(dataset: Dataset, *, subject: str | None = None, **choices: Any) -> Split:
     if subject is None:
         known = ", ".join(dataset.subjects)
         raise ConfigError(f"held_out must name the subject that is left out of pretraining: held_out=… ({known})")

@@ -124,11 +124,11 @@ def test_free_text_past_the_end_is_not_quoted(tmp_path):
 
 
 def test_slow_channels_of_an_edf_keep_their_own_clock(tmp_path):
-    signals = [signal("Fz", 200), signal("Cz", 200), signal("Temp rectal", 1, wave_hz=0.1), signal("EOG", 50)]
+    signals = [signal("Fz", 200), signal("Cz", 200), signal("Event flow", 1, wave_hz=0.1), signal("EOG left", 50)]
     write_edf(tmp_path / "a.edf", signals, notes=[(2.0, 3.0, "BAD_gap"), (6.0, None, "go")])
-    with pytest.raises(DataError, match=r"200 Hz \(Fz, Cz\) and 50 Hz \(EOG\) and 1 Hz \(Temp rectal\).*source\.kinds"):
+    with pytest.raises(DataError, match=r"200 Hz \(Fz, Cz\) and 1 Hz \(Event flow\).*source\.kinds"):
         only(tmp_path)
-    rec = only(tmp_path, kinds={"Temp*": "misc", "EOG*": "eog"})
+    rec = only(tmp_path, kinds={"*flow": "misc"})
     assert [(s.name, s.role, s.rate_hz) for s in rec.streams] == [
         ("signal", "signal", 200.0), ("covariate-50hz", "covariate", 50.0), ("covariate-1hz", "covariate", 1.0),
     ]  # fmt: skip
@@ -136,6 +136,27 @@ def test_slow_channels_of_an_edf_keep_their_own_clock(tmp_path):
     t = np.arange(5, 10, 1 / 50)
     assert np.abs(whole(rec.streams[1], 1)[:, 0] - np.sin(2 * np.pi * 2 * t) * 50).max() < 0.01
     assert [e.label for e in rec.events] == ["go"]
+
+
+def test_names_that_state_a_kind_are_not_called_eeg(tmp_path):
+    names = ["Fz", "EOG L", "ECG", "EMG chin", "Resp oro-nasal", "POL EKG1", "Temporal", "Respekt"]
+    write_edf(tmp_path / "a.edf", [signal(n, 100) for n in names])
+    rec = only(tmp_path)
+    assert [c.name for c in rec.streams[0].channels] == ["Fz", "Temporal", "Respekt"]
+    assert [c.kind for c in rec.streams[1].channels] == ["eog", "ecg", "emg", "resp", "ecg"]
+    assert "ECG" in [c.name for c in only(tmp_path, kinds={"ECG": "eeg"}).streams[0].channels]
+    with pytest.raises(ConfigError, match=r"'emgg', no kind.*emg"):
+        only(tmp_path, kinds={"EMG*": "emgg"})
+
+
+def test_files_of_one_name_need_a_pattern(tmp_path):
+    for person in ("anna", "bert"):
+        (tmp_path / person).mkdir()
+        write_edf(tmp_path / person / "eeg.edf", [signal("Fz", 100)])
+    with pytest.raises(ConfigError, match=r"'anna/eeg\.edf' and 'bert/eeg\.edf' have the same name.*pattern"):
+        SOURCES.build("files", root=tmp_path, glob="**/*.edf").list()
+    items = SOURCES.build("files", root=tmp_path, glob="**/*.edf", pattern="{subject}/**").list()
+    assert [i.subject for i in items] == ["anna", "bert"]
 
 
 def epochs_of(n: int = 4) -> mne.EpochsArray:

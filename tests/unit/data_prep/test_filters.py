@@ -221,3 +221,14 @@ def test_what_fails_in_a_thread_fails():
 
     with threads(2), pytest.raises(DataError, match="part 0"):
         spread(work, range(3))
+
+
+def test_a_piece_too_short_for_the_filter_costs_only_itself():
+    arrays = [walk(n, seed) for seed, n in enumerate((300, 5000, 20))]
+    stream = Stream.from_arrays(arrays, rate_hz=100.0, channels=channels(2))
+    rec = Recording(dataset="d", subject="s", modality="eeg", streams=(stream,), interval_start_s=(0.0, 10.0, 70.0))
+    flow = run_stages(rec, build_stages([{"name": "filter", "low_hz": 0.5}]))
+    assert [(i.source, i.start_s) for i in flow.intervals] == [(1, 10.0)]
+    assert flow.figures["too_short_s"] == 3.2
+    alone = run(build_stages([{"name": "filter", "low_hz": 0.5}])[0], arrays[1], 100.0)
+    assert_equal(np.concatenate([*flow.blocks(0, 0, None)]), alone, within=1e-11)

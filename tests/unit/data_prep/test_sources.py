@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 
 import mne
@@ -19,6 +20,7 @@ from data_prep.sources.aeon import read_ts, repair_stride
 from data_prep.sources.hcp7 import region_names
 from data_prep.sources.simulated import population_mixing, subject_mixing
 from neurofm.schema.errors import ConfigError, DataError
+from neurofm.schema.recording import slug
 
 
 def whole(stream, interval: int = 0) -> np.ndarray:
@@ -251,3 +253,10 @@ def test_unknown_choices_are_answered_with_the_nearest():
 def test_a_condition_of_two_words_is_kept_when_it_recurs():
     notes = [(float(t), 1.0, "left hand") for t in range(3)] + [(9.0, 0.0, "patient tired"), (10.0, 0.0, "cue 3")]
     assert [e.label for e in events_of(notes)] == ["left hand"] * 3 + ["cue 3"]
+
+
+def test_names_beyond_ascii_stay_apart():
+    assert slug("Sub 01.A") == "sub-01-a"
+    assert slug("Müller").startswith("muller-")
+    assert len({slug(n) for n in ("Müller", "Möller", "Muller", "李", "张")}) == 5
+    assert re.fullmatch("[a-z0-9_-]+", slug("李"))
