@@ -81,7 +81,7 @@ def test_log_spectrum_is_scipys_periodogram_in_bands():
     x[0, 1] += 20 * np.sin(2 * np.pi * 10 * np.arange(3 * patch) / rate)
     tokenizer = TOKENIZERS.build("log_spectrum", 4, patch_samples=patch, n_bands=12, floor=1e-12)
     ours = tokenizer.double().patch_features(torch.from_numpy(x)).numpy()
-    hz, density = periodogram(x.reshape(2, 3, patch), fs=rate, window="hann", detrend="constant")
+    _, density = periodogram(x.reshape(2, 3, patch), fs=rate, window="hann", detrend="constant")
     # a one-sided density over half the rate, brought to 1 for white noise of variance 1
     power = density[..., 1:] * rate / 2
     sizes = [int((w > 0).sum()) for w in tokenizer.mean_in_band.T]
