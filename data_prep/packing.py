@@ -11,7 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from data_prep.shards import END_OF_TAR, WriteError, writing
+from data_prep.atomic import WriteError, writing
+from data_prep.segment import END_OF_TAR
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import read_json
 from neurofm.schema.manifest import Manifest, ShardEntry
