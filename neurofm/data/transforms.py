@@ -27,6 +27,8 @@ TRANSFORMS = Registry(
         "frequency_shift": "neurofm.data.augment:FrequencyShift",
         "gaussian_noise": "neurofm.data.augment:GaussianNoise",
         "left_right": "neurofm.data.augment_mirror:LeftRight",
+        "pca": "neurofm.data.pca:Pca",
+        "robust_scale": "neurofm.data.robust_scale:RobustScale",
         "scale_fixed": "neurofm.data.transforms:ScaleFixed",
         "sign_flip": "neurofm.data.augment:SignFlip",
         "spatial_whiten": "neurofm.data.spatial_whiten:SpatialWhiten",
