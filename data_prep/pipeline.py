@@ -15,7 +15,7 @@ from data_prep.executor import run_items
 from data_prep.flow import build_stages
 from data_prep.packing import TABLES, clear, load_staged, make_manifest, pack, write_tables
 from data_prep.place import place_of, require_replaceable
-from data_prep.progress import Progress, announce
+from data_prep.progress import Progress, announce, remark
 from data_prep.quantize import DTYPES
 from data_prep.receipts import Job, finished
 from data_prep.sessions import split_mixed_rates
@@ -42,6 +42,8 @@ class PrepReport:
         As in dataset.json.
     rejected : list of (recording, reason)
         What was left out and why.
+    remarks : list of str
+        Choices that had no effect.
     seconds : float
         Wall time.
     """
@@ -50,6 +52,7 @@ class PrepReport:
     unchanged: bool
     totals: dict[str, float]
     rejected: list[tuple[str, str]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def sentence(self) -> str:
@@ -208,11 +211,16 @@ def prepare(
         )
         place.publish(new)
         clear(place.work)
+    remarks = built.remarks([row for s in staged for row in s.receipt["channels"]])
+    if progress:
+        for text in remarks:
+            remark(text)
     return PrepReport(
         out=place.name,
         unchanged=False,
         totals=manifest.totals,
         rejected=sorted(rejected.items()),
+        remarks=remarks,
         seconds=time.monotonic() - began,
     )
 

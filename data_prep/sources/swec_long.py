@@ -161,7 +161,11 @@ def _from_hours(info: Path, hours: dict[int, Path], *, leave_out: bool) -> tuple
             raise DataError(
                 f"{path.name}: 'EEG' has shape {shape}, expected ({n_channels} channels, at most {per_hour} samples)"
             )
-        pieces.append(Piece(start=(number - 1) * per_hour, n_samples=shape[1], read=mat_reader(path, "EEG", time_first=time_first)))
+        pieces.append(
+            Piece(
+                start=(number - 1) * per_hour, n_samples=shape[1], read=mat_reader(path, "EEG", time_first=time_first)
+            )
+        )
     begin, end = (read_mat(info, n).ravel().astype(np.float64).tolist() for n in ("seizure_begin", "seizure_end"))
     if len(begin) != len(end):
         raise DataError(f"{info.name}: {len(begin)} seizures begin and {len(end)} end")

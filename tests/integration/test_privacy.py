@@ -185,7 +185,9 @@ def nwb_of(folder: Path) -> NWBFile:
         source_script_file_name="/home/zyxname/convert.py", was_generated_by=[["Zyxname", "1"]],
     )  # fmt: skip
     born = dt.datetime.combine(BORN, dt.time(), dt.UTC)
-    nwb.subject = Subject(subject_id="P7_20170723", date_of_birth=born, description=NOTE, sex="F", genotype="secretnote")
+    nwb.subject = Subject(
+        subject_id="P7_20170723", date_of_birth=born, description=NOTE, sex="F", genotype="secretnote"
+    )
     device = nwb.create_device("secretnote", description=NOTE, manufacturer="hospitalx")
     group = nwb.create_electrode_group("g", description=NOTE, location="secretnote", device=device)
     nwb.add_electrode_column("comment", "Zyxname")
