@@ -70,8 +70,16 @@ class Source:
     modalities: tuple[str, ...] = ()
     version = 1
 
-    def remarks(self, channels: Sequence[Mapping[str, Any]]) -> list[str]:
+    def remarks(self, channels: Sequence[Mapping[str, Any]]) -> Sequence[str]:
         """Say at the end what the user's choices did not do, from the rows of all prepared recordings' channels."""
+        return []
+
+    def stimuli(self, folder: Path) -> list[dict[str, Any]]:
+        """Write what was shown or heard into `folder`, where the source has it, and return rows of stimuli.parquet.
+
+        Called once, after the recordings. A row without bytes in `folder` names a file of the user's own, relative to
+        a folder that `neurofm embed data=stimuli` is given.
+        """
         return []
 
     def list(self) -> list[Item]:

@@ -138,7 +138,7 @@ class Files(Source):
             )
         return items
 
-    def remarks(self, channels: Sequence[Mapping[str, Any]]) -> list[str]:
+    def remarks(self, channels: Sequence[Mapping[str, Any]]) -> Sequence[str]:
         """Say which patterns of `kinds` fit no channel of any recording; those of kind stim leave no channel behind."""
         names = {c["name"] for c in channels}
         # a bipolar channel is called after its two

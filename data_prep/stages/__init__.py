@@ -11,11 +11,13 @@ STAGES = Registry(
     {
         "average": "data_prep.stages.average:Average",
         "bad_channels": "data_prep.stages.bad_channels:BadChannels",
+        "copied_channels": "data_prep.stages.copied_channels:CopiedChannels",
         "demean": "data_prep.stages.demean:Demean",
         "detrend": "data_prep.stages.detrend:Detrend",
         "epoch": "data_prep.stages.epoch:Epoch",
         "filter": "data_prep.stages.filter:Filter",
         "iir": "data_prep.stages.iir:Iir",
+        "interpolated": "data_prep.stages.interpolated:Interpolated",
         "montage": "data_prep.stages.montage:Montage",
         "notch": "data_prep.stages.notch:Notch",
         "parcels": "data_prep.stages.parcels:Parcels",

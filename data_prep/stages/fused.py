@@ -27,6 +27,7 @@ class Fused(Stage):
 
     causal = False
     _convolver: Convolver | None = None
+    _kernels: Sequence[np.ndarray] = ()
 
     def __init__(self, stages: Sequence[LinearPhase]) -> None:
         self.stages = list(stages)

@@ -112,7 +112,7 @@ class Rereference(Stage):
         return replace(
             info,
             channels=tuple(
-                replace(c, bad=True, reason=self._reason(i in touched), **({"reference": name} if i in touched else {}))
+                replace(c, bad=True, reason=self._reason(i in touched), reference=name if i in touched else c.reference)
                 if i in lonely
                 else replace(c, reference=name)
                 if i in touched

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from neurofm.data.index import Dataset
 from neurofm.data.plan import merge_small, plan_epoch, plan_hash, plan_stream, slice_of
 from neurofm.data.reader import Job, WindowReader
+from neurofm.data.stimuli import Stimuli
 from neurofm.data.transforms import Transform
 from neurofm.data.windows import Window, windows_hash
 from neurofm.schema.batch import NeuralBatch
@@ -57,6 +58,12 @@ class WindowLoader:
         Channel names and subjects of the model (`Facts.channels`, `Facts.subjects`).
     streams : sequence of str
         Further regular streams to come with each window (`NeuralBatch.streams`).
+    sessions : sequence of str
+        Sessions of the model (`Facts.sessions`).
+    counts : bool
+        Whether lists of events (spikes) are counted in bins beside; without, `signal` is zeros that take no memory.
+    stimuli : Stimuli, optional
+        What was shown or heard comes with each window.
     rank, world_size : int
         This process among those that train together. Given, never guessed: a spawned worker could not know.
     n_workers : int
@@ -102,6 +109,9 @@ class WindowLoader:
         vocabulary: Sequence[str] = (),
         subjects: Sequence[str] = (),
         streams: Sequence[str] = (),
+        sessions: Sequence[str] = (),
+        counts: bool = True,
+        stimuli: Stimuli | None = None,
         rank: int = 0,
         world_size: int = 1,
         n_workers: int = 0,
@@ -134,6 +144,9 @@ class WindowLoader:
             training=shuffle if training is None else training,
             streams=streams,
             time_first=time_first,
+            sessions=sessions,
+            counts=counts,
+            stimuli=stimuli,
         )
         self.batch_size = batch_size
         self.seed = seed
@@ -146,7 +159,7 @@ class WindowLoader:
         self._shuffle_over = 8 * batch_size // world_size if shuffle_over is None else shuffle_over
         if preload:
             for d in members:
-                d.preload(r for r in self.reader.about if r in d.recordings)
+                d.preload(r for r in self.reader.about if r in d.recordings and (counts or not d.is_events(r)))
         self._weights = None if weights is None else np.asarray(weights, np.float64)
         about = [self.reader.about[w.recording_id] for w in windows]
         self._groups = merge_small(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurofm.data.collate import channel_vocabulary, describe
+from neurofm.data.collate import channel_vocabulary, describe, session_name
 from neurofm.data.index import Dataset
 from neurofm.data.labels import classes_in, labelled_windows
 from neurofm.data.loader import WindowLoader
@@ -16,6 +16,7 @@ from neurofm.data.mixing import mixing_weights
 from neurofm.data.mixture import members_of, open_datasets
 from neurofm.data.spans import Span, Split
 from neurofm.data.split_rules import make_split, read_split
+from neurofm.data.stimuli import Stimuli
 from neurofm.data.transforms import Compose
 from neurofm.data.windows import Window, event_windows, labels_in, random_windows, sliding, trial_windows
 from neurofm.schema.batch import NeuralBatch
@@ -38,7 +39,7 @@ class Corpus:
         A split, ``{"rule": …, **choices}``, or the file of a split that an earlier run wrote.
     window_s, stride_s : float
         Length of a window, and step between windows (default: the length). Trials longer than `window_s` are cut
-        to their first `window_s` seconds.
+        to `window_s` seconds from `offset_s` on.
     windows : str
         "sliding", "trial": one window per trial with its label, "labelled": sliding, each with the class of the
         events that cover it, "event": one per event of `label_kind`, or "random": `n_windows` drawn uniformly.
@@ -49,7 +50,8 @@ class Corpus:
     background, label_s, label_fraction
         For "labelled": see `data.labels.labelled_windows`.
     offset_s : float
-        For "event" and "trial": start of the window from the onset, or from the trial's start.
+        For "event" and "trial": start of the window from the onset, or from the trial's start (0.2 where trials have a
+        baseline of 0.2 s).
     jitter_s : float
         For "event" and "random": in training a window may start up to this much later, anew in every epoch.
     incomplete : str
@@ -73,9 +75,18 @@ class Corpus:
     transforms : Compose or sequence of mapping
         What is done to a window after reading.
     bin_s : float, optional
-        Seconds per bin in which lists of events (spikes) are read as a signal.
+        Seconds per bin in which lists of events (spikes) are read as a signal; with `events`, the grid on which windows
+        start.
+    events : bool
+        Read lists of events as `batch.events` alone, uncounted: `batch.signal` is then zeros that take no memory.
+        (Without, they come beside the counts.)
     streams : sequence of str
         Further streams (behaviour, stimulus) to come with each window.
+    embedding : str or sequence of str, optional
+        Encoders whose embeddings of what was shown or heard come with each window (``stimuli/embeddings``); the
+        first is the one that `Facts.embedding_shape` describes.
+    embedding_lag_s : float
+        For embeddings that unfold in time: the window from t is paired with the stimulus from t − this.
     preload : bool
         Keep decoded recordings in memory.
     n_workers : int
@@ -110,7 +121,10 @@ class Corpus:
         time_first: bool = False,
         transforms: Compose | Sequence[Mapping[str, Any]] = (),
         bin_s: float | None = None,
+        events: bool = False,
         streams: Sequence[str] = (),
+        embedding: str | Sequence[str] | None = None,
+        embedding_lag_s: float = 0.0,
         preload: bool = True,
         n_workers: int = 0,
     ) -> None:
@@ -122,6 +136,8 @@ class Corpus:
             raise ConfigError(
                 "windows=event needs label_kind, the kind of event, or labels=false for events of any kind"
             )
+        if events and bin_s is None:
+            raise ConfigError("events=true needs bin_s, the grid in seconds on which windows start, e.g. 0.01")
         self.dataset = (
             path
             if isinstance(path, Dataset)
@@ -142,7 +158,17 @@ class Corpus:
         self.classes = None if classes is None else tuple(str(c) for c in classes)
         self.background, self.label_s, self.label_fraction = background, label_s, label_fraction
         self.transform = transforms if isinstance(transforms, Compose) else Compose(transforms=list(transforms))
+        self.events = events
+        if events and self.transform.transforms:
+            raise ConfigError(
+                f"events=true reads no counts, so the transform '{self.transform.transforms[0].to_json()['name']}' has "
+                "nothing to work on; set data.transforms=[]"
+            )
         self.streams, self.preload, self.n_workers = tuple(streams), preload, n_workers
+        encoders = (embedding,) if isinstance(embedding, str) else tuple(embedding or ())
+        self.stimuli = (
+            Stimuli(self.dataset, encoders, window_s=self.window_s, lag_s=embedding_lag_s) if encoders else None
+        )
 
     def fit_transforms(self, part: str) -> None:
         """Fit the transforms on one part, and on nothing outside it."""
@@ -177,8 +203,10 @@ class Corpus:
             max_channels=max(len(self.dataset.channels(r)) for r in ids),
             channels=channel_vocabulary(self.dataset, ids),
             subjects=tuple(sorted({self.dataset.subject(r) for r in ids})),
+            sessions=tuple(sorted({session_name(self.dataset.recordings[r]) for r in ids})),
             classes=classes,
             class_counts=counts,
+            embedding_shape=self.stimuli.shape(next(iter(self.stimuli.files))) if self.stimuli else (),
         )
 
     def _classes(self, part: str) -> tuple[str, ...]:
@@ -232,7 +260,8 @@ class Corpus:
             self.transform.tell_classes(facts.classes)
         return WindowLoader(
             self.dataset, windows, batch_size=min(batch_size, len(windows) - len(windows) % world_size), seed=seed,
-            transforms=self.transform, vocabulary=facts.channels, subjects=facts.subjects, streams=self.streams, rank=rank,
+            transforms=self.transform, vocabulary=facts.channels, subjects=facts.subjects, streams=self.streams,
+            sessions=facts.sessions, counts=not self.events, stimuli=self.stimuli, rank=rank,
             world_size=world_size, n_workers=self.n_workers, shuffle=training, preload=self.preload,
             weights=self._weights(windows) if training else None, reader=self.reader, time_first=self.time_first,
         )  # fmt: skip
@@ -260,6 +289,7 @@ class Corpus:
             self.dataset, recording_id,
             vocabulary={name: i for i, name in enumerate(facts.channels, 1)},
             subjects={name: i for i, name in enumerate(facts.subjects, 1)},
+            sessions={name: i for i, name in enumerate(facts.sessions, 1)},
         )  # fmt: skip
         signal = torch.from_numpy(np.ascontiguousarray(values.transpose(0, 2, 1), dtype=np.float32))
         n, n_channels, n_times = signal.shape
@@ -271,6 +301,7 @@ class Corpus:
             positions=torch.from_numpy(about.positions).expand(n, -1, -1),
             channel_ids=torch.from_numpy(about.channel_ids).expand(n, -1),
             subject=torch.full((n,), about.subject),
+            session=torch.full((n,), about.session),
             recording_id=[recording_id] * n,
         )
 

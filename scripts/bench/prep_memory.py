@@ -78,7 +78,9 @@ def hours_that_fit(folder: Path, hours: float, n_channels: int, rate_hz: float) 
 
 def open_file(path: Path, stored: int, n: int, n_channels: int, rate_hz: float) -> Recording:
     channels = tuple(Channel(name=f"A{i + 1}", kind="seeg", unit="uV") for i in range(n_channels))
-    stream = Stream(rate_hz=rate_hz, channels=channels, n_samples=(n,), unit="uV", read=partial(read, path, stored, n_channels))
+    stream = Stream(
+        rate_hz=rate_hz, channels=channels, n_samples=(n,), unit="uV", read=partial(read, path, stored, n_channels)
+    )
     return Recording(dataset="long", subject="1", modality="ieeg", streams=(stream,))
 
 
