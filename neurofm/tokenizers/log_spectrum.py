@@ -28,6 +28,9 @@ class LogSpectrum(nn.Module):
         Power under which nothing is told apart, in squared units of the signal.
     """
 
+    window: Tensor
+    mean_in_band: Tensor
+
     def __init__(self, dim: int, *, patch_samples: int, n_bands: int = 16, floor: float = 1e-4) -> None:
         super().__init__()
         n_bins = patch_samples // 2
