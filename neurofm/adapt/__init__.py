@@ -9,6 +9,8 @@ ADAPT = Registry(
         "probe": "neurofm.adapt.strategies:probe",
         "lora": "neurofm.adapt.lora:lora",
         "bitfit": "neurofm.adapt.strategies:bitfit",
+        "cnn": "neurofm.adapt.cnn:cnn",
+        "norm": "neurofm.adapt.strategies:norm",
         "scratch": "neurofm.adapt.strategies:scratch",
         "subject_layer": "neurofm.adapt.subject_layer:subject_layer",
     },

@@ -60,6 +60,30 @@ def bitfit(
     return Adapted("bitfit", start)
 
 
+def norm(
+    loaded: LoadedModel,
+    facts: Facts | None = None,
+    objective: Mapping[str, Any] | None = None,
+    /,
+    *,
+    seed: int = 0,
+) -> Adapted:
+    """Train the gains and offsets of the model's norm layers, and the objective's head (Frankle et al. 2021, 2003.00152)."""
+    start = begin(loaded, facts, objective, seed=seed)
+    gains = [
+        f"{prefix}.{name}" if prefix else name
+        for prefix, part in start.model.named_modules()
+        if "norm" in type(part).__name__.lower()
+        for name, _ in part.named_parameters(recurse=False)
+    ]
+    if not gains:
+        raise ConfigError(
+            f"adapt=norm: model '{start.card['model']['name']}' has no norm layer with weights; use adapt=bitfit or lora"
+        )
+    freeze_all_but(start.model, gains)
+    return Adapted("norm", start)
+
+
 def scratch(
     loaded: LoadedModel,
     facts: Facts | None = None,
