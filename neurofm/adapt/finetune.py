@@ -50,6 +50,8 @@ class Finetuned:
         Wall time.
     metrics : dict of str to float
         Further figures for the model card, such as those of cross-validation.
+    folder : str
+        Where it was saved; empty where it was not.
     """
 
     loaded: LoadedModel
@@ -60,6 +62,7 @@ class Finetuned:
     n_tail: int = 0
     seconds: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
+    folder: str = ""
 
 
 def finetune(

@@ -206,6 +206,7 @@ def adapt_subject(
             run, result, corpus, part, checkpoint=loaded, budget=budget, budget_unit=budget_unit or "", seed=seed,
             data=data, task=task,
         )  # fmt: skip
+        result.folder = str(run.model_dir)
         yield budget, strategy, result
 
 

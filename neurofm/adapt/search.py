@@ -32,7 +32,8 @@ def choose_lr(
 
     With labelled trials, as many of every class as folds: by balanced accuracy over folds within the calibration.
     Otherwise by the lowest loss on the calibration's last part, which early stopping watches anyway. Among equals the
-    smallest rate: it stays nearest to the pretrained model. No other part is opened.
+    smallest rate: it stays nearest to the pretrained model. With too little to choose by, the rate of `loop` stays. No
+    other part is opened.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ def choose_lr(
     dict of str to float
         ``search/lr_peak``, and ``search/accuracy@<rate>`` or ``search/tail_loss@<rate>`` of each.
     """
-    if any(not rate > 0 for rate in rates):
+    if not rates or any(not rate > 0 for rate in rates):
         raise ConfigError(f"lr_search={list(rates)}: learning rates are above 0")
     ordered = sorted(float(rate) for rate in rates)
     folds = _folds(corpus, part, facts, calibration, n_folds, int(how["seed"]))
@@ -68,6 +69,9 @@ def choose_lr(
         )
         seen = [h["tail_loss"] for h in found.history if "tail_loss" in h]
         scores.append(-min(seen) if seen else -np.inf)
+    if not np.isfinite(scores).any():
+        # a trial or two of each class: nothing can be spared to choose by
+        return {"search/lr_peak": float(loop["lr_peak"])}
     best = ordered[int(np.argmax(scores))]
     name, sign = ("accuracy", 1.0) if folds else ("tail_loss", -1.0)
     tried_all = {f"search/{name}@{rate:g}": sign * score for rate, score in zip(ordered, scores, strict=True)}

@@ -30,7 +30,7 @@ def finetune(config: dict[str, Any]) -> None:
         strategies.setdefault(str(name), {})
     if config["from_scratch"]:
         strategies.setdefault("scratch", {})
-    for budget, strategy, result in adapt_subject(
+    for _, _, result in adapt_subject(
         checkpoint=config["checkpoint"],
         run_dir=run_dir,
         strategies=strategies,
@@ -51,12 +51,12 @@ def finetune(config: dict[str, Any]) -> None:
         config=config,
     ):
         line = (
-            f"{run_dir}/{strategy}-{budget}/model  {result.n_train} windows, {result.best_step} steps, "
+            f"{result.folder}  {result.n_train} windows, {result.best_step} steps, "
             f"{result.seconds:.1f} s"
         )
         if config["loop"]["steps"] and not result.best_step:
             line += "  (no step was better than the start on the watched tail: this is the starting model)"
-        if "search/lr_peak" in result.metrics:
+        if len(config["lr_search"]) and "search/lr_peak" in result.metrics:
             line += f"  lr_peak {result.metrics['search/lr_peak']:g} chosen within the calibration"
         if "cv/balanced_accuracy" in result.metrics:
             mean, sd = result.metrics["cv/balanced_accuracy"], result.metrics["cv/balanced_accuracy_sd"]

@@ -38,7 +38,8 @@ def claims_of(found: TrialCurves, strategy: str, metric: str, title: str) -> lis
     for other in (s for s in curves if s != strategy):
         gain = gains.get(other)
         few = gain is None or gain.n < ENOUGH_PEOPLE
-        said = f"{len(curves[strategy])} people are too few to judge by. " if few else ""
+        n = len(curves[strategy])
+        said = f"{n} {'people are' if n > 1 else 'person is'} too few to judge by. " if few else ""
         if gain is not None:
             said += f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {gain.n} people, sign-flip p = {gain.p:.3g}."
         claims.append(
@@ -65,8 +66,8 @@ def section_of(found: TrialCurves, strategy: str, metric: str, title: str) -> Se
     more = f" In the table only: {', '.join(left_out)}." if left_out else ""
     return Section(
         title=title,
-        lead=f"Every decoder and baseline saw the first trials or minutes of {len(people)} new people and was scored on later "
-        f"ones. {best_by_budget(curves)}",
+        lead=f"Every decoder and baseline saw the beginning of what {len(people)} new "
+        f"{'people' if len(people) > 1 else 'person'} gave and was scored on what came later. {best_by_budget(curves)}",
         drawings=[(drawing, f"Mean over people with its t interval, and each person.{more}")],
         tables=[_table(curves, found.unit, metric)],
         notes=[*notes_of(found.findings), *found.notes],
