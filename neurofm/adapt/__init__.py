@@ -11,6 +11,7 @@ ADAPT = Registry(
         "bitfit": "neurofm.adapt.strategies:bitfit",
         "cnn": "neurofm.adapt.cnn:cnn",
         "norm": "neurofm.adapt.strategies:norm",
+        "unit_embedding": "neurofm.adapt.strategies:unit_embedding",
         "scratch": "neurofm.adapt.strategies:scratch",
         "subject_layer": "neurofm.adapt.subject_layer:subject_layer",
     },

@@ -1,170 +1,90 @@
-"""A new person calibrated by so many trials per class, the earliest first, and tested on later ones."""
+"""Splits by trial: every class shared out over the parts, the same way each time."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
 from neurofm.data.index import Dataset
-from neurofm.data.spans import Span, Split, overlap
-from neurofm.data.splits import cut, length_s, whole
+from neurofm.data.keyed import keyed_generator
+from neurofm.data.spans import Span, Split
+from neurofm.data.splits import whole
 from neurofm.schema.errors import ConfigError
 
 
-class _Trial(NamedTuple):
-    """A trial in its person's chronology."""
-
-    span: Span
-    label: str
-    part: str
-
-
-def new_subject_trials(
+def by_trial(
     dataset: Dataset,
     *,
-    subject: str,
-    budgets: Sequence[int],
-    test_fraction: float = 0.5,
-    test_part: str | None = None,
-    label_kind: str = "trial",
-    around_s: Sequence[float] | None = None,
-    gap_s: float = 0.0,
-    validation_fraction: float = 0.1,
+    fractions: Mapping[str, float],
+    kind: str = "word",
+    subject: str | None = None,
+    pretrain: str | None = "train",
+    seed: int = 0,
 ) -> Split:
-    """Leave one person out: the others pretrain; of the person, the first trials of each class calibrate.
+    """Share out the trials of each class over the parts; one span per trial.
+
+    For sets without official parts (Du-IN: 80, 10 and 10 % of the trials of each word). The draw depends on the seed, the
+    person and the class alone, so the parts are the same on every machine; which trials they are is written with every
+    model that is trained on them.
 
     Parameters
     ----------
     dataset : Dataset
-        All people.
-    subject : str
-        The held-out person. The recordings follow each other by session, run and name.
-    budgets : sequence of int
-        Trials per class of each calibration, counted in time: "calibration-5" holds the first five of every class.
-    test_fraction : float
-        Share of the person's trials, the last ones, that are tested.
-    test_part : str, optional
-        Or the official part whose trials are tested; calibration then comes from the others.
-    label_kind : str
-        Kind of event whose label is the class.
-    around_s : (float, float), optional
-        What belongs to a trial, from the event's onset, in continuous recordings; default: the valid interval it is in.
-    gap_s : float
-        Least time between a calibration trial and a tested one.
-    validation_fraction : float
-        Share of each other person's data, at its end, kept for validation.
-
-    Returns
-    -------
-    Split
-        Parts "pretrain", "validation", "calibration-<n>" for each budget and "test".
+        With one valid interval per trial.
+    fractions : mapping of part to share
+        In the order of dealing; of each class, shares are rounded and the last part takes the rest.
+    kind : str
+        Kind of the event whose label is the class.
+    subject : str, optional
+        Only this person's trials; the default is everybody's.
+    pretrain : str, optional
+        The part that is also called "pretrain", which is what `neurofm train` reads.
+    seed : int
+        Of the draw.
 
     Raises
     ------
     ConfigError
-        When the person is alone, or has fewer trials of some class than a budget asks for.
+        When the fractions are no shares, a class has fewer trials than there are parts, or two trials follow without a gap
+        in one interval.
     """
-    held_out = dataset.select(subject=subject)
-    others = [s for s in dataset.subjects if s != subject]
-    if not others:
-        raise ConfigError(f"{dataset.path}: '{subject}' is its only subject, so nobody is left to pretrain on")
-    if not budgets or min(budgets) < 1:
-        raise ConfigError(f"budgets is {list(budgets)}; expected numbers of trials per class, at least 1")
-    trials = _trials(dataset, held_out, label_kind, around_s)
-    early, test = _cut(dataset, trials, subject, test_fraction, test_part)
-    parts = _others(dataset, others, validation_fraction, gap_s)
-    for budget in budgets:
-        parts[f"calibration-{budget}"] = _first(early, {t.label for t in trials}, int(budget), subject)
-    parts["test"] = [t.span for t in test]
-    met = overlap(parts[f"calibration-{max(budgets)}"], parts["test"], gap_s=gap_s).spans
-    if met:
-        raise ConfigError(
-            f"subject '{subject}': a calibration trial at {met[0][0].start_s:g} s of '{met[0][0].recording_id}' comes "
-            f"within gap_s={gap_s:g} of a tested one; shorten gap_s or around_s"
-        )
-    return Split(parts=parts, gap_s=gap_s, rule=f"new_subject_trials {subject} of {dataset.id}")
-
-
-def _trials(
-    dataset: Dataset, recording_ids: Sequence[str], kind: str, around_s: Sequence[float] | None
-) -> list[_Trial]:
-    rows = dataset.recordings
-    order = sorted(recording_ids, key=lambda r: (rows[r]["session"], rows[r]["run"], r))
-    found = []
-    for r in order:
-        events = [e for e in dataset.events(r) if e["kind"] == kind and e["label"]]
-        if around_s is None:
-            for span in whole(dataset, [r]):
-                inside = [e for e in events if span.start_s - 1e-9 <= e["onset_s"] < span.stop_s]
-                # an interval with several trials cannot be given to one part
-                if len({e["label"] for e in inside}) == 1:
-                    found.append(_Trial(span, inside[0]["label"], rows[r]["part"]))
-                elif inside:
-                    raise ConfigError(
-                        f"'{r}' holds several trials in one interval; give around_s, what belongs to a trial from its onset"
-                    )
-            continue
-        before, after = around_s
-        if not before < after:
-            raise ConfigError(f"around_s is {list(around_s)}; expected a start before its stop, in seconds from onset")
-        valid = dataset.valid(r)
-        for e in sorted(events, key=lambda e: e["onset_s"]):
-            start, stop = e["onset_s"] + before, e["onset_s"] + after
-            if any(a - 1e-9 <= start and stop <= b + 1e-9 for a, b in valid):
-                found.append(_Trial(Span(r, start, stop, e["stimulus_id"]), e["label"], rows[r]["part"]))
-    return found
-
-
-def _cut(
-    dataset: Dataset, trials: list[_Trial], subject: str, fraction: float, part: str | None
-) -> tuple[list[_Trial], list[_Trial]]:
-    """Trials that may calibrate, and those that are tested."""
-    if part is not None:
-        early, test = [t for t in trials if t.part != part], [t for t in trials if t.part == part]
-    else:
-        if not 0 < fraction < 1:
-            raise ConfigError(f"test_fraction is {fraction}; expected a share between 0 and 1")
-        n_test = max(1, round(fraction * len(trials)))
-        early, test = trials[:-n_test], trials[-n_test:]
-    if not early or not test:
-        raise ConfigError(
-            f"{dataset.path}: subject '{subject}' has {len(early)} trials to calibrate on and {len(test)} to test; both "
-            "need some: check label_kind and test_part"
-        )
-    return early, test
-
-
-def _first(trials: Sequence[_Trial], labels: set[str], budget: int, subject: str) -> list[Span]:
-    """The first `budget` trials of every class, in time order."""
-    taken: dict[str, int] = defaultdict(int)
-    kept = []
-    for t in trials:
-        if taken[t.label] < budget:
-            taken[t.label] += 1
-            kept.append(t.span)
-    for label in sorted(labels):
-        if taken[label] < budget:
+    if not fractions or min(fractions.values()) <= 0 or abs(sum(fractions.values()) - 1) > 1e-9:
+        raise ConfigError(f"split rule 'by_trial': fractions {dict(fractions)} must be above 0 and sum to 1")
+    if pretrain is not None and pretrain not in fractions:
+        raise ConfigError(f"split rule 'by_trial': pretrain is '{pretrain}', which is none of {list(fractions)}")
+    recordings = sorted(dataset.recordings) if subject is None else sorted(dataset.select(subject=str(subject)))
+    strata: dict[tuple[str, str], list[Span]] = defaultdict(list)
+    for span in whole(dataset, recordings):
+        inside = [
+            e for e in dataset.events(span.recording_id)
+            if e["kind"] == kind and span.start_s - 1e-6 <= e["onset_s"] < span.stop_s
+        ]  # fmt: skip
+        if len(inside) > 1:
             raise ConfigError(
-                f"subject '{subject}' has {taken[label]} trials of '{label}' before its test part, fewer than the budget "
-                f"of {budget}; choose smaller budgets or a smaller test_fraction"
+                f"{dataset.path}: recording '{span.recording_id}' has {len(inside)} events of kind '{kind}' in one interval; "
+                "prepare it in epochs"
             )
-    return kept
-
-
-def _others(dataset: Dataset, others: Sequence[str], fraction: float, gap_s: float) -> dict[str, list[Span]]:
-    """Pretraining and validation parts; a recording of trials is cut between trials."""
-    parts: dict[str, list[Span]] = {"pretrain": [], "validation": []}
-    for other in others:
-        for r in dataset.select(subject=other):
-            spans = whole(dataset, [r])
-            n_held = round(fraction * len(spans))
-            if len(spans) > 1:
-                parts["pretrain"] += spans[: len(spans) - n_held]
-                parts["validation"] += spans[len(spans) - n_held :]
-                continue
-            end = length_s(dataset, [r])
-            held = fraction * end
-            parts["pretrain"] += cut(dataset, [r], 0.0, end - held - gap_s if held else end)
-            parts["validation"] += cut(dataset, [r], end - held, end)
-    return parts
+        if inside:
+            strata[dataset.subject(span.recording_id), str(inside[0]["label"])].append(span)
+    if not strata:
+        raise ConfigError(f"{dataset.path}: no trial has an event of kind '{kind}'")
+    parts: dict[str, list[Span]] = {name: [] for name in fractions}
+    for (person, label), trials in sorted(strata.items()):
+        if len(trials) < len(fractions):
+            raise ConfigError(
+                f"{dataset.path}: subject '{person}' has {len(trials)} trials of '{label}', fewer than the "
+                f"{len(fractions)} parts"
+            )
+        order = keyed_generator(seed, "by_trial", person, label).permutation(len(trials))
+        at = 0
+        for i, (name, share) in enumerate(fractions.items()):
+            left = len(fractions) - 1 - i
+            # every part gets one at least
+            n = len(trials) - at if not left else min(max(round(share * len(trials)), 1), len(trials) - at - left)
+            parts[name] += [trials[k] for k in order[at : at + n]]
+            at += n
+    made = {name: sorted(spans) for name, spans in parts.items()}
+    if pretrain is not None:
+        made["pretrain"] = made[pretrain]
+    about = "everybody" if subject is None else subject
+    return Split(parts=made, rule=f"by_trial {dict(fractions)} of {kind}, {about} of {dataset.id}", seed=seed)

@@ -1,122 +1,99 @@
-"""Trials per class, counted in time, tested on later ones."""
+"""Trials shared out over the parts by class; Du-IN's layout from pickles to what a model is told."""
 
-import itertools
+import importlib
+import shutil
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from neurofm.adapt.budgets import with_budgets
+from data_prep.pipeline import prepare
 from neurofm.data.index import Dataset
-from neurofm.data.split_rules import make_split
-from neurofm.data.spans import overlap
+from neurofm.data.split_trials import by_trial
 from neurofm.schema.errors import ConfigError
+from neurofm.training.pretrain import open_corpus
 
-RATE = 20.0
-# classes of the held-out person's trials, in time
-ORDER = "aabababbba" + "ab" * 5
+CONF = Path(__file__).parents[3] / "conf"
+WORDS = ("嘴巴", "菠萝", "帮助")
+FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
-@pytest.fixture
-def trials(tmp_path, shard_maker):
-    """Two people of labelled trials in two runs each, the names of which sort against their order; one rests as well."""
-    rng = np.random.default_rng(0)
-    made = []
-    for person in ("1", "2"):
-        for run, (labels, name) in enumerate(((ORDER[:10], "z"), (ORDER[10:], "a"))):
-            events = [
-                {"onset_s": 2.0 * i + 0.3, "duration_s": 0.0, "kind": "trial", "label": label, "trial": i}
-                for i, label in enumerate(labels)
-            ]
-            made.append(
-                shard_maker.Made(
-                    f"{name}{person}_run{run}", list(rng.standard_normal((10, 20, 2))), rate_hz=RATE, subject=person,
-                    starts_s=[2.0 * i for i in range(10)], part=("train", "test")[run], events=events,
-                )
-            )  # fmt: skip
-    made.append(shard_maker.Made("rest1", [rng.standard_normal((400, 2))], rate_hz=RATE, subject="1"))
-    made.append(shard_maker.Made("rest2", [rng.standard_normal((400, 2))], rate_hz=RATE, subject="2"))
-    d = Dataset(shard_maker.make(tmp_path, made))
-    for r, row in d.recordings.items():
-        row["run"] = r.partition("_run")[2]
-    return d
+@pytest.fixture(scope="module")
+def du_in(tmp_path_factory):
+    """Two people, three words, ten trials of each, in the layout of the release; prepared."""
+    tree = importlib.import_module("tests.layouts.trees.du_in")
+    root = tmp_path_factory.mktemp("du_in")
+    words = [w for w in WORDS for _ in range(10)]
+    for i, subject in enumerate(("001", "002")):
+        tree._run(root / "raw", subject, "run1", channels=["A1", "A2", "B1"], words=words, seed=i, plain=False)
+    stages = yaml.safe_load((CONF / "prep" / "du_in.yaml").read_text())["stages"]
+    prepare(
+        source={"name": "du_in", "root": str(root / "raw")},
+        out=root / "shards",
+        stages=stages,
+        dask="none",
+        progress=False,
+    )
+    shutil.rmtree(root / "raw")
+    return root / "shards"
 
 
 def labels_of(dataset, spans):
-    events = {r: dataset.events(r) for r in {s.recording_id for s in spans}}
-    found = [[e["label"] for e in events[s.recording_id] if s.start_s <= e["onset_s"] < s.stop_s] for s in spans]
-    return "".join(itertools.chain.from_iterable(found))
+    found = []
+    for s in spans:
+        found += [e["label"] for e in dataset.events(s.recording_id) if abs(e["onset_s"] - s.start_s) < 1e-6]
+    return Counter(found)
 
 
-def test_the_first_of_every_class(trials):
-    split = make_split(trials, rule="new_subject_trials", subject="2", budgets=[1, 3], test_fraction=0.5)
-    # aab ababbba: the third b is the seventh trial
-    assert labels_of(trials, split["calibration-1"]) == "ab"
-    assert labels_of(trials, split["calibration-3"]) == "aababb"
-    assert [s.start_s for s in split["calibration-3"]] == [0.0, 2.0, 4.0, 6.0, 8.0, 12.0]
-    assert labels_of(trials, split["test"]) == "ab" * 5
-    assert {s.recording_id for s in split["test"]} == {"a2_run1"}, "runs follow by number, not by name"
-    people = {r: trials.subject(r) for r in trials.recordings}
-    met = overlap(split["pretrain"] + split["validation"], split["test"] + split["calibration-3"], subject_of=people)
-    assert not met.subjects
-    assert not overlap(split["pretrain"], split["validation"]).spans
-    assert "rest1" in {s.recording_id for s in split["pretrain"]}, "others give all they have"
+def test_every_word_is_in_every_part(du_in):
+    dataset = Dataset(str(du_in))
+    split = by_trial(dataset, fractions=FRACTIONS, subject="001")
+    for part, n in (("train", 8), ("validation", 1), ("test", 1), ("pretrain", 8)):
+        assert labels_of(dataset, split[part]) == dict.fromkeys(WORDS, n)
+    spans = [s for p in FRACTIONS for s in split[p]]
+    assert len(set(spans)) == len(spans) == 30
+    assert {s.recording_id for s in spans} == set(dataset.select(subject="001"))
+    assert split.hash == by_trial(dataset, fractions=FRACTIONS, subject="001").hash
+    assert split.hash != by_trial(dataset, fractions=FRACTIONS, subject="001", seed=1).hash
+    # who else is read does not change a person's parts
+    everybody = by_trial(dataset, fractions=FRACTIONS)
+    assert set(split["test"]) <= set(everybody["test"])
+    assert len(everybody["test"]) == 6
 
 
-def test_smaller_budgets_are_the_beginning_of_larger_ones_and_the_test_stays(trials):
-    how = dict(rule="new_subject_trials", subject="1", test_part="test")
-    splits = [make_split(trials, budgets=b, **how) for b in ([1, 2], [4])]
-    assert set(splits[0]["calibration-1"]) < set(splits[0]["calibration-2"]) < set(splits[1]["calibration-4"])
-    assert splits[0]["test"] == splits[1]["test"]
-    last = max(s.start_s for s in splits[1]["calibration-4"])
-    assert all(s.recording_id == "a1_run1" or s.start_s > last for s in splits[1]["test"])
-
-
-def test_continuous_recordings_and_gap(tmp_path, shard_maker):
-    events = [{"onset_s": 3.0 * i + 1, "duration_s": 0.0, "kind": "cue", "label": "ab"[i % 2]} for i in range(10)]
-    made = [shard_maker.Made(f"r{p}", [np.zeros((700, 2))], rate_hz=RATE, subject=p, events=events) for p in "12"]
-    d = Dataset(shard_maker.make(tmp_path, made))
-    how = dict(rule="new_subject_trials", subject="2", budgets=[2], label_kind="cue", test_fraction=0.6)
-    split = make_split(d, around_s=[-0.5, 1.0], **how)
-    assert [(s.start_s, s.stop_s) for s in split["calibration-2"]] == [(0.5 + 3 * i, 2.0 + 3 * i) for i in range(4)]
-    assert len(split["test"]) == 6
-    with pytest.raises(ConfigError, match="within gap_s=5 of a tested one"):
-        make_split(d, around_s=[-0.5, 1.0], gap_s=5.0, **how)
-    with pytest.raises(ConfigError, match="give around_s"):
-        make_split(d, **how)
+def test_the_released_protocols_faults_are_not_here(du_in):
+    data = yaml.safe_load((CONF / "data" / "du_in.yaml").read_text())
+    task = yaml.safe_load((CONF / "task" / "du_in_words.yaml").read_text())
+    data |= {"path": str(du_in), "split": {**data["split"], "subject": "001"}}
+    corpus = open_corpus(data, task)
+    corpus.fit_transforms("pretrain")
+    facts = corpus.facts("pretrain")
+    assert facts.classes == tuple(sorted(WORDS))
+    assert (facts.rate_hz, facts.window_samples, facts.max_channels) == (1000.0, 3000, 3)
+    # statistics of the training trials, and of no others
+    spans = corpus.split["train"]
+    raw = np.concatenate([corpus.dataset.read(s.recording_id, s.start_s, 3000) for s in spans])
+    done = np.concatenate([corpus.values(s) for s in spans])
+    assert np.allclose(done, (raw - raw.mean(0)) / raw.std(0), atol=1e-3)
+    loader = corpus.loader("test", facts, batch_size=3, seed=0, training=False)
+    (batch,) = list(loader)
+    assert sorted(batch.target.tolist()) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
-    ("choices", "said"),
+    ("choices", "sentence"),
     [
-        (dict(budgets=[8]), "has 5 trials of 'a' before its test part, fewer than the budget of 8"),
-        (dict(budgets=[]), "at least 1"),
-        (dict(budgets=[1], test_fraction=1.0), "between 0 and 1"),
-        (dict(budgets=[1], test_part="exam"), "0 to test"),
-        (dict(budgets=[1], label_kind="cue"), "0 trials to calibrate on"),
-        (dict(budgets=[1], subject="9"), "no subject '9'"),
+        ({"fractions": {"train": 0.5, "test": 0.6}}, "sum to 1"),
+        ({"fractions": FRACTIONS, "pretrain": "calibration"}, "none of"),
+        ({"fractions": FRACTIONS, "kind": "trial"}, "no trial has an event of kind 'trial'"),
+        (
+            {"fractions": {str(i): 1 / 16 for i in range(16)}, "pretrain": None},
+            "10 trials of '.*', fewer than the 16 parts",
+        ),
     ],
 )
-def test_refusals(trials, choices, said):
-    with pytest.raises(ConfigError, match=said):
-        make_split(trials, rule="new_subject_trials", **{"subject": "2", **choices})
-
-
-def test_budgets_in_units():
-    data = {"id": "x", "split": {"rule": "new_subject", "subject": "1", "budgets_s": {"a": 3}, "test_s": 9}}
-    assert with_budgets(data, [1, 2.5], "minutes", rate_hz=10)["split"]["budgets_s"] == {"1": 60.0, "2.5": 150.0}
-    assert with_budgets(data, [50], "volumes", rate_hz=1 / 0.72)["split"]["budgets_s"] == {"50": pytest.approx(36.0)}
-    assert data["split"]["budgets_s"] == {"a": 3}, "the given choices are left as they are"
-    assert with_budgets(data, [1], "minutes", rate_hz=1)["split"]["test_s"] == 9
-    trials = {"id": "x", "split": {"rule": "new_subject_trials", "budgets": [1]}}
-    assert with_budgets(trials, [2, 5], "trials_per_class", rate_hz=1)["split"]["budgets"] == [2, 5]
-    for given, budgets, unit, said in [
-        (data, [1], "trials_per_class", "needs data.split.rule=new_subject_trials"),
-        (trials, [1], "minutes", "needs data.split.rule=new_subject or by_subject"),
-        (data, [1], "hours", "'hours' is unknown"),
-        (data, [0], "minutes", "'0' is not a number above 0"),
-        (data, ["all"], "minutes", "'all' is not a number"),
-        (trials, [1.5], "trials_per_class", "whole numbers"),
-        ({"split": "split.json"}, [1], "minutes", "is a file"),
-    ]:
-        with pytest.raises(ConfigError, match=said):
-            with_budgets(given, budgets, unit, rate_hz=1.0)
+def test_wrong_choices(du_in, choices, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        by_trial(Dataset(str(du_in)), **choices)
