@@ -13,7 +13,9 @@ from neurofm.adapt.crossval import cross_validate, decoder, folds_of
 from neurofm.adapt.finetune import Finetuned, finetune
 from neurofm.adapt.rows import join
 from neurofm.adapt.search import choose_lr
+from neurofm.data.collate import channel_name
 from neurofm.data.transforms import Compose, transform_from_json
+from neurofm.hub.export import export_decoder
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.hub.save import save_model
 from neurofm.schema.errors import ConfigError, nearest
@@ -125,6 +127,7 @@ def adapt_subject(
     n_folds: int = 0,
     lr_search: Sequence[float] = (),
     n_seeds: int = 1,
+    export: Sequence[str] = (),
     seed: int | None = None,
     overwrite: bool = False,
     allow_import: bool = False,
@@ -160,6 +163,8 @@ def adapt_subject(
         0), or by the loss on the calibration's tail where it has no labelled trials; see `adapt.search`.
     n_seeds : int
         Decoders per budget and strategy, from `seed` on; evaluation averages what they say.
+    export : sequence of str
+        "torch_export" or "onnx": each decoder is also written so, for the calibration's montage (`hub.export`).
     seed : int, optional
         Of new weights, order, masks and dropout, and of the folds; default: that of the checkpoint.
     overwrite : bool
@@ -216,6 +221,10 @@ def adapt_subject(
             data=data, task=task,
         )  # fmt: skip
         result.folder = str(run.model_dir)
+        if export:
+            names = [channel_name(c) for c in corpus.dataset.channels(corpus.split[part][0].recording_id)]
+            export_decoder(load_model(run.model_dir, allow_import=allow_import), target / "export", batch=batches,
+                           formats=export, channel_names=names)  # fmt: skip
         yield budget, strategy, result
 
 

@@ -142,6 +142,25 @@ class Pretrained:
         modality = modality or self.loaded.card["prep"].get("source", {}).get("modality")
         return recording_of(raw, modality=modality, wanted=wanted, **given)
 
+    def export(self, folder: str | Path, raw: Any, *, formats: Sequence[str] = ("torch_export",), **how: Any) -> None:
+        """Write a decoder for programs without neurofm, for the channels of `raw`; see `neurofm.hub.export`.
+
+        Parameters
+        ----------
+        folder : path
+            Gets ``decoder.pt2`` or ``decoder.onnx``, and ``decoder.json``.
+        raw, **how
+            A recording of the subject, as for `embed`: its channels are fixed in what is written.
+        formats : sequence of str
+            "torch_export" and "onnx" (extra `export`).
+        """
+        from neurofm.hub.export import export_decoder
+
+        batches, about = self._windows(raw, **how)
+        export_decoder(
+            self.loaded, folder, batch=next(iter(batches)), formats=formats, channel_names=about["channel_names_used"]
+        )
+
     def decode(self, source: Any, **how: Any) -> Decoded:
         """Decode window by window, as in real time; see `neurofm.api.decode.decode`."""
         from neurofm.api.decode import decode

@@ -44,6 +44,7 @@ def finetune(config: dict[str, Any]) -> None:
         n_folds=config["cross_validate"],
         lr_search=config["lr_search"],
         n_seeds=config["n_seeds"],
+        export=config["export"],
         seed=config["seed"],
         overwrite=config["overwrite"],
         allow_import=config["allow_import"],

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from neurofm.hub.load import LoadedModel
 from neurofm.schema.batch import NeuralBatch
-from neurofm.schema.errors import ConfigError, DataError, nearest
+from neurofm.schema.errors import ConfigError, DataError, NeurofmError, nearest
 from neurofm.schema.hashing import write_json
 
 FORMATS = ("torch_export", "onnx")
@@ -67,12 +68,20 @@ def export_decoder(
     if "onnx" in formats:
         _need_onnx()
     one = _one(batch)
-    # a second signal, so that a constant that should have been a variable shows
-    examples = [one.signal, one.signal.flip(-1) * 0.5 + 0.1]
+    # further signals, so that a constant that should have been a variable shows
+    noise = torch.randn(one.signal.shape, generator=torch.Generator().manual_seed(0))
+    examples = [one.signal, -one.signal, one.signal.std() * noise]
     predict: Any = loaded.objective.predict
-    with torch.no_grad():
-        expected = [predict(loaded.model, one.with_signal(x)) for x in examples]
-    program = _program(loaded, one)
+    name = loaded.card["model"]["name"]
+    try:
+        with torch.no_grad():
+            expected = [predict(loaded.model, one.with_signal(x)) for x in examples]
+    except (AssertionError, AttributeError, KeyError, TypeError, NeurofmError) as error:
+        raise ConfigError(
+            f"export: model '{name}' reads more than a signal (spikes, further streams or a context), so it has no program of "
+            f"one input ({str(error)[:120]})"
+        ) from error
+    program = _program(loaded, one, examples)
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     written: dict[str, Path] = {}
@@ -106,22 +115,69 @@ def export_decoder(
     return written
 
 
+class _Answers(TorchDispatchMode):
+    """What a model asks of its masks and names while it computes: heard in a plain pass, given again while tracing.
+
+    ``if mask.all():`` and ``rows.unique()`` have one answer for one montage. A tracer cannot know that and would refuse.
+    """
+
+    _asked = (
+        torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default, torch.ops.aten._unique2.default,
+        torch.ops.aten.unique_consecutive.default, torch.ops.aten.unique_dim.default,
+    )  # fmt: skip
+
+    def __init__(self, heard: list[Any] | None = None) -> None:
+        super().__init__()
+        self.heard: list[Any] = [] if heard is None else heard
+        self._given = None if heard is None else iter(heard)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in self._asked:
+            return func(*args, **(kwargs or {}))
+        if self._given is not None:
+            return next(self._given)
+        self.heard.append(func(*args, **(kwargs or {})))
+        return self.heard[-1]
+
+
 class _Decoder(nn.Module):
     """Signal → output, everything else fixed."""
 
     def __init__(self, loaded: LoadedModel, batch: NeuralBatch) -> None:
         super().__init__()
         self.model, self.objective, self.batch = loaded.model, loaded.objective, batch
+        self.heard: list[Any] | None = None
 
     def forward(self, signal: Tensor) -> Tensor:
         predict: Any = self.objective.predict
-        return predict(self.model, self.batch.with_signal(signal))
+        with _Answers(self.heard):
+            return predict(self.model, self.batch.with_signal(signal))
+
+    @torch.no_grad()
+    def listen(self, examples: Sequence[Tensor]) -> None:
+        """Keep the answers, which must be the same for every signal."""
+        found = []
+        for x in examples:
+            answers = _Answers()
+            with answers:
+                predict: Any = self.objective.predict
+                predict(self.model, self.batch.with_signal(x))
+            found.append(answers.heard)
+        if any(not _same(found[0], other) for other in found[1:]):
+            raise ValueError("what it computes depends on the values of the signal")
+        self.heard = found[0]
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
 
 
 def _one(batch: NeuralBatch) -> NeuralBatch:
     """The first window, without padded channels and without what is only for training or audit."""
-    if batch.events is not None:
-        raise ConfigError("export: a decoder of lists of events (spikes) has no fixed input; bin them (bin_s) first")
     there = batch.channel_mask[0].nonzero().flatten()
 
     def first(x: Tensor | None) -> Tensor | None:
@@ -134,12 +190,12 @@ def _one(batch: NeuralBatch) -> NeuralBatch:
         batch, signal=batch.signal[:1, there].contiguous().float(), channel_mask=batch.channel_mask[:1, there],
         time_mask=batch.time_mask[:1], positions=of_channels(batch.positions), channel_ids=of_channels(batch.channel_ids),
         subject=first(batch.subject), session=first(batch.session), modality=first(batch.modality), trial=None,
-        stimulus=None, concept=None, target=None, target_mask=None, recording_id=None, start_s=None, sample_id=None,
+        stimulus=None, concept=None, events=None, target=None, target_mask=None, recording_id=None, start_s=None, sample_id=None,
         streams={}, stimulus_embedding={},
     )  # fmt: skip
 
 
-def _program(loaded: LoadedModel, one: NeuralBatch) -> torch.export.ExportedProgram:
+def _program(loaded: LoadedModel, one: NeuralBatch, examples: Sequence[Tensor]) -> torch.export.ExportedProgram:
     """Trace with the montage as constants, so that questions about masks and names are answered once and for all."""
     name = loaded.card["model"]["name"]
     copy = loaded.copy()
@@ -149,6 +205,7 @@ def _program(loaded: LoadedModel, one: NeuralBatch) -> torch.export.ExportedProg
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            decoder.listen(examples)
             # attention as its plain formula: a fused kernel is a choice of the machine that runs it
             with nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH):
                 traced = make_fx(decoder, tracing_mode="real", _allow_non_fake_inputs=True)(one.signal)
