@@ -12,6 +12,7 @@ ADAPT = Registry(
         "cnn": "neurofm.adapt.cnn:cnn",
         "norm": "neurofm.adapt.strategies:norm",
         "unit_embedding": "neurofm.adapt.strategies:unit_embedding",
+        "reset": "neurofm.adapt.reset:reset",
         "scratch": "neurofm.adapt.strategies:scratch",
         "subject_layer": "neurofm.adapt.subject_layer:subject_layer",
     },
