@@ -44,14 +44,18 @@ def lsl_blocks(name: str, *, block_s: float, modality: str, wait_s: float = 10.0
     try:
         from mne_lsl.stream import StreamLSL
     except ImportError as error:
-        raise ConfigError("decode from a live stream needs mne-lsl; install it with: pip install 'neurofm[live]'") from error
+        raise ConfigError(
+            "decode from a live stream needs mne-lsl; install it with: pip install 'neurofm[live]'"
+        ) from error
     if modality not in KINDS:
         raise ConfigError(f"modality '{modality}' is unknown; expected one of {', '.join(KINDS)}")
     stream = StreamLSL(bufsize=BUFFER_S, name=name or None)
     try:
         stream.connect(acquisition_delay=min(block_s, 0.05), timeout=wait_s)
     except (RuntimeError, ValueError, TimeoutError) as error:
-        raise DataError(f"lsl: no stream named '{name}' within {wait_s:g} s ({error}); start the device first") from error
+        raise DataError(
+            f"lsl: no stream named '{name}' within {wait_s:g} s ({error}); start the device first"
+        ) from error
     rate = float(stream.info["sfreq"])
     # as mne takes it: volts or tesla, whatever the device calls them
     stored, factor = UNITS[{"meg": "T", "eeg": "V", "ieeg": "V"}.get(modality, "au")]

@@ -19,7 +19,9 @@ _BY_TIME = ("new_subject", "by_subject")
 _BY_TRIAL = "new_subject_trials"
 
 
-def with_budgets(data: Mapping[str, Any], budgets: Sequence[float | str], unit: str, *, rate_hz: float) -> dict[str, Any]:
+def with_budgets(
+    data: Mapping[str, Any], budgets: Sequence[float | str], unit: str, *, rate_hz: float
+) -> dict[str, Any]:
     """Return the choices of `conf/data` with these calibration budgets in the place of the split's own.
 
     Everything else of the split stays: the same person, the same test part.

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from neurofm.adapt.base import Adapted, begin
-from neurofm.hub.load import LoadedModel
+from neurofm.hub.load import LoadedModel, build
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 
@@ -60,7 +62,10 @@ def cnn(
         "objective": {"name": "supervised", "choices": {k: v for k, v in wanted.items() if k != "name"}},
         "facts": facts.to_json(),
     }
-    start = begin(replace(loaded, card=card, facts=facts).fresh(seed=seed), facts, None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network, head = build(card, facts, allow_import=True)
+    start = begin(replace(loaded, model=network, objective=head, card=card, facts=facts), facts, None)
     start.model.requires_grad_(True)
     return Adapted("cnn", start)
 

@@ -32,7 +32,11 @@ def ridge_head(loaded: LoadedModel) -> Callable[[NeuralBatch], None]:
     """
     objective: Any = loaded.objective
     head = getattr(objective, "head", None)
-    if loaded.card["objective"]["name"] != "supervised" or objective.readout != "pool" or not isinstance(head, nn.Linear):
+    if (
+        loaded.card["objective"]["name"] != "supervised"
+        or objective.readout != "pool"
+        or not isinstance(head, nn.Linear)
+    ):
         raise ConfigError(
             "adapt=probe with solver=ridge needs objective=supervised with readout=pool, a head linear in one vector per "
             "window; use solver=steps"

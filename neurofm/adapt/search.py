@@ -65,7 +65,12 @@ def choose_lr(
             scores.append(float(np.mean(cross_validate(folds, fit_predict).balanced_accuracy)))
             continue
         found = finetune(
-            loaded, calibration, stretches=corpus.stretches(part, facts), facts=facts, **how, **{**tried, "refit": False}
+            loaded,
+            calibration,
+            stretches=corpus.stretches(part, facts),
+            facts=facts,
+            **how,
+            **{**tried, "refit": False},
         )
         seen = [h["tail_loss"] for h in found.history if "tail_loss" in h]
         scores.append(-min(seen) if seen else -np.inf)
@@ -78,9 +83,7 @@ def choose_lr(
     return {"search/lr_peak": best, **tried_all}
 
 
-def _folds(
-    corpus: Corpus, part: str, facts: Facts, calibration: NeuralBatch, n_folds: int, seed: int
-) -> list[Any]:
+def _folds(corpus: Corpus, part: str, facts: Facts, calibration: NeuralBatch, n_folds: int, seed: int) -> list[Any]:
     """Folds over labelled trials; none where there are no labels, or a class has a single trial."""
     if corpus.windows_by != "trial" or not facts.classes or calibration.target is None:
         return []

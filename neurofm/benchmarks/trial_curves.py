@@ -58,7 +58,9 @@ class TrialCurves:
     def of(self, metric: str) -> dict[str, dict[str, dict[float, float]]]:
         """Series → person → budget → score of one metric."""
         return {
-            s: {p: {b: values[metric] for b, values in sorted(budgets.items())} for p, budgets in sorted(people.items())}
+            s: {
+                p: {b: values[metric] for b, values in sorted(budgets.items())} for p, budgets in sorted(people.items())
+            }
             for s, people in self.curves.items()
         }
 
@@ -89,7 +91,9 @@ def score_trial_curves(
     """
     for baseline in baselines:
         if baseline not in TRIAL_BASELINES:
-            raise ConfigError(f"benchmark '{name}': unknown baseline '{baseline}': {nearest(baseline, TRIAL_BASELINES)}")
+            raise ConfigError(
+                f"benchmark '{name}': unknown baseline '{baseline}': {nearest(baseline, TRIAL_BASELINES)}"
+            )
     folders = find_decoders(runs, task=task, dataset=dataset)
     refuse_mixtures(folders)
     out = TrialCurves()
@@ -155,7 +159,9 @@ def _score_baseline(
         out.notes.append(note)
         return f"{name:<24} not fitted"
     if logits.shape[1] != len(classes):
-        out.notes.append(f"{subject}, {budget:g} {out.unit}: baseline '{name}': a class is missing from the calibration")
+        out.notes.append(
+            f"{subject}, {budget:g} {out.unit}: baseline '{name}': a class is missing from the calibration"
+        )
         return f"{name:<24} not fitted"
     values = _write(out, results, common, logits, classes, target.tolist(), {"model": name, "baseline": True})
     out.add(name, subject, budget, values)
@@ -181,7 +187,9 @@ def _write(
 def _check(decoder: Decoder, out: TrialCurves, allow_leak: str) -> None:
     facts, origin = decoder.loaded.facts, decoder.loaded.card["provenance"]
     if decoder.loaded.card["objective"]["name"] != "supervised" or not facts.classes:
-        raise ConfigError(f"{decoder.loaded.folder}: is no classifier; adapt with objective=supervised and a labelled task")
+        raise ConfigError(
+            f"{decoder.loaded.folder}: is no classifier; adapt with objective=supervised and a labelled task"
+        )
     unit = _UNITS.get(origin.get("budget_unit", ""), "budget")
     if out.n_classes and (out.unit, out.n_classes) != (unit, len(facts.classes)):
         raise ConfigError(

@@ -111,8 +111,7 @@ class Recenter(Transform):
             rate = dataset.rate_hz(span.recording_id)
             for origin, first, last in stretches(dataset, span):
                 n = min(last - first, max(2, round(self.window_s * rate)))
-                for at in range(first, last - n + 1, n):
-                    pieces.append((span.recording_id, origin + at / rate, n))
+                pieces += [(span.recording_id, origin + at / rate, n) for at in range(first, last - n + 1, n)]
         if len(pieces) > MOST:
             pieces = [pieces[i] for i in np.linspace(0, len(pieces) - 1, MOST).astype(int)]
         made = []

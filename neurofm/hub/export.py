@@ -247,7 +247,9 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> Callable[[
             )  # fmt: skip
         except torch.onnx.OnnxExporterError as error:
             reason = " ".join(str(error).split())[:160]
-            raise ConfigError(f"export: this model has an operation that ONNX lacks ({reason}); use torch_export") from error
+            raise ConfigError(
+                f"export: this model has an operation that ONNX lacks ({reason}); use torch_export"
+            ) from error
         assert made is not None
         made.save(str(path), external_data=False)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

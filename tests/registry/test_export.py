@@ -11,7 +11,6 @@ import torch
 
 from neurofm.hub.export import export_decoder
 from neurofm.hub.load import LoadedModel
-from neurofm.models import MODELS
 from neurofm.objectives import OBJECTIVES
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import read_json
@@ -74,7 +73,7 @@ def test_torch_export(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(MODELS.names()) - set(QUICK) - MORE_THAN_A_SIGNAL))
+@pytest.mark.parametrize("name", sorted(set(walk.SMALL) - set(QUICK) - MORE_THAN_A_SIGNAL))
 def test_every_model_exports(name, tmp_path):
     check(name, tmp_path, ["torch_export"])
 
@@ -112,7 +111,7 @@ def test_refusals(tmp_path, monkeypatch):
 def test_a_model_that_branches_on_the_signal_is_refused(tmp_path):
     loaded, batch = decoder("pooled_cnn")
     honest = loaded.objective.predict
-    loaded.objective.predict = lambda m, b: honest(m, b) * (2.0 if bool((b.signal.mean() > 0.0)) else 1.0)
+    loaded.objective.predict = lambda m, b: honest(m, b) * (2.0 if bool(b.signal.mean() > 0.0) else 1.0)
     positive = batch.with_signal(batch.signal.abs() - 0.15)
-    with pytest.raises((ConfigError, DataError), match="depends on the values of the signal|differs from the model"):
+    with pytest.raises((ConfigError, DataError), match=r"depends on the values of the signal|differs from the model"):
         export_decoder(loaded, tmp_path, batch=positive.with_signal(-positive.signal), formats=["torch_export"])

@@ -47,7 +47,9 @@ def trial_baseline(name: str, train: ArrayLike, labels: ArrayLike, test: ArrayLi
     x, y, z = np.asarray(train, np.float64), np.asarray(labels), np.asarray(test, np.float64)
     counts = np.unique(y, return_counts=True)[1]
     if len(counts) < 2 or counts.min() < FEWEST:
-        raise DataError(f"baseline '{name}': a class has {counts.min()} training trials; it needs two classes of {FEWEST}")
+        raise DataError(
+            f"baseline '{name}': a class has {counts.min()} training trials; it needs two classes of {FEWEST}"
+        )
     # one scale for all channels: µV and fT differ by what solvers regard as zero
     scale = x.std() or 1.0
     return TRIAL_BASELINES[name](x / scale, y, z / scale, rate_hz)

@@ -42,7 +42,9 @@ def test_ridge_probe_is_scikit_learns_on_the_frozen_features(loaded, tiny):
     y = batch.target.numpy()
     mean, std = x.mean(0), x.std(0)
     weights = 40 / np.bincount(y)[y]
-    oracle = RidgeCV(alphas=PENALTIES).fit((x - mean) / std, np.stack([1 - 2.0 * y, 2.0 * y - 1], 1), sample_weight=weights)
+    oracle = RidgeCV(alphas=PENALTIES).fit(
+        (x - mean) / std, np.stack([1 - 2.0 * y, 2.0 * y - 1], 1), sample_weight=weights
+    )
     np.testing.assert_allclose(said, oracle.predict((z - mean) / std), rtol=1e-3, atol=1e-4)
     assert (said.argmax(1) == test.target.numpy()).mean() > 0.8
 
@@ -115,11 +117,15 @@ def test_cnn_takes_nothing_from_the_pretrained_model(loaded, tiny):
         with torch.no_grad():
             for p in other.model.parameters():
                 p.mul_(scale)
-        results.append(finetune(other, tiny.batch(24), strategy="cnn", objective=SUPERVISED, steps=30, lr_peak=1e-2, tail="none"))
+        results.append(
+            finetune(other, tiny.batch(24), strategy="cnn", objective=SUPERVISED, steps=30, lr_peak=1e-2, tail="none")
+        )
     one, two = ([p for p in r.loaded.model.parameters()] for r in results)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
     assert results[0].loaded.card["model"]["name"] == "nice"
     with pytest.raises(ConfigError, match="cnn classifies windows"):
         ADAPT.build("cnn", loaded, None, None)
-    chosen = ADAPT.build("cnn", loaded, None, SUPERVISED, model={"name": "token_transformer", "patch_samples": 4, "dim": 8})
+    chosen = ADAPT.build(
+        "cnn", loaded, None, SUPERVISED, model={"name": "token_transformer", "patch_samples": 4, "dim": 8}
+    )
     assert chosen.loaded.card["model"]["name"] == "token_transformer"

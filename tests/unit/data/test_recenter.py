@@ -23,6 +23,7 @@ def people(tmp_path_factory, shard_maker):
     rng = np.random.default_rng(0)
     made = []
     for person, mix in (("1", MIX), ("2", 50 * MIX.T + 3 * np.eye(3))):
+
         def trials(n, mix=mix):
             return [rng.standard_normal((100, 3)) * [1, 2, 3] @ mix + 40.0 for _ in range(n)]
 

@@ -7,8 +7,8 @@ import pytest
 
 from neurofm.adapt.budgets import with_budgets
 from neurofm.data.index import Dataset
-from neurofm.data.split_rules import make_split
 from neurofm.data.spans import overlap
+from neurofm.data.split_rules import make_split
 from neurofm.schema.errors import ConfigError
 
 RATE = 20.0
