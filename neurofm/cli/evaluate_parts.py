@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
+from neurofm.benchmarks.population import PopulationScores, score_population
+from neurofm.benchmarks.retrieval_scores import RetrievalScores, score_retrieval
 from neurofm.benchmarks.seizure import METRICS, SeizureScores, score_seizures
 from neurofm.benchmarks.trial_curves import METRICS as TRIAL_METRICS
 from neurofm.benchmarks.trial_curves import TrialCurves, score_trial_curves
 from neurofm.benchmarks.trials import TrialScores, score_trials
 from neurofm.data.index import Dataset
-from neurofm.report import new_subject, seizure, trial_curves, trials
+from neurofm.report import new_subject, population, retrieval, seizure, trial_curves, trials
 from neurofm.report.content import Claim, Section
 from neurofm.report.figures import dataset_overview, training_curves
 from neurofm.schema.errors import ConfigError, nearest
@@ -152,6 +154,32 @@ def _seizures(choices: dict[str, Any]) -> SeizureScores:
     return scored
 
 
+def found_stimuli(*, title: str = "Retrieval", files: str | None = None, **choices: Any) -> Part:
+    """Score which of a gallery's stimuli was shown or heard; `files` is the folder of the pictures for panels."""
+    scored = RetrievalScores(task=choices["task"])
+    for line, scored in score_retrieval(**choices):  # noqa: B007
+        print(line, flush=True)
+    return Part(
+        claims=retrieval.claims_of(scored, title),
+        sections=[retrieval.section_of(scored, title, files=files)],
+        rows=scored.rows,
+        looks={f"retrieval, test part of {scored.task}": scored.looks},
+    )
+
+
+def populations(*, title: str = "Spiking populations", protocol: str = "co_smoothing", **choices: Any) -> Part:
+    """Score baselines, and models given as `arms` (name → runs, strategy), on sessions of spiking populations."""
+    scored = PopulationScores()
+    for line, scored in score_population(protocol=protocol, **choices):  # noqa: B007
+        print(line, flush=True)
+    return Part(
+        claims=population.claims_of(scored, protocol, list(choices.get("arms") or {}), title),
+        sections=[population.section_of(scored, protocol, title)],
+        rows=scored.rows,
+        looks={f"{title}, test of {who}": n for who, n in scored.looks.items()},
+    )
+
+
 def corpus(*, path: str, title: str, n_channels: int = 6, seconds: float = 120.0, **_: Any) -> Part:
     """Show what the data are: who, how long, traces, spectra, what was rejected."""
     from scipy.signal import welch
@@ -237,8 +265,10 @@ PARTS: dict[str, Callable[..., Part]] = {
     "regions": regions,
     "trials": labelled_trials,
     "seizures": seizures,
+    "retrieval": found_stimuli,
     "adaptation": adaptation,
     "curves": curves,
+    "population": populations,
     "corpus": corpus,
     "training": training,
 }
@@ -246,6 +276,8 @@ PARTS: dict[str, Callable[..., Part]] = {
 _SCORERS: dict[str, Callable[..., Any]] = {
     "regions": score_new_subjects, "trials": score_trials, "seizures": score_seizures, "adaptation": score_seizures,
     "curves": score_trial_curves,
+    "retrieval": score_retrieval,
+    "population": score_population,
 }  # fmt: skip
 _NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}
 

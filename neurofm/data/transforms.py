@@ -28,6 +28,7 @@ TRANSFORMS = Registry(
         "gaussian_noise": "neurofm.data.augment:GaussianNoise",
         "left_right": "neurofm.data.augment_mirror:LeftRight",
         "recenter": "neurofm.data.recenter:Recenter",
+        "mvnn": "neurofm.data.mvnn:Mvnn",
         "scale_fixed": "neurofm.data.transforms:ScaleFixed",
         "sign_flip": "neurofm.data.augment:SignFlip",
         "spatial_whiten": "neurofm.data.spatial_whiten:SpatialWhiten",

@@ -124,7 +124,7 @@ def test_refusals(classifier, saved, signal, tmp_path):
         m.decode(signal, stride_s=2.0, calibration_s=1.0, **how)
     with pytest.raises(DataError, match="before one window of 1 s was complete after 19.5 s"):
         m.decode(signal, calibration_s=19.5, **how)
-    with pytest.raises(ConfigError, match="Detrend.*needs what is still to come"):
+    with pytest.raises(ConfigError, match=r"Detrend.*needs what is still to come"):
         classifier(stages=[{"name": "detrend"}]).decode(signal, calibration_s=1.0, **how)
     broken = signal.copy()
     broken[2, 500] = np.nan
@@ -138,7 +138,7 @@ def test_minimum_phase_keeps_the_gain_and_loses_the_delay():
         made = MinimumPhase(stage)
         made.start(info)
         kernel = stage.design(info)
-        w, before = freqz(kernel, worN=4096, fs=250)
+        _, before = freqz(kernel, worN=4096, fs=250)
         after = freqz(made._kernel, worN=4096, fs=250)[1]
         passed = np.abs(before) > 0.5
         np.testing.assert_allclose(np.abs(after)[passed], np.abs(before)[passed], atol=0.02)
