@@ -52,8 +52,8 @@ def test_ridge_probe_is_scikit_learns_on_the_frozen_features(loaded, tiny):
 def test_ridge_probe_refuses(loaded, tiny):
     with pytest.raises(ConfigError, match="solver=ridge needs objective=supervised"):
         finetune(loaded, tiny.batch(8), strategy="probe", strategy_choices={"solver": "ridge"})
+    flat = {"name": "supervised", "readout": "flatten"}
     with pytest.raises(ConfigError, match="readout=pool"):
-        flat = {"name": "supervised", "readout": "flatten"}
         finetune(loaded, tiny.batch(8), strategy="probe", strategy_choices={"solver": "ridge"}, objective=flat)
     one = replace(tiny.batch(8), target=torch.zeros(8, dtype=torch.long))
     with pytest.raises(DataError, match="all of one class"):
@@ -80,9 +80,9 @@ def test_reset_renews_and_trains_the_named_layers_alone(loaded, tiny):
 
 
 def test_reset_refuses(loaded):
+    nobody = loaded.copy()
+    nobody.model.subject_parameters = list
     with pytest.raises(ConfigError, match=r"has no layer that belongs to a subject; name its shallow layers"):
-        nobody = loaded.copy()
-        nobody.model.subject_parameters = list
         ADAPT.build("reset", nobody, None, None)
     with pytest.raises(ConfigError, match="has no layer 'tokeniser': did you mean 'tokenizer'"):
         ADAPT.build("reset", loaded, None, None, layers=["tokeniser"])

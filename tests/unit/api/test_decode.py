@@ -122,7 +122,7 @@ def test_refusals(classifier, saved, signal, tmp_path):
         m.decode(signal, **how)
     with pytest.raises(ConfigError, match="stride_s=2"):
         m.decode(signal, stride_s=2.0, calibration_s=1.0, **how)
-    with pytest.raises(DataError, match="before one window of 1 s was complete after 19.5 s"):
+    with pytest.raises(DataError, match=r"before one window of 1 s was complete after 19\.5 s"):
         m.decode(signal, calibration_s=19.5, **how)
     with pytest.raises(ConfigError, match=r"Detrend.*needs what is still to come"):
         classifier(stages=[{"name": "detrend"}]).decode(signal, calibration_s=1.0, **how)
