@@ -89,7 +89,7 @@ def task_facts(loaded: LoadedModel, corpus: Corpus, part: str) -> Facts:
     return replace(loaded.facts, window_s=new.window_s, classes=new.classes, class_counts=new.class_counts)
 
 
-def calibration_parts(corpus: Corpus, budgets: Sequence[str | int] | None) -> dict[str, str]:
+def calibration_parts(corpus: Corpus, budgets: Sequence[str | int | float] | None) -> dict[str, str]:
     """Budget → part of the split that holds it; a split without budgets has the one part "train".
 
     Raises
