@@ -71,9 +71,9 @@ def _blocks(stream: Any, size: int, rate_hz: float, factor: float) -> Iterator[B
             if n_new < size:
                 time.sleep(0.001)
                 continue
-            heard = time.monotonic()
             values, _ = stream.get_data(winsize=n_new / rate_hz)
             yield Block(np.asarray(values, np.float64).T * factor, 0, 0.0, begins)
-            begins = False
+            # what the decoder took for its answer is no silence of the device
+            begins, heard = False, time.monotonic()
     finally:
         stream.disconnect()
