@@ -70,6 +70,19 @@ class Decoder:
         return [Span(*s) for s in self.loaded.card["provenance"]["split"]["spans"]]
 
     @property
+    def content_of(self) -> dict[str, str]:
+        """Recording → fingerprint of its values, of the scored dataset and of all that the cards name."""
+        found = {r: h for r in self.corpus.dataset.recordings if (h := self.corpus.dataset.content(r))}
+        for before in [self.loaded.card["provenance"], *self._before()]:
+            found = {**before.get("content", {}), **found}
+        return found
+
+    @property
+    def promised_gap_s(self) -> float:
+        """Gap that its split says lies between parts, less a microsecond of rounding."""
+        return max(0.0, self.corpus.split.gap_s - 1e-6)
+
+    @property
     def volumes(self) -> int:
         """Length of its calibration in samples of the recording, whatever the budget is called."""
         rate_hz = self.corpus.dataset.rate_hz

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from neurofm.benchmarks.decoding_task import score_decoding
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
 from neurofm.benchmarks.seizure import METRICS, SeizureScores, score_seizures
 from neurofm.benchmarks.trials import TrialScores, score_trials
@@ -130,6 +131,52 @@ def _seizures(choices: dict[str, Any]) -> SeizureScores:
     return scored
 
 
+def decoding(
+    *, data: dict[str, Any], task: dict[str, Any], split: Any, relabel: dict[str, str | None] | None = None,
+    target: str = "class", title: str = "", published: Sequence[dict[str, Any]] = (), note: str = "", **choices: Any,
+) -> Part:  # fmt: skip
+    """Fit any models on the training part of each fold and score them on its test part.
+
+    `split` is a rule, or the name of one of `benchmarks/splits`; `published` are figures with their source.
+    """
+    from neurofm.benchmarks.folds import protocol_of
+    from neurofm.benchmarks.public_splits import split_rule
+
+    protocol = protocol_of(data=data, task=task, split=split_rule(split), relabel=relabel, target=target)
+    return _decoded(protocol, title or choices["name"], str(task.get("name", "")), published, note, choices)
+
+
+def neuroprobe(
+    *, data: dict[str, Any], task: str, split: str = "cross_session", title: str = "",
+    published: Sequence[dict[str, Any]] = (), note: str = "", **choices: Any,
+) -> Part:  # fmt: skip
+    """Score models on one of Neuroprobe's tasks; `split`: within_session, cross_session or cross_subject."""
+    from neurofm.benchmarks.neuroprobe import neuroprobe_protocol
+
+    protocol = neuroprobe_protocol(data=data, task=task, split=split)
+    choices = {"align": "region" if split == "cross_subject" else "common", "metrics": ["auroc"], **choices}
+    return _decoded(protocol, title or f"{choices['name']}: {task}, {split}", task, published, note, choices)
+
+
+def _decoded(
+    protocol: Any, title: str, task: str, published: Sequence[dict[str, Any]], note: str, choices: dict[str, Any]
+) -> Part:
+    from neurofm.benchmarks.decoding_task import DecodingScores
+    from neurofm.report import decoding as page
+
+    scored = DecodingScores()
+    for line, scored in score_decoding(protocol, task=task or "decoding", **choices):  # noqa: B007
+        print(line, flush=True)
+    dataset = protocol.dataset
+    return Part(
+        claims=page.claims_of(scored, title),
+        sections=[page.section_of(scored, title, published=published, note=note, split=protocol.split_name)],
+        rows=scored.rows,
+        looks={f"{dataset.id}, {title}": scored.looks},
+        facts={f"{title}: protocol": scored.protocol_hash, f"{title}: split": protocol.split_hash},
+    )
+
+
 def corpus(*, path: str, title: str, n_channels: int = 6, seconds: float = 120.0, **_: Any) -> Part:
     """Show what the data are: who, how long, traces, spectra, what was rejected."""
     from scipy.signal import welch
@@ -218,12 +265,15 @@ PARTS: dict[str, Callable[..., Part]] = {
     "adaptation": adaptation,
     "corpus": corpus,
     "training": training,
+    "decoding": decoding,
+    "neuroprobe": neuroprobe,
 }
 # what a part hands on to, whose arguments may be chosen in a benchmark's YAML as well
 _SCORERS: dict[str, Callable[..., Any]] = {
     "regions": score_new_subjects, "trials": score_trials, "seizures": score_seizures, "adaptation": score_seizures,
 }  # fmt: skip
-_NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}
+_SCORERS |= {"decoding": score_decoding, "neuroprobe": score_decoding}
+_NOT_CHOSEN = {"protocol", "name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}
 
 
 def keys_of(kind: str) -> list[str]:

@@ -288,8 +288,10 @@ class Corpus:
             )  # fmt: skip
         id_of = {r: d for d in members_of(self.dataset) for r in d.recordings}
         people = {(id_of[s.recording_id].id, id_of[s.recording_id].subject(s.recording_id)) for s in spans}
+        content = {r: id_of[r].content(r) for r in sorted({s.recording_id for s in spans})}
         return {
             "datasets": members,
+            "content": {r: h for r, h in content.items() if h},
             "split": {
                 "hash": self.split.hash, "rule": self.split.rule, "part": part, "spans": merged(spans),
             },
