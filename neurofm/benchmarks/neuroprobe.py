@@ -68,12 +68,18 @@ def balanced(positive: Sequence[float], negative: Sequence[float], *, limit: int
     return [Item(t, 1 - k) for pair in zip(*drawn, strict=True) for k, t in enumerate(pair)]
 
 
-def by_quantile(onsets: Sequence[float], values: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Onsets of words above the upper and below the lower quarter; percentile = share of words strictly below."""
+def by_quantile(
+    onsets: Sequence[float], values: Sequence[float], *, from_upper: bool = False
+) -> tuple[list[float], list[float]]:
+    """Onsets of words above the upper and below the lower quarter; percentile = share of words strictly below.
+
+    `from_upper`: a word at the upper quarter itself counts as above, as in the task word_gap.
+    """
     v = np.asarray(values, dtype=np.float64)
     share = np.searchsorted(np.sort(v), v, side="left") / max(len(v), 1)
     low, high = QUARTER
-    return [t for t, s in zip(onsets, share, strict=True) if s > high], [t for t, s in zip(onsets, share, strict=True) if s < low]
+    above = share >= high if from_upper else share > high
+    return [t for t, s in zip(onsets, above, strict=True) if s], [t for t, s in zip(onsets, share, strict=True) if s < low]
 
 
 def silences(dataset: Dataset, recording_id: str) -> list[float]:
@@ -126,7 +132,7 @@ def items_of(dataset: Dataset, recording_id: str, task: str, *, limit: int = MAX
         positive, negative = by_quantile([t for t, _ in kept], [v for _, v in kept])
     elif task == "word_gap":
         onsets, gaps = _gaps(dataset, recording_id)
-        positive, negative = by_quantile(onsets, gaps)
+        positive, negative = by_quantile(onsets, gaps, from_upper=True)
     elif task == "speech":
         positive, negative = words, silences(dataset, recording_id)
     elif task == "onset":
