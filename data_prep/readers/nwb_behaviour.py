@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.privacy import code_of
-from data_prep.readers.nwb_series import beside, series_of
+from data_prep.readers.nwb_series import Series, beside, series_of
 from data_prep.readers.nwb_units import Spans
 from neurofm.schema.errors import DataError, nearest
 from neurofm.schema.recording import Event, Stream, slug
@@ -17,12 +17,14 @@ from neurofm.schema.recording import Event, Stream, slug
 if TYPE_CHECKING:
     from pynwb import NWBFile
 
+# trials that share less than this touch, but for rounding
+SAME_S = 1e-3
 # types of series whose values are no behaviour
 OTHER = ("ElectricalSeries", "RoiResponseSeries", "ImageSeries", "AnnotationSeries", "IntervalSeries",
          "PatchClampSeries", "DecompositionSeries", "AbstractFeatureSeries", "IndexSeries")  # fmt: skip
 
 
-def trial_events(nwb: NWBFile, *, label: str | Sequence[str] | None) -> tuple[Event, ...]:
+def trial_events(nwb: NWBFile, *, label: str | Sequence[str] | None, may_overlap: bool = False) -> tuple[Event, ...]:
     """Return the trials, and what happened at the times that further columns ``<kind>_time`` state.
 
     Parameters
@@ -32,11 +34,13 @@ def trial_events(nwb: NWBFile, *, label: str | Sequence[str] | None) -> tuple[Ev
     label : str or sequence of str, optional
         Column that says what each trial is, or several whose values are joined by "_"; the other columns, which may
         hold anything, are not read.
+    may_overlap : bool
+        Whether a trial may begin before the last one has ended, as in the Neural Latents Benchmark.
 
     Raises
     ------
     DataError
-        When there is no such column, or a trial ends before it begins.
+        When there is no such column, or a trial ends before it begins or after the next has begun.
     """
     table = nwb.trials
     columns = [] if label is None else [label] if isinstance(label, str) else list(label)
@@ -53,6 +57,8 @@ def trial_events(nwb: NWBFile, *, label: str | Sequence[str] | None) -> tuple[Ev
     wrong = np.flatnonzero(stops < starts)
     if len(wrong):
         raise DataError(f"trial {wrong[0]} ends at {stops[wrong[0]]:g} s, before its start at {starts[wrong[0]]:g} s")
+    if not may_overlap:
+        _apart(starts, stops)
     found = [
         Event(onset_s=float(a), duration_s=float(b - a) if np.isfinite(b) else 0.0, kind="trial", label=text, trial=i)
         for i, (a, b, text) in enumerate(zip(starts, stops, labels, strict=True))
@@ -121,7 +127,7 @@ def covariates_of(
     Raises
     ------
     DataError
-        When a named series is not there or cannot be read.
+        When a named series is not there or cannot be read, or one lies wholly outside the signal: on another clock.
     """
     there = behaviour(nwb)
     chosen = list(there) if names is None else [slug(n) for n in names]
@@ -139,9 +145,36 @@ def covariates_of(
             continue
         if described.place in used:
             continue
+        _same_clock(described, spans)
         stream = beside(
             described, starts, lengths, name=name if name not in taken else f"{name}_series", role="covariate"
         )
         if sum(stream.n_samples):
             streams.append(stream)
     return streams
+
+
+def _apart(starts: np.ndarray, stops: np.ndarray) -> None:
+    """Refuse trials that overlap: the same spikes would be in two of them, and in two parts of a split."""
+    whole = np.flatnonzero(np.isfinite(starts) & np.isfinite(stops))
+    order = whole[np.argsort(starts[whole], kind="stable")]
+    twice = np.flatnonzero(stops[order[:-1]] > starts[order[1:]] + SAME_S)
+    if len(twice):
+        a, b = order[twice[0]], order[twice[0] + 1]
+        raise DataError(
+            f"trials {a} and {b} overlap ({starts[a]:g} to {stops[a]:g} s and {starts[b]:g} to {stops[b]:g} s; {len(twice)} "
+            "such pairs); correct start_time and stop_time in the trials table"
+        )
+
+
+def _same_clock(series: Series, spans: Spans) -> None:
+    """Refuse a series none of which lies in the time of the signal, and say by how much it is off."""
+    first, last = min(a for a, _ in spans), max(b for _, b in spans)
+    t = series.timeline
+    if t.start_s < last and t.stop_s > first:
+        return
+    raise DataError(
+        f"series '{series.name}' runs from {t.start_s:g} to {t.stop_s:g} s, the signal from {first:g} to {last:g} s: another "
+        f"clock, ahead by {t.start_s - first:g} s if both began together; correct its times, or name the series to be "
+        "read in source.covariates"
+    )

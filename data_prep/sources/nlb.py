@@ -151,7 +151,7 @@ def load_part(root: Path, name: str, part: str, subject: str, session: str, task
         channels = benchmark_names(nwb.units, channels, task)
         known = [c for c in CONDITION[task] if nwb.trials is not None and c in nwb.trials.colnames]
         mine = set(rows)
-        events = tuple(e for e in trial_events(nwb, label=known) if e.trial in mine)
+        events = tuple(e for e in trial_events(nwb, label=known, may_overlap=True) if e.trial in mine)
         beside = covariates_of(nwb, spans, names=None, taken={"spikes"})
     return Recording(
         dataset="nlb",

@@ -11,6 +11,7 @@ STAGES = Registry(
     {
         "average": "data_prep.stages.average:Average",
         "bad_channels": "data_prep.stages.bad_channels:BadChannels",
+        "copied_channels": "data_prep.stages.copied_channels:CopiedChannels",
         "demean": "data_prep.stages.demean:Demean",
         "detrend": "data_prep.stages.detrend:Detrend",
         "epoch": "data_prep.stages.epoch:Epoch",

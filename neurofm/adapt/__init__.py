@@ -9,6 +9,7 @@ ADAPT = Registry(
         "probe": "neurofm.adapt.strategies:probe",
         "lora": "neurofm.adapt.lora:lora",
         "bitfit": "neurofm.adapt.strategies:bitfit",
+        "unit_embedding": "neurofm.adapt.strategies:unit_embedding",
         "scratch": "neurofm.adapt.strategies:scratch",
         "subject_layer": "neurofm.adapt.subject_layer:subject_layer",
     },

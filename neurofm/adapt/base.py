@@ -88,8 +88,14 @@ def begin(
         When the new data do not fit the model.
     """
     facts = facts or loaded.facts
-    _check(loaded.facts, facts)
+    grows = callable(getattr(loaded.model, "grow", None))
+    _check(loaded.facts, facts, grows=grows)
     result = loaded.copy()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for part in (result.model, result.objective):
+            if callable(getattr(part, "grow", None)):
+                part.grow(facts)  # type: ignore[operator]
     result.facts = facts
     result.card = {**result.card, "facts": facts.to_json()}
     if objective is None:
@@ -103,9 +109,9 @@ def begin(
         # its name comes from the user's own choices, or from a card that was allowed to name it
         fresh = OBJECTIVES.build(entry["name"], result.model, facts, allow_import=True, **choices)
     same_task = entry == loaded.card["objective"] and facts.classes == loaded.facts.classes
-    if same_task and _same_shapes(fresh, loaded.objective):
+    if same_task and _same_shapes(fresh, result.objective):
         # only facts that its parameters do not depend on have changed, such as the window
-        fresh.load_state_dict(loaded.objective.state_dict())
+        fresh.load_state_dict(result.objective.state_dict())
     result.objective = fresh
     result.card["objective"] = copy.deepcopy(entry)
     return result
@@ -129,18 +135,19 @@ def require_head(loaded: LoadedModel, strategy: str) -> None:
         raise ConfigError(f"adapt={strategy} trains a head, but objective '{name}' has none; use adapt=full")
 
 
-def _check(old: Facts, new: Facts) -> None:
+def _check(old: Facts, new: Facts, *, grows: bool) -> None:
     if abs(old.rate_hz - new.rate_hz) > 1e-6 * old.rate_hz:
         raise ConfigError(
             f"the new data have rate_hz={new.rate_hz:g}, the model was trained at {old.rate_hz:g}: "
             "prepare them with the model's own stages"
         )
-    if new.channels != old.channels:
+    known = new.channels[: len(old.channels)] if grows else new.channels
+    if known != old.channels or (grows and new.sessions[: len(old.sessions)] != old.sessions):
         raise ConfigError(
             "the new data number their channels by another vocabulary than the model: "
             "read them with the vocabulary in the model's card (facts.channels)"
         )
-    if new.max_channels > old.max_channels:
+    if new.max_channels > old.max_channels and not grows:
         raise ConfigError(
             f"the new data have up to {new.max_channels} channels, the model was built for {old.max_channels}: "
             "choose channels, or pretrain with larger n_channels"

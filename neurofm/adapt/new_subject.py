@@ -64,6 +64,15 @@ def task_facts(loaded: LoadedModel, corpus: Corpus, part: str) -> Facts:
             f"{corpus.dataset.path}: has rate_hz={new.rate_hz:g}, the model was trained at {loaded.facts.rate_hz:g}; "
             "prepare it with the stages of the model's own data"
         )
+    old = loaded.facts
+    if callable(getattr(loaded.model, "grow", None)):
+        # units and sessions that the model has not met get rows of their own behind those it has
+        return replace(
+            old, window_s=new.window_s, classes=new.classes, class_counts=new.class_counts,
+            channels=(*old.channels, *(c for c in new.channels if c not in set(old.channels))),
+            sessions=(*old.sessions, *(s for s in new.sessions if s not in set(old.sessions))),
+            max_channels=max(old.max_channels, new.max_channels),
+        )  # fmt: skip
     if not set(new.channels) & set(loaded.facts.channels):
         raise ConfigError(
             f"{corpus.dataset.path}: none of its channels ({', '.join(new.channels[:3])}, …) is known to the model "

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from neurofm.schema.batch import NeuralBatch, StreamValues
+from neurofm.schema.batch import Events, NeuralBatch, StreamValues
 from neurofm.schema.errors import DataError
 
 
 def select(batch: NeuralBatch, index: Tensor) -> NeuralBatch:
     """Return the windows `index` (long, or bool of length B) of `batch`."""
-    if batch.events is not None:
-        raise DataError("batch.events: ragged events cannot be chosen by window; load them with the loader instead")
     if index.dtype == torch.bool:
         index = index.nonzero().flatten()
 
     def pick(value: Any) -> Any:
         if isinstance(value, Tensor):
             return value[index.to(value.device)]
+        if isinstance(value, Events):
+            return _pick_events(value, index)
         if isinstance(value, StreamValues):
             return StreamValues(*map(pick, value))
         if isinstance(value, dict):
@@ -63,8 +63,10 @@ def join(batches: Iterable[NeuralBatch]) -> NeuralBatch:
         head = values[0]
         if isinstance(head, Tensor):
             return torch.cat(values)
+        if isinstance(head, Events):
+            return _cat_events(values)
         if isinstance(head, StreamValues):
-            return StreamValues(*map(cat, map(list, zip(*values, strict=True))))
+            return StreamValues(*map(cat, map(list, zip(*map(_longest(values), values), strict=True))))
         if isinstance(head, dict):
             return {k: cat([v[k] for v in values]) for k in head}
         if isinstance(head, list):
@@ -72,6 +74,34 @@ def join(batches: Iterable[NeuralBatch]) -> NeuralBatch:
         return head
 
     return replace(first, **{f.name: cat([getattr(b, f.name) for b in batches]) for f in fields(first)})
+
+
+def _pick_events(events: Events, index: Tensor) -> Events:
+    """Events of chosen windows, in their order."""
+    index = index.to(events.offsets.device)
+    counts = events.offsets.diff()[index]
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    shift = (events.offsets[index] - offsets[:-1]).repeat_interleave(counts)
+    at = torch.arange(int(counts.sum()), device=shift.device) + shift
+    return Events(events.unit[at], events.time_s[at], offsets)
+
+
+def _cat_events(parts: list[Events]) -> Events:
+    counts = torch.cat([p.offsets.diff() for p in parts])
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return Events(torch.cat([p.unit for p in parts]), torch.cat([p.time_s for p in parts]), offsets)
+
+
+def _longest(parts: list[StreamValues]) -> Callable[[StreamValues], StreamValues]:
+    """Padding to the longest: windows of one length may hold a sample of a stream more or less."""
+    n = max(p.mask.shape[1] for p in parts)
+
+    def pad(part: StreamValues) -> StreamValues:
+        extra = n - part.mask.shape[1]
+        values = torch.nn.functional.pad(part.values, (0, 0, 0, extra))
+        return StreamValues(values, *(torch.nn.functional.pad(t, (0, extra)) for t in part[1:]))
+
+    return pad
 
 
 def _padded(batch: NeuralBatch, n_channels: int) -> NeuralBatch:

@@ -60,6 +60,32 @@ def bitfit(
     return Adapted("bitfit", start)
 
 
+def unit_embedding(
+    loaded: LoadedModel,
+    facts: Facts | None = None,
+    objective: Mapping[str, Any] | None = None,
+    /,
+    *,
+    seed: int = 0,
+) -> Adapted:
+    """Train only the embeddings of the new session's units, and of the session (POYO's unit identification).
+
+    Source: Azabou et al. 2023, arXiv:2310.16046. The tables take part as a whole, but rows of units that the
+    calibration does not hold get no gradient, no weight decay and, as the optimiser starts afresh, no momentum: they
+    stay to the bit. The rest of the network stays in evaluation mode.
+    """
+    start = begin(loaded, facts, objective, seed=seed)
+    owned = start.model.subject_parameters() if callable(getattr(start.model, "grow", None)) else []  # type: ignore[operator]
+    if not owned:
+        raise ConfigError(
+            f"adapt=unit_embedding: model '{start.card['model']['name']}' has no embedding per unit; use adapt=full or probe"
+        )
+    freeze_all_but(start.model, owned)
+    own_objective: Any = start.objective
+    freeze_all_but(start.objective, own_objective.subject_parameters() if hasattr(own_objective, "grow") else ())
+    return Adapted("unit_embedding", start, frozen_backbone=True)
+
+
 def scratch(
     loaded: LoadedModel,
     facts: Facts | None = None,

@@ -15,11 +15,13 @@ from safetensors.numpy import save_file
 
 from neurofm.adapt.new_subject import CALIBRATION, corpus_of
 from neurofm.api.calibration import calibrate, knows
+from neurofm.api.codes import code_windows
 from neurofm.api.pretrained import embed_batches
 from neurofm.data.collate import channel_name
 from neurofm.data.splits import Span, overlap
 from neurofm.data.windows import Window
 from neurofm.hub.load import LoadedModel
+from neurofm.models.base import CodebookModel
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import write_json
 from neurofm.schema.tables import write_table
@@ -48,7 +50,8 @@ def embed_dataset(
     loaded : LoadedModel
         The model, on `device`.
     out : path
-        Folder; gets ``embeddings.safetensors`` ("vectors", [window, dim] float32), ``windows.parquet`` (one row per
+        Folder; gets ``embeddings.safetensors`` ("vectors", [window, dim] float32, and of a tokenizer "codes",
+        [window, segment, channel, codebook] int32, −1 where there is no data), ``windows.parquet`` (one row per
         vector) and ``embeddings.json`` (where they come from).
     data, task : mapping, optional
         As in `conf/data` and `conf/task`; default those of the training.
@@ -79,7 +82,16 @@ def embed_dataset(
     facts = replace(loaded.facts, classes=())
     windows = corpus.cut("embedded", facts)
     loader = corpus.loader("embedded", facts, batch_size=batch_size, seed=0, training=False)
-    vectors = embed_batches(loaded, loader, device)
+    arrays = {"vectors": embed_batches(loaded, loader, device)}
+    vectors = arrays["vectors"]
+    codebooks = {}
+    if isinstance(loaded.model, CodebookModel):
+        arrays["codes"] = code_windows(loaded.model, loader, device)
+        codebooks = {
+            "codes": list(arrays["codes"].shape),
+            "n_codes": list(loaded.model.n_codes),
+            "patch_s": loaded.model.patch_samples / loaded.facts.rate_hz,
+        }
     about = {
         "model": loaded.card["weights"]["sha256"],
         "dataset": {"id": corpus.dataset.id, "content_hash": corpus.dataset.manifest.content_hash},
@@ -88,10 +100,11 @@ def embed_dataset(
         "window_s": corpus.window_s,
         "n_windows": len(vectors),
         "dim": int(vectors.shape[1]),
+        **codebooks,
         "transductive": transductive,
         "notes": notes,
     }
-    _write(folder, vectors, _rows(corpus, windows), about)
+    _write(folder, arrays, _rows(corpus, windows), about)
     return about
 
 
@@ -201,13 +214,15 @@ def _check_free(folder: Path, *, overwrite: bool) -> None:
         )
 
 
-def _write(folder: Path, vectors: np.ndarray, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+def _write(
+    folder: Path, arrays: Mapping[str, np.ndarray], rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]
+) -> None:
     """Write all three files, or none."""
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        save_file({"vectors": np.ascontiguousarray(vectors)}, part / VECTORS)
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, part / VECTORS)
         write_table(part, "windows", rows)
         write_json(part / ABOUT, dict(about))
         if folder.exists():

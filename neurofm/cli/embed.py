@@ -42,6 +42,9 @@ def embed(config: dict[str, Any]) -> dict[str, Any]:
         f"{out}: {about['n_windows']} windows of {about['window_s']:g} s × {about['dim']}, "
         f"{about['part']} of {about['dataset']['id']}"
     )
+    if "codes" in about:
+        _, n_segments, n_channels, n_codebooks = about["codes"]
+        print(f"  codes of {n_segments} patches × {n_channels} channels × {n_codebooks} codebooks")
     for note in about["notes"]:
         print(f"  {note}")
     return about

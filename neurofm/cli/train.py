@@ -54,6 +54,14 @@ def train(config: dict[str, Any]) -> dict[str, float]:
     if ranks.rank == 0:
         figures = "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k.startswith("val/"))
         print(f"{config['run_dir']}/model  {figures}")
+        if objective_name == "tokenizer":
+            from neurofm.report.tokenizer import write_tokenizer_report
+
+            print(f"report: {write_tokenizer_report(config['run_dir'])}")
+        if objective_name == "masked_spectrogram":
+            from neurofm.report.spectrogram import write_spectrogram_report
+
+            print(f"report: {write_spectrogram_report(config['run_dir'])}")
     return metrics
 
 

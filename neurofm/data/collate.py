@@ -29,6 +29,7 @@ class About:
     channel_ids: np.ndarray
     subject: int
     modality: int
+    session: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Sample:
     """A window with its values, shape (T, C), after the transforms.
 
     `events` (time_s, unit) of a window that is a list of events, and `streams` (values, time_s) by name; times count
-    from the window's start.
+    from the window's start. `counted` is False where `values` stands in for counts that nobody asked for.
     """
 
     window: Window
@@ -46,11 +47,23 @@ class Sample:
     about: About
     events: tuple[np.ndarray, np.ndarray] | None = None
     streams: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    counted: bool = True
 
 
 def channel_name(row: dict) -> str:
-    """Return the name a channel is known by across recordings: canonical where there is one."""
-    return row["canonical"] or row["name"]
+    """Return the name a channel is known by across recordings: canonical where there is one.
+
+    A unit or a cell without one is known by its recording too: unit 3 of one session is not unit 3 of another, unless
+    they are declared the same by a canonical name.
+    """
+    if row["canonical"] or row["kind"] not in ("unit", "calcium"):
+        return row["canonical"] or row["name"]
+    return f"{row['recording_id']}/{row['name']}"
+
+
+def session_name(row: dict) -> str:
+    """Return what the runs of one session share: dataset/subject/session; a subject without sessions has one."""
+    return f"{row['dataset']}/{row['subject']}/{row['session']}"
 
 
 def channel_vocabulary(dataset: Dataset, recording_ids: Iterable[str] | None = None) -> tuple[str, ...]:
@@ -61,8 +74,15 @@ def channel_vocabulary(dataset: Dataset, recording_ids: Iterable[str] | None = N
     return tuple(names)
 
 
-def describe(dataset: Dataset, recording_id: str, *, vocabulary: dict[str, int], subjects: dict[str, int]) -> About:
-    """Look up what collating needs to know of a recording; unknown channels and subjects are 0.
+def describe(
+    dataset: Dataset,
+    recording_id: str,
+    *,
+    vocabulary: dict[str, int],
+    subjects: dict[str, int],
+    sessions: dict[str, int] | None = None,
+) -> About:
+    """Look up what collating needs to know of a recording; unknown channels, subjects and sessions are 0.
 
     A subject is found as ``dataset/subject`` or, failing that, as ``subject``.
     """
@@ -75,6 +95,7 @@ def describe(dataset: Dataset, recording_id: str, *, vocabulary: dict[str, int],
         channel_ids=np.array([vocabulary.get(channel_name(c), 0) for c in rows], np.int64),
         subject=subjects.get(f"{row['dataset']}/{subject}", subjects.get(subject, 0)),
         modality=MODALITIES.index(row["modality"]) + 1 if row["modality"] in MODALITIES else 0,
+        session=(sessions or {}).get(session_name(row), 0),
     )
 
 
@@ -98,7 +119,11 @@ def collate(samples: Sequence[Sample], signal: np.ndarray | None = None) -> Neur
         raise DataError(f"a batch holds rates of {sorted(rates)} Hz; group windows by rate or resample when preparing")
     sizes = [s.values.shape for s in samples]
     n, n_times, n_channels = len(samples), max(t for t, _ in sizes), max(c for _, c in sizes)
-    if signal is None or signal.shape != (n, n_channels, n_times):
+    # a signal that was not asked for is one zero, seen from everywhere
+    counted = any(s.counted for s in samples)
+    if not counted:
+        signal = np.zeros((), np.float32)
+    elif signal is None or signal.shape != (n, n_channels, n_times):
         signal = np.zeros((n, n_channels, n_times), np.float32)
         for i, (s, (t, c)) in enumerate(zip(samples, sizes, strict=True)):
             signal[i, :c, :t] = s.values.T
@@ -110,7 +135,7 @@ def collate(samples: Sequence[Sample], signal: np.ndarray | None = None) -> Neur
         positions[i, :c] = s.about.positions
         channel_ids[i, :c] = s.about.channel_ids
     return NeuralBatch(
-        signal=torch.from_numpy(signal),
+        signal=torch.from_numpy(signal).expand(n, n_channels, n_times),
         channel_mask=torch.from_numpy(channel_mask),
         time_mask=torch.from_numpy(time_mask),
         rate_hz=rates.pop(),
@@ -119,6 +144,7 @@ def collate(samples: Sequence[Sample], signal: np.ndarray | None = None) -> Neur
         events=_events([s.events for s in samples]),
         streams={name: _stream([s.streams[name] for s in samples], name) for name in samples[0].streams},
         subject=torch.tensor([s.about.subject for s in samples]),
+        session=torch.tensor([s.about.session for s in samples]),
         modality=torch.tensor([s.about.modality for s in samples]),
         trial=torch.tensor([s.window.trial for s in samples]),
         target=_targets([s.window.target for s in samples]),

@@ -57,6 +57,10 @@ class WindowLoader:
         Channel names and subjects of the model (`Facts.channels`, `Facts.subjects`).
     streams : sequence of str
         Further regular streams to come with each window (`NeuralBatch.streams`).
+    sessions : sequence of str
+        Sessions of the model (`Facts.sessions`).
+    counts : bool
+        Whether lists of events (spikes) are counted in bins beside; without, `signal` is zeros that take no memory.
     rank, world_size : int
         This process among those that train together. Given, never guessed: a spawned worker could not know.
     n_workers : int
@@ -102,6 +106,8 @@ class WindowLoader:
         vocabulary: Sequence[str] = (),
         subjects: Sequence[str] = (),
         streams: Sequence[str] = (),
+        sessions: Sequence[str] = (),
+        counts: bool = True,
         rank: int = 0,
         world_size: int = 1,
         n_workers: int = 0,
@@ -134,6 +140,8 @@ class WindowLoader:
             training=shuffle if training is None else training,
             streams=streams,
             time_first=time_first,
+            sessions=sessions,
+            counts=counts,
         )
         self.batch_size = batch_size
         self.seed = seed
@@ -146,7 +154,7 @@ class WindowLoader:
         self._shuffle_over = 8 * batch_size // world_size if shuffle_over is None else shuffle_over
         if preload:
             for d in members:
-                d.preload(r for r in self.reader.about if r in d.recordings)
+                d.preload(r for r in self.reader.about if r in d.recordings and (counts or not d.is_events(r)))
         self._weights = None if weights is None else np.asarray(weights, np.float64)
         about = [self.reader.about[w.recording_id] for w in windows]
         self._groups = merge_small(

@@ -39,6 +39,10 @@ class WindowReader(TorchDataset):
         Whether anything is random.
     streams : sequence of str
         Further regular streams (behaviour, stimulus) that come with each window, on their own clocks.
+    sessions : sequence of str
+        Sessions that `session` counts from 1.
+    counts : bool
+        Whether lists of events are counted in bins beside; without, `signal` is zeros that take no memory.
     time_first : bool
         Lay a batch's signal out as [window, time, channel] in memory, as the shards have it, and hand out a view of it
         as [window, channel, time]: about twice as fast where nothing else is done to windows. The same numbers.
@@ -55,10 +59,12 @@ class WindowReader(TorchDataset):
         subjects: Sequence[str],
         training: bool,
         streams: Sequence[str] = (),
+        sessions: Sequence[str] = (),
+        counts: bool = True,
         time_first: bool = False,
     ) -> None:
         self.windows = windows
-        self.time_first = time_first
+        self.counts, self.time_first = counts, time_first
         self._scratch = np.empty(0, np.float32)
         self._epoch: int | None = None
         self.streams = tuple(streams)
@@ -70,13 +76,14 @@ class WindowReader(TorchDataset):
             raise ConfigError("two datasets hold a recording of the same id; give each dataset once")
         names = {name: i for i, name in enumerate(vocabulary, 1)}
         people = {name: i for i, name in enumerate(subjects, 1)}
+        days = {name: i for i, name in enumerate(sessions, 1)}
         self.about: dict[str, About] = {}
         for r in dict.fromkeys(w.recording_id for w in windows):
             if r not in self._dataset:
                 raise DataError(
                     f"no dataset given holds the recording '{r}'; check that windows and datasets belong together"
                 )
-            self.about[r] = describe(self._dataset[r], r, vocabulary=names, subjects=people)
+            self.about[r] = describe(self._dataset[r], r, vocabulary=names, subjects=people, sessions=days)
 
     def place(self, i: int) -> tuple[str, int]:
         """Return the tar that window `i` begins in, and a number that grows along it."""
@@ -100,13 +107,17 @@ class WindowReader(TorchDataset):
         if rng is not None and window.slack_samples:
             start_s += int(rng.integers(window.slack_samples + 1)) / about.rate_hz
         dataset = self._dataset[window.recording_id]
-        out = None if into is None else self._memory(into)
-        values = dataset.read(window.recording_id, start_s, window.n_samples, out=out)
-        if self.transform is not None:
+        counted = self.counts or not dataset.is_events(window.recording_id)
+        if counted:
+            out = None if into is None else self._memory(into)
+            values = dataset.read(window.recording_id, start_s, window.n_samples, out=out)
+        else:
+            values = np.broadcast_to(np.float32(0), (window.n_samples, len(about.channel_ids)))
+        if counted and self.transform is not None:
             values, target = self.transform.apply_labelled(values, window.recording_id, window.target, rng=rng)
             if target is not window.target:
                 window = window._replace(target=target)
-        if into is not None:
+        if counted and into is not None:
             if values.ctypes.data != into.ctypes.data:
                 into[...] = values.T
             values = into.T
@@ -121,7 +132,7 @@ class WindowReader(TorchDataset):
         for name in self.streams:
             further, time_s = dataset.read_stream(window.recording_id, start_s, stop_s, stream=name)
             streams[name] = (further, time_s - start_s)
-        return Sample(window, i, start_s, values, about, events, streams)
+        return Sample(window, i, start_s, values, about, events, streams, counted)
 
     def __getitem__(self, job: Job) -> tuple[NeuralBatch | None, list[str]]:
         """Return the batch, None when none of it could be read, and what was skipped."""

@@ -10,6 +10,7 @@ from neurofm.data.index import Dataset
 from neurofm.data.spans import Split
 from neurofm.data.split_groups import by_column, by_concept, by_run, by_session, by_stimulus
 from neurofm.data.split_people import by_subject
+from neurofm.data.split_trials import by_trial
 from neurofm.data.splits import by_time, new_subject, official_parts, whole
 from neurofm.schema.errors import ConfigError, DataError, nearest
 
@@ -49,6 +50,7 @@ RULES: dict[str, Callable[..., Split]] = {
     "by_stimulus": by_stimulus,
     "by_concept": by_concept,
     "by_time": _by_time,
+    "by_trial": by_trial,
     "everything": _everything,
 }
 

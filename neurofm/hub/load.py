@@ -56,10 +56,12 @@ class LoadedModel:
         return copy.deepcopy(self)
 
     def fresh(self, *, seed: int) -> LoadedModel:
-        """Return the same networks with new random weights."""
+        """Return the same networks with new random weights; what was solved from data, as a vocabulary, stays."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model, objective = build(self.card, self.facts, allow_import=self.allow_import)
+        for name in getattr(self.model, "solved", ()):
+            model.get_buffer(name).copy_(self.model.get_buffer(name))
         return replace(self, model=model, objective=objective, transforms=copy.deepcopy(self.transforms))
 
 

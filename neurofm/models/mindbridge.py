@@ -67,6 +67,9 @@ class MindBridge(nn.Module):
         Of the embedder and of the translator's blocks.
     """
 
+    # builders serve reconstruction and cycle alone
+    only_for_terms = ("build_layer", "build_adapter")
+
     def __init__(
         self,
         facts: Facts,

@@ -41,6 +41,8 @@ class NICE(nn.Module):
         What happens to windows that lack an electrode: "zero" or "refuse".
     """
 
+    idle = tuple(f"tsconv.{name}" for name in TSConv.idle)
+
     def __init__(
         self,
         facts: Facts,

@@ -35,6 +35,9 @@ class TSConv(nn.Module):
         After the spatial filters.
     """
 
+    # offsets that the norm after them removes: published, but their gradient is zero
+    idle = ("temporal.bias", "spatial.bias")
+
     def __init__(
         self,
         *,

@@ -8,8 +8,15 @@ OBJECTIVES = Registry(
         "alignment": "neurofm.objectives.alignment:Alignment",
         "in_context": "neurofm.objectives.in_context:InContextEncoding",
         "next_state": "neurofm.objectives.next_state:NextState",
+        "masked_patch": "neurofm.objectives.masked_patch:MaskedPatch",
+        "masked_spectrogram": "neurofm.objectives.masked_spectrogram:MaskedSpectrogram",
+        "masked_code": "neurofm.objectives.masked_code:MaskedCode",
         "masked_region": "neurofm.objectives.masked_region:MaskedRegion",
+        "behaviour": "neurofm.objectives.behaviour:Behaviour",
+        "masked_counts": "neurofm.objectives.masked_counts:MaskedCounts",
+        "spike_sequence": "neurofm.objectives.spike_sequence:SpikeSequence",
         "supervised": "neurofm.objectives.supervised:Supervised",
+        "tokenizer": "neurofm.objectives.tokenizer:Tokenizer",
     },
 )
 """Short name → factory(model, facts, **choices) → module obeying `objectives.base.Objective`."""

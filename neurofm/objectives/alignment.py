@@ -104,6 +104,8 @@ class Alignment(nn.Module):
     """
 
     needs = ("channel_mask", "time_mask", "stimulus_embedding")
+    idle: tuple[str, ...] = ("mask_token",)  # nothing is hidden, so a model's token for it is not trained
+    takes_terms = "encode_with_terms"  # a model's own terms join the loss
 
     def __init__(
         self,

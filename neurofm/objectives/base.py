@@ -35,7 +35,9 @@ class Objective(Protocol):
     needs: tuple[str, ...]
     """Batch fields that must not be None.
 
-    An objective may also say ``idle``: names of model parameters that it makes no use of, which training then freezes.
+    An objective may also say ``idle``: last words of the names of model parameters that it makes no use of, and
+    ``takes_terms``: the method of a model whose own terms it adds. Training freezes what is idle: that, what a model itself calls
+    ``idle``, and what it has ``only_for_terms`` where they are not taken.
     """
 
     def __call__(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None) -> Loss:

@@ -22,7 +22,8 @@ def grid(encoded: Encoded, n_channels: int) -> tuple[Tensor, Tensor]:
         When the tokens are no grid over the batch's channels.
     """
     n = encoded.tokens.shape[1]
-    if n == 0 or n % n_channels:
+    # a number of tokens that happens to divide by the channels is no grid yet
+    if n == 0 or n % n_channels or int(encoded.channel[0, 0]) < 0:
         raise ConfigError(
             f"the model gives {n} tokens for {n_channels} channels, but this objective needs one per segment and "
             "channel; choose a model with channel-wise tokens"
@@ -57,6 +58,22 @@ def patch_samples_of(model: object) -> int:
             f"{type(model).__name__} has no tokenizer with patch_samples; choose a model that reads patches"
         )
     return int(patch)
+
+
+def require_methods(objective: str, model: object, *names: str) -> None:
+    """Check that a model offers what an objective calls beside `Model`.
+
+    Raises
+    ------
+    ConfigError
+        When it does not.
+    """
+    missing = [name for name in names if not hasattr(model, name)]
+    if missing:
+        raise ConfigError(
+            f"objective '{objective}' calls {missing[0]}() of a model, which {type(model).__name__} does not have; choose "
+            "one that does, e.g. mvpformer_tiny"
+        )
 
 
 def sample_mask(batch: NeuralBatch) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from neurofm.models.base import Model
 from neurofm.objectives.base import Loss
-from neurofm.objectives.grid import from_patches, grid, patch_samples_of, sample_mask
+from neurofm.objectives.grid import from_patches, grid, patch_samples_of, require_methods, sample_mask
 from neurofm.objectives.keyed import keyed_uniform, sample_keys
 from neurofm.objectives.ridge_skip import RidgeSkip
 from neurofm.objectives.scores import masked_mse, r_squared
@@ -74,6 +74,7 @@ class MaskedRegion(nn.Module):
         self.hide_fraction = (float(low), float(high))
         self.hide_count = None if hide_count is None else (int(hide_count[0]), int(hide_count[1]))
         self.predict_groups = predict_groups
+        require_methods("masked_region", model, "encode")
         self.patch_samples = patch_samples_of(model)
         self.head = nn.Linear(model.dim, self.patch_samples)
         self.skip: nn.Module | None = None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from neurofm.models.base import Model
 from neurofm.objectives.base import Loss
-from neurofm.objectives.grid import from_patches, grid, patch_samples_of, to_patches
+from neurofm.objectives.grid import from_patches, grid, patch_samples_of, require_methods, to_patches
 from neurofm.objectives.info_nce import draw_negatives, info_nce
 from neurofm.objectives.ridge_skip import RidgeSkip
 from neurofm.objectives.rollout import roll_out
@@ -86,6 +86,7 @@ class NextState(nn.Module):
             raise ConfigError(
                 "objective 'next_state' needs a causal model, or it would copy the answer: set causal=true"
             )
+        require_methods("next_state", model, "encode", *(("embed_tokens",) if kind == "contrastive" else ()))
         self.kind, self.n_negatives, self.temperature = kind, n_negatives, temperature
         self.sampling, self.detach_targets = sampling, detach_targets
         self.target, self.residual = target, residual
@@ -94,6 +95,7 @@ class NextState(nn.Module):
         if kind == "regression":
             width = self.patch_samples
             if target == "features":
+                require_methods("next_state", getattr(model, "tokenizer", None), "n_features")
                 width = model.tokenizer.n_features  # type: ignore[attr-defined]
         self.head = nn.Linear(model.dim, width, bias=kind == "regression")
         self.skip: RidgeSkip | None = None
@@ -103,16 +105,16 @@ class NextState(nn.Module):
     def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the loss of one batch."""
         # the contrast's targets are the very tokens that are encoded
-        embedded = model.embed_tokens(batch) if self.kind == "contrastive" else None  # type: ignore[attr-defined]
-        tokens, mask = grid(model.encode(batch, tokens=embedded), batch.signal.shape[1])  # type: ignore[attr-defined]
+        known = {"tokens": model.embed_tokens(batch)} if self.kind == "contrastive" else {}  # type: ignore[attr-defined]
+        tokens, mask = grid(model.encode(batch, **known), batch.signal.shape[1])  # type: ignore[attr-defined]
         if tokens.shape[1] < 2:
             raise ConfigError(
                 f"objective 'next_state' needs at least two segments per window, got {tokens.shape[1]}: "
                 "make window_s longer or patch_s shorter"
             )
         scored = mask[:, 1:] & mask[:, :-1]
-        if embedded is not None:
-            return self._contrast(self.head(tokens[:, :-1]), embedded, mask, scored, generator)
+        if known:
+            return self._contrast(self.head(tokens[:, :-1]), known["tokens"], mask, scored, generator)
         return self._regress(self._estimate(tokens, model, batch)[:, :-1], model, batch, scored)
 
     def predict(self, model: Model, batch: NeuralBatch) -> Tensor:

@@ -20,6 +20,8 @@ from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
 
+READOUTS = ("pool", "flatten", "mlp")
+
 
 class Supervised(nn.Module):
     """Cross-entropy of a linear readout of the tokens.
@@ -32,9 +34,14 @@ class Supervised(nn.Module):
         `classes` in the order of the logits; `max_channels` and the window fix the size of ``flatten``.
     readout : str
         ``pool``: one vector per window, then linear. ``flatten``: each token is mapped to `rank` numbers by a
-        shared map, and all of them, segment by channel, go to a linear layer: where and when is kept.
+        shared map, and all of them, segment by channel, go to a linear layer: where and when is kept. ``mlp``: all
+        numbers of all tokens, in their order, through a hidden layer (Du-IN; "all patch representations" of CBraMod).
     rank : int
         Numbers kept per token by ``flatten``.
+    hidden_dim : int
+        Width of the hidden layer of ``mlp``.
+    norm : bool
+        A layer norm on the readout's input (LaBraM: mean token, norm, linear).
     dropout : float
         On the readout's input.
     label_smoothing : float
@@ -64,6 +71,8 @@ class Supervised(nn.Module):
         *,
         readout: str = "pool",
         rank: int = 4,
+        hidden_dim: int = 128,
+        norm: bool = False,
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | str | None = None,
@@ -76,14 +85,16 @@ class Supervised(nn.Module):
             raise ConfigError(
                 f"objective 'supervised' needs two classes, the data have {n_classes}; choose a task with labels"
             )
-        if readout not in ("pool", "flatten"):
-            raise ConfigError(f"supervised: unknown readout '{readout}'; {nearest(readout, ('pool', 'flatten'))}")
+        if readout not in READOUTS:
+            raise ConfigError(f"supervised: unknown readout '{readout}'; {nearest(readout, READOUTS)}")
         if isinstance(class_weights, str):
             class_weights = _balanced(class_weights, facts)
         if class_weights is not None and len(class_weights) != n_classes:
             raise ConfigError(
                 f"objective 'supervised': class_weights has {len(class_weights)} numbers for {n_classes} classes"
             )
+        if hidden_dim < 1:
+            raise ConfigError(f"objective 'supervised': hidden_dim={hidden_dim} must be at least 1")
         if rank < 1 or not 0 <= label_smoothing < 1:
             raise ConfigError(
                 f"objective 'supervised': rank={rank} must be at least 1 and label_smoothing={label_smoothing} below 1"
@@ -100,11 +111,22 @@ class Supervised(nn.Module):
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights, persistent=False)
         n_features = model.dim
+        self.reduce: nn.Module = nn.Identity()
         if readout == "flatten":
             self.max_channels = facts.max_channels
             self.n_segments = facts.window_samples // patch_samples_of(model)
             self.reduce = nn.Linear(model.dim, rank)
             n_features = self.n_segments * self.max_channels * rank
+        elif readout == "mlp":
+            self.max_channels = facts.max_channels
+            self.n_segments = facts.window_samples // patch_samples_of(model)
+            # how many numbers that are depends on whether tokens have channels
+            width = 1 if getattr(model, "fuses_channels", False) else self.max_channels
+            self.hidden = nn.Linear(self.n_segments * width * model.dim, hidden_dim)
+            n_features = hidden_dim
+        self.norm: nn.Module = (
+            nn.LayerNorm(n_features if readout != "mlp" else self.hidden.in_features) if norm else nn.Identity()
+        )
         self.head = nn.Linear(n_features, n_classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -163,8 +185,16 @@ class Supervised(nn.Module):
         """Return logits, shape (B, K)."""
         encoded = model(batch)
         if self.readout == "pool":
-            return self.head(self.dropout(model.pool(encoded)))
-        return self.head(self.dropout(self._flat(encoded, batch)))
+            return self.head(self.dropout(self.norm(model.pool(encoded))))
+        if self.readout == "flatten":
+            return self.head(self.dropout(self.norm(self._flat(encoded, batch))))
+        if bool((encoded.channel[0, 0] < 0).item()):
+            every = encoded.tokens.flatten(1)
+            if every.shape[1] != self.hidden.in_features:
+                self._refuse(encoded.tokens.shape[1], 1)
+        else:
+            every = self._flat(encoded, batch)
+        return self.head(self.dropout(self.hidden(self.norm(every)).relu()))
 
     def _flat(self, encoded: Encoded, batch: NeuralBatch) -> Tensor:
         """Tokens at their place in a fixed grid, (B, T·C·R); absent channels are zeros."""
@@ -173,12 +203,15 @@ class Supervised(nn.Module):
             tokens, mask = tokens[:, :, : self.max_channels], mask[:, :, : self.max_channels]
         n_segments, n_channels = tokens.shape[1:3]
         if n_segments != self.n_segments or n_channels > self.max_channels:
-            raise ConfigError(
-                f"readout 'flatten' was built for {self.n_segments} segments and up to {self.max_channels} channels, "
-                f"got {n_segments} and {n_channels}; use the window of training, or readout=pool"
-            )
+            self._refuse(n_segments, n_channels)
         reduced = self.reduce(tokens) * mask[..., None]
         return F.pad(reduced, (0, 0, 0, self.max_channels - n_channels)).flatten(1)
+
+    def _refuse(self, n_segments: int, n_channels: int) -> None:
+        raise ConfigError(
+            f"readout '{self.readout}' was built for {self.n_segments} segments and up to {self.max_channels} channels, "
+            f"got {n_segments} and {n_channels}; use the window of training, or readout=pool"
+        )
 
 
 def _balanced(word: str, facts: Facts) -> list[float]:

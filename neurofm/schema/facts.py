@@ -22,6 +22,8 @@ class Facts:
         Vocabulary of canonical channel names; `channel_ids` counts from 1 in it, 0 is unknown.
     subjects : tuple of str
         Subjects seen in training, likewise from 1.
+    sessions : tuple of str
+        Sessions seen in training, likewise from 1; see `data.collate.session_name`.
     classes : tuple of str
         Labels of a classification task, in the order of the logits; empty otherwise.
     class_counts : tuple of int
@@ -38,6 +40,7 @@ class Facts:
     classes: tuple[str, ...] = ()
     class_counts: tuple[int, ...] = ()
     embedding_shape: tuple[int, ...] = ()
+    sessions: tuple[str, ...] = ()
 
     @property
     def window_samples(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from neurofm.data.loader import WindowLoader
+from neurofm.hub.load import LoadedModel
 from neurofm.models import MODELS
 from neurofm.objectives import OBJECTIVES
 from neurofm.schema.batch import NeuralBatch
@@ -22,6 +23,7 @@ from neurofm.training.memory import find_batch_size
 from neurofm.training.module import NeuroModule
 from neurofm.training.ranks import Ranks, ranks_of
 from neurofm.training.seeds import seed_of
+from neurofm.training.stage_one import choices_from, load_stage_one
 
 PART = "pretrain"
 # tells the children of a process what it measured
@@ -42,6 +44,8 @@ class Assembled:
     ----------
     batch_size : int
         Windows per step over all ranks; measured where it was "auto".
+    stage_one : LoadedModel, optional
+        The tokenizer of masked code prediction.
     """
 
     corpus: Corpus
@@ -52,6 +56,7 @@ class Assembled:
     batch_size: int
     ranks: Ranks
     accelerator: str
+    stage_one: LoadedModel | None = None
 
 
 def assemble(
@@ -74,7 +79,15 @@ def assemble(
     facts = corpus.facts(PART)
     torch.manual_seed(seed_of(seed, "weights"))
     model = MODELS.build(model_name, facts, allow_import=True, **model_choices)
+    if getattr(model, "has_closed_form", False):
+        model.solve(corpus.stretches(PART, facts), new_subject=False)
+    stage_one = None
+    if objective_name == "masked_code" and objective_choices.get("tokenizer"):
+        stage_one = load_stage_one(objective_choices["tokenizer"], model=model, facts=facts, corpus=corpus)
+        objective_choices = {**objective_choices, **choices_from(stage_one)}
     objective = OBJECTIVES.build(objective_name, model, facts, allow_import=True, **objective_choices)
+    if stage_one is not None:
+        objective.attach(stage_one.model)
     if getattr(objective, "has_closed_form", False):
         objective.solve(corpus.stretches(PART, facts), new_subject=False)
     optim = {**optim, "warmup_steps": min(optim.get("warmup_steps", 0), trainer["max_steps"])}
@@ -95,7 +108,7 @@ def assemble(
     validation = loader("validation", batch_size, False) if corpus.split.parts.get("validation") else None
     training = loader(PART, batch_size, True, ranks.rank, ranks.world_size)
     accelerator = str(trainer.get("accelerator", "cpu"))
-    return Assembled(corpus, facts, training, validation, module, batch_size, ranks, accelerator)
+    return Assembled(corpus, facts, training, validation, module, batch_size, ranks, accelerator, stage_one)
 
 
 def measured_batch_size(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurofm.data.collate import channel_vocabulary, describe
+from neurofm.data.collate import channel_vocabulary, describe, session_name
 from neurofm.data.index import Dataset
 from neurofm.data.labels import classes_in, labelled_windows
 from neurofm.data.loader import WindowLoader
@@ -73,7 +73,11 @@ class Corpus:
     transforms : Compose or sequence of mapping
         What is done to a window after reading.
     bin_s : float, optional
-        Seconds per bin in which lists of events (spikes) are read as a signal.
+        Seconds per bin in which lists of events (spikes) are read as a signal; with `events`, the grid on which windows
+        start.
+    events : bool
+        Read lists of events as `batch.events` alone, uncounted: `batch.signal` is then zeros that take no memory.
+        (Without, they come beside the counts.)
     streams : sequence of str
         Further streams (behaviour, stimulus) to come with each window.
     preload : bool
@@ -110,6 +114,7 @@ class Corpus:
         time_first: bool = False,
         transforms: Compose | Sequence[Mapping[str, Any]] = (),
         bin_s: float | None = None,
+        events: bool = False,
         streams: Sequence[str] = (),
         preload: bool = True,
         n_workers: int = 0,
@@ -122,6 +127,8 @@ class Corpus:
             raise ConfigError(
                 "windows=event needs label_kind, the kind of event, or labels=false for events of any kind"
             )
+        if events and bin_s is None:
+            raise ConfigError("events=true needs bin_s, the grid in seconds on which windows start, e.g. 0.01")
         self.dataset = (
             path
             if isinstance(path, Dataset)
@@ -142,6 +149,12 @@ class Corpus:
         self.classes = None if classes is None else tuple(str(c) for c in classes)
         self.background, self.label_s, self.label_fraction = background, label_s, label_fraction
         self.transform = transforms if isinstance(transforms, Compose) else Compose(transforms=list(transforms))
+        self.events = events
+        if events and self.transform.transforms:
+            raise ConfigError(
+                f"events=true reads no counts, so the transform '{self.transform.transforms[0].to_json()['name']}' has "
+                "nothing to work on; set data.transforms=[]"
+            )
         self.streams, self.preload, self.n_workers = tuple(streams), preload, n_workers
 
     def fit_transforms(self, part: str) -> None:
@@ -179,6 +192,7 @@ class Corpus:
             max_channels=max(len(self.dataset.channels(r)) for r in ids),
             channels=channel_vocabulary(self.dataset, ids),
             subjects=tuple(sorted({self.dataset.subject(r) for r in ids})),
+            sessions=tuple(sorted({session_name(self.dataset.recordings[r]) for r in ids})),
             classes=classes,
             class_counts=counts,
         )
@@ -236,7 +250,8 @@ class Corpus:
             self.transform.tell_classes(facts.classes)
         return WindowLoader(
             self.dataset, windows, batch_size=min(batch_size, len(windows) - len(windows) % world_size), seed=seed,
-            transforms=self.transform, vocabulary=facts.channels, subjects=facts.subjects, streams=self.streams, rank=rank,
+            transforms=self.transform, vocabulary=facts.channels, subjects=facts.subjects, streams=self.streams,
+            sessions=facts.sessions, counts=not self.events, rank=rank,
             world_size=world_size, n_workers=self.n_workers, shuffle=training, preload=self.preload,
             weights=self._weights(windows) if training else None, reader=self.reader, time_first=self.time_first,
         )  # fmt: skip
@@ -264,6 +279,7 @@ class Corpus:
             self.dataset, recording_id,
             vocabulary={name: i for i, name in enumerate(facts.channels, 1)},
             subjects={name: i for i, name in enumerate(facts.subjects, 1)},
+            sessions={name: i for i, name in enumerate(facts.sessions, 1)},
         )  # fmt: skip
         signal = torch.from_numpy(np.ascontiguousarray(values.transpose(0, 2, 1), dtype=np.float32))
         n, n_channels, n_times = signal.shape
@@ -275,6 +291,7 @@ class Corpus:
             positions=torch.from_numpy(about.positions).expand(n, -1, -1),
             channel_ids=torch.from_numpy(about.channel_ids).expand(n, -1),
             subject=torch.full((n,), about.subject),
+            session=torch.full((n,), about.session),
             recording_id=[recording_id] * n,
         )
 

@@ -77,7 +77,9 @@ class NeuroModule(pl.LightningModule):
                 f"total_steps={total_steps}"
             )
         self.model, self.objective = model, objective
-        freeze_idle(model, getattr(objective, "idle", ()))
+        freeze_idle(model, (*getattr(model, "idle", ()), *getattr(objective, "idle", ())))
+        if not hasattr(model, getattr(objective, "takes_terms", "nothing of the kind")):
+            freeze_idle(model, getattr(model, "only_for_terms", ()))
         self.schedule, self.decay_fraction = schedule, decay_fraction
         self.lr_peak, self.weight_decay, self.betas = lr_peak, weight_decay, (float(betas[0]), float(betas[1]))
         self.warmup_steps, self.total_steps, self.lr_floor = warmup_steps, total_steps, lr_floor
@@ -171,9 +173,9 @@ class NeuroModule(pl.LightningModule):
 
 
 def freeze_idle(model: nn.Module, idle: Sequence[str]) -> None:
-    """Freeze the parameters that an objective says it makes no use of (`objective.idle`), wherever they lie."""
+    """Freeze what cannot learn: named by the model with its path, or by an objective's last word for what it leaves unused."""
     for name, parameter in model.named_parameters():
-        if name.rpartition(".")[2] in idle:
+        if name.rpartition(".")[2] in idle or any(f"{name}.".startswith(f"{part}.") for part in idle):
             parameter.requires_grad_(False)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from neurofm.training.loggers import read_metrics
 
+# the levels and branches of one figure share a panel
+_ONE_OF_MANY = re.compile(r"(_b\d+)?_\d+$")
 _SKIP = ("train/skipped_steps",)
 
 
@@ -19,7 +22,7 @@ def plot_training(metrics_csv: Path, out: Path) -> Path:
     panels: dict[str, list[str]] = {}
     for column in columns:
         part, _, metric = column.rpartition("/")
-        panels.setdefault(column if part == "speed" else metric, []).append(column)
+        panels.setdefault(column if part == "speed" else _ONE_OF_MANY.sub("", metric), []).append(column)
     order = sorted(panels, key=lambda p: (p != "loss", p == "lr" or p.startswith("speed/"), p))
     n_columns = min(3, max(1, len(order)))
     n_rows = max(1, -(-len(order) // n_columns))
@@ -42,7 +45,7 @@ def plot_training(metrics_csv: Path, out: Path) -> Path:
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-        if len(panels[panel]) > 1:
+        if len(panels[panel]) == 2:
             axes.legend(frameon=False, fontsize=8)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)

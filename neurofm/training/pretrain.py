@@ -9,6 +9,7 @@ from neurofm.hub.save import save_model
 from neurofm.training.assemble import PART, assemble, given_batch_size
 from neurofm.training.fit import fit
 from neurofm.training.run import RunFolder, environment
+from neurofm.training.stage_one import choices_from, seen_by
 
 
 def pretrain(
@@ -65,6 +66,10 @@ def pretrain(
     )  # fmt: skip
     corpus, module = parts.corpus, parts.module
     provenance = corpus.provenance(PART)
+    if parts.stage_one is not None:
+        # what the tokenizer was trained on counts as seen: the audit follows this chain
+        provenance["pretrained"] = seen_by(parts.stage_one)
+        objective_choices = {**objective_choices, **choices_from(parts.stage_one)}
     # claimed only now, so that a wrong choice leaves no folder behind
     run = RunFolder(run_dir, resume=resume, overwrite=overwrite, owner=parts.ranks.rank == 0)
     if run.owner:

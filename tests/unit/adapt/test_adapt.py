@@ -35,8 +35,8 @@ def weights(x):
     return torch.cat([p.detach().flatten() for m in (x.model, x.objective) for p in m.parameters()])
 
 
-# one that needs a model with subject layers has tests of its own
-ANY_MODEL = sorted(set(ADAPT.names()) - {"subject_layer"})
+# those that need a model with subject layers or units have tests of their own
+ANY_MODEL = sorted(set(ADAPT.names()) - {"subject_layer", "unit_embedding"})
 
 
 @pytest.mark.parametrize("name", ANY_MODEL)
@@ -249,3 +249,19 @@ def test_a_closed_form_part_needs_stretches(tiny):
     loaded = LoadedModel(model, objective, tiny.facts(), [], card)
     with pytest.raises(ConfigError, match="closed form: pass stretches"):
         finetune(loaded, tiny.batch(), steps=0)
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.1])
+def test_finetune_moves_lower_layers_less_under_layer_decay(loaded, tiny, layer_decay):
+    result = finetune(
+        loaded, tiny.batch(16), strategy="full", strategy_choices={"layer_decay": layer_decay}, steps=1, batch_size=16,
+        lr_peak=1e-2, weight_decay=0.0, warmup_steps=1, tail="none", gradient_clip=1e9,
+    )  # fmt: skip
+    # the first step of AdamW is the learning rate times the sign of the gradient
+    before = dict(loaded.model.named_parameters())
+    moved = {n: float((p - before[n]).detach().abs().max()) for n, p in result.loaded.model.named_parameters()}
+    blocks = sorted({int(n.split(".")[1]) for n in moved if n.startswith("blocks.")})
+    by_block = [max(v for n, v in moved.items() if n.startswith(f"blocks.{i}.")) for i in blocks]
+    first = max(v for n, v in moved.items() if n.startswith("tokenizer."))
+    ratios = [a / b for a, b in zip([first, *by_block[:-1]], by_block, strict=True)]
+    assert ratios == pytest.approx([layer_decay] * len(ratios), rel=0.02)

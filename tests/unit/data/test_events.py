@@ -144,7 +144,7 @@ def test_batches_hold_bins_events_and_streams(tmp_path):
     dataset = Dataset(folder, bin_s=0.02)
     windows = sliding(dataset, whole(dataset, ["toy_sub-1"]), window_s=0.7)
     assert len(windows) == 42
-    loader = WindowLoader(dataset, windows, batch_size=5, shuffle=False, streams=["hand"], vocabulary=["u0", "u3"])
+    loader = WindowLoader(dataset, windows, batch_size=5, shuffle=False, streams=["hand"], vocabulary=["toy_sub-1/u0", "toy_sub-1/u3"])  # fmt: skip
     column = {0: 0, 2: 1, 3: 2, 4: 3}
     good, covered = u != 1, np.zeros(len(t), int)
     n_samples = 0

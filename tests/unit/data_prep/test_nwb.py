@@ -235,6 +235,30 @@ def test_wrong_spikes(tmp_path, train, sentence):
         load(tmp_path)
 
 
+def test_behaviour_on_another_clock_says_by_how_much(tmp_path):
+    nwb = new_file()
+    units(nwb, [[1.0, 59.0], []])
+    nwb.create_processing_module("behavior", "b").add(
+        TimeSeries(name="wheel", data=np.zeros(6000), unit="rad", rate=100.0, starting_time=1000.0)
+    )
+    write(nwb, tmp_path / "a.nwb")
+    with pytest.raises(DataError, match=r"series 'wheel' runs from 1000 to 1060 s, .* another clock, ahead by 1000 s"):
+        load(tmp_path)
+    assert load(tmp_path, covariates=[]).streams[0].channels[1].name == "1"
+
+
+def test_trials_that_overlap_are_refused_and_those_that_touch_are_not(tmp_path):
+    for name, stop in (("a", 2.5), ("b", 2.0 + 1e-9)):
+        nwb = new_file()
+        units(nwb, [[1.0, 5.0]])
+        nwb.add_trial(start_time=2.0, stop_time=4.0)
+        nwb.add_trial(start_time=1.0, stop_time=stop)
+        write(nwb, tmp_path / name / "a.nwb")
+    with pytest.raises(DataError, match=r"trials 1 and 0 overlap \(1 to 2.5 s and 2 to 4 s; 1 such pairs\)"):
+        load(tmp_path / "a")
+    assert [e.trial for e in load(tmp_path / "b").events if e.kind == "trial"] == [1, 0]
+
+
 def test_silence_and_wrong_choices(tmp_path):
     nwb = new_file()
     units(nwb, [[], []])
