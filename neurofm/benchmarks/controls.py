@@ -1,14 +1,15 @@
 """Controls: the same benchmark with the signal, or the labels, taken away. Each is a column beside the result.
 
-    shuffle         training labels permuted within each recording: what is left is chance
-    permute_signal  test signals permuted over examples: what is left is the prior (the text, the image, the class balance)
-    noise           every window replaced by white noise of its mean and deviation: what is left is the length of trials
-    time_only       no signal, only when the window was: what is left is the block design (a nearest-neighbour decoder)
-    eog_only        only channels of the eyes: what is left is eye movement
+shuffle         training labels permuted within each recording: what is left is chance
+permute_signal  test signals permuted over examples: what is left is the prior (the text, the image, the class balance)
+noise           every window replaced by white noise of its mean and deviation: what is left is the length of trials
+time_only       no signal, only when the window was: what is left is the block design (a nearest-neighbour decoder)
+eog_only        only channels of the eyes: what is left is eye movement
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from neurofm.schema.errors import ConfigError, nearest
 CONTROLS = ("shuffle", "permute_signal", "noise", "time_only", "eog_only")
 
 
-def controls_of(given: str | list[str] | tuple[str, ...] | None) -> list[str]:
+def controls_of(given: str | Sequence[str] | None) -> list[str]:
     """Names of controls from what a user wrote: "shuffle", "shuffle|noise" or a list.
 
     Raises

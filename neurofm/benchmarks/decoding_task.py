@@ -189,7 +189,9 @@ class _Run:
             how: dict[str, Any] = {"channels": channels, "align": align, "kinds": kinds}
             how["transform"] = self.protocol.transform(fold)
             if how["transform"] is not None and how["transform"].is_transductive:
-                self.out.notes.append("A transform looks at whole recordings, test parts included: scores are transductive.")
+                self.out.notes.append(
+                    "A transform looks at whole recordings, test parts included: scores are transductive."
+                )
             train = read_examples(dataset, fold.train, fold.train_labels, **how)
             test = read_examples(dataset, fold.test, fold.test_labels, **how)
             self._read = (fold.name, key, train, test)
@@ -205,7 +207,9 @@ class _Run:
                 found += audit_checkpoint(probe, self.protocol.dataset, test.spans(), self.protocol.promises)
         if self.protocol.classes:
             everything = np.concatenate([np.asarray(f.test_labels) for f in self.protocol.folds])
-            found.append(silent_parts(test.__class__(**{**vars(test), "y": everything}), np.array(self.protocol.classes)))
+            found.append(
+                silent_parts(test.__class__(**{**vars(test), "y": everything}), np.array(self.protocol.classes))
+            )
         self.out.findings = list(dict.fromkeys(found))
         refuse_on_leak(self.out.findings, allow_leak=allow_leak)
 
@@ -225,7 +229,9 @@ class _Run:
                     self.said.setdefault((model, control, seed), {})[fold.name] = said
                     rows = self._rows(common, fold.name, model, control, seed, said, test, seconds)
                     first = rows[0]["value"]
-                    line = f"{fold.name}  {model}  seed {seed}  {self.out.metrics[0]} {first:.3f}" if not control else ""
+                    line = (
+                        f"{fold.name}  {model}  seed {seed}  {self.out.metrics[0]} {first:.3f}" if not control else ""
+                    )
                     yield line, rows
 
     def _answers(self, model: str, fold: Fold, train: Examples, test: Examples, seed: int) -> Said:
@@ -268,7 +274,9 @@ class _Run:
         for model, control in dict.fromkeys((m, c) for m, c, _ in self.said):
             seeds = [s for m, c, s in self.said if (m, c) == (model, control)]
             for metric in out.metrics:
-                values = {f: float(np.mean([METRICS[metric](self.said[model, control, s][f]) for s in seeds])) for f in folds}
+                values = {
+                    f: float(np.mean([METRICS[metric](self.said[model, control, s][f]) for s in seeds])) for f in folds
+                }
                 out.values[model, control, metric] = values
                 out.intervals[model, control, metric] = self._interval(values, model, control, metric, seeds[0])
             if not control:

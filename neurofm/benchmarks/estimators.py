@@ -160,7 +160,9 @@ def _is_module(factory: Any) -> bool:
 def _made(name: str, spec: Mapping[str, Any], shape: Shape, seed: int) -> Any:
     factory = imported(str(spec["class"]))
     choices = shape.fill(dict(spec.get("choices") or {}))
-    choices = {k: _made(name, v, shape, seed) if isinstance(v, Mapping) and "class" in v else v for k, v in choices.items()}
+    choices = {
+        k: _made(name, v, shape, seed) if isinstance(v, Mapping) and "class" in v else v for k, v in choices.items()
+    }
     try:
         known = inspect.signature(factory).parameters
     except (TypeError, ValueError):
@@ -211,4 +213,6 @@ class Instances:
                     "carries over what it learned, or draws from a generator of its own"
                 )
         elif any(k.endswith("_") and not k.startswith("_") for k in vars(inner)):
-            raise DataError(f"refused, model '{name}' is fitted before it has seen its fold; its `class` must make a new one")
+            raise DataError(
+                f"refused, model '{name}' is fitted before it has seen its fold; its `class` must make a new one"
+            )

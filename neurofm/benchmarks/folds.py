@@ -148,7 +148,7 @@ def _labelled(
 ) -> tuple[list[Window], list[Any]]:
     windows = corpus.cut(part, corpus.facts(part))
     if target == "value":
-        pairs = list(_values(corpus, windows))
+        pairs: list[tuple[Window, Any]] = list(_values(corpus, windows))
     else:
         found = ((w, names.get(raw[int(w.target)], raw[int(w.target)])) for w in windows if w.target is not None)
         pairs = [(w, label) for w, label in found if label is not None]

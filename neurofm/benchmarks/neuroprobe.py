@@ -9,6 +9,7 @@ package's two classes are sorted each for itself, so that its halves overlap in 
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -60,11 +61,15 @@ def features_needed(task: str) -> list[str]:
     return [name for name in [{**BY_QUANTILE, **others}.get(task)] if name]
 
 
-def balanced(positive: Sequence[float], negative: Sequence[float], *, limit: int = MAX_ITEMS, seed: int = SEED) -> list[Item]:
+def balanced(
+    positive: Sequence[float], negative: Sequence[float], *, limit: int = MAX_ITEMS, seed: int = SEED
+) -> list[Item]:
     """As many of each class, each sorted by time, alternating and beginning with the positive one."""
     n = min(len(positive), len(negative), limit // 2)
     rng = keyed_generator(seed, "neuroprobe")
-    drawn = [sorted(rng.permutation(np.sort(np.asarray(x, dtype=np.float64)))[:n].tolist()) for x in (positive, negative)]
+    drawn = [
+        sorted(rng.permutation(np.sort(np.asarray(x, dtype=np.float64)))[:n].tolist()) for x in (positive, negative)
+    ]
     return [Item(t, 1 - k) for pair in zip(*drawn, strict=True) for k, t in enumerate(pair)]
 
 
@@ -79,7 +84,9 @@ def by_quantile(
     share = np.searchsorted(np.sort(v), v, side="left") / max(len(v), 1)
     low, high = QUARTER
     above = share >= high if from_upper else share > high
-    return [t for t, s in zip(onsets, above, strict=True) if s], [t for t, s in zip(onsets, share, strict=True) if s < low]
+    return [t for t, s in zip(onsets, above, strict=True) if s], [
+        t for t, s in zip(onsets, share, strict=True) if s < low
+    ]
 
 
 def silences(dataset: Dataset, recording_id: str) -> list[float]:
@@ -90,7 +97,8 @@ def silences(dataset: Dataset, recording_id: str) -> list[float]:
         at = a
         while at + WINDOW_S <= b:
             near = any(
-                e["onset_s"] < at + WINDOW_S + SILENCE_S and e["onset_s"] + e["duration_s"] > at - SILENCE_S for e in words
+                e["onset_s"] < at + WINDOW_S + SILENCE_S and e["onset_s"] + e["duration_s"] > at - SILENCE_S
+                for e in words
             )
             if not near:
                 found.append(round(at, 6))
@@ -108,7 +116,9 @@ def _column(dataset: Dataset, recording_id: str, name: str) -> tuple[list[float]
     return [e["onset_s"] for e in rows], [e["value"] for e in rows], [e["label"] for e in rows]
 
 
-def _choose(dataset: Dataset, r: str, name: str, yes: Callable[[float, str], bool | None]) -> tuple[list[float], list[float]]:
+def _choose(
+    dataset: Dataset, r: str, name: str, yes: Callable[[float, str], bool | None]
+) -> tuple[list[float], list[float]]:
     said = [(t, yes(v, label)) for t, v, label in zip(*_column(dataset, r, name), strict=True)]
     return [t for t, s in said if s is True], [t for t, s in said if s is False]
 
@@ -141,7 +151,9 @@ def items_of(dataset: Dataset, recording_id: str, task: str, *, limit: int = MAX
     elif task == "face_num":
         positive, negative = _choose(dataset, recording_id, "face_num", lambda v, _: v > 0)
     elif task == "word_index":
-        positive, negative = _choose(dataset, recording_id, "idx_in_sentence", lambda v, _: {0: True, 1: False}.get(int(v)))
+        positive, negative = _choose(
+            dataset, recording_id, "idx_in_sentence", lambda v, _: {0: True, 1: False}.get(int(v))
+        )
     elif task == "word_head_pos":
         positive, negative = _choose(dataset, recording_id, "bin_head", lambda v, _: v == 0)
     else:
@@ -156,7 +168,7 @@ def _gaps(dataset: Dataset, recording_id: str) -> tuple[list[float], list[float]
     """Gap of each word to the one before in the same sentence (block), from that one's end."""
     found = []
     rows = sorted((e for e in dataset.events(recording_id) if e["kind"] == "word"), key=lambda e: e["onset_s"])
-    for before, now in zip(rows[:-1], rows[1:], strict=True):
+    for before, now in itertools.pairwise(rows):
         if before["block"] == now["block"] and now["block"] >= 0:
             found.append((now["onset_s"], now["onset_s"] - before["onset_s"] - before["duration_s"]))
     return [t for t, _ in found], [g for _, g in found]
@@ -187,15 +199,30 @@ def neuroprobe_protocol(*, data: Mapping[str, Any], task: str, split: str, limit
     held = {}
     for subject, trials in chosen.items():
         for trial in trials:
-            ids = [r for r, row in dataset.recordings.items() if row["subject"] == subject and row["session"] == f"trial{trial:03d}"]
+            ids = [
+                r
+                for r, row in dataset.recordings.items()
+                if row["subject"] == subject and row["session"] == f"trial{trial:03d}"
+            ]
             if ids:
                 held[subject, trial] = (ids[0], items_of(dataset, ids[0], task, limit=limit))
     if not held:
-        raise DataError(f"{dataset.path}: holds none of the sessions {', '.join(BANNED[:3])}, …; prepare the Brain Treebank")
+        raise DataError(
+            f"{dataset.path}: holds none of the sessions {', '.join(BANNED[:3])}, …; prepare the Brain Treebank"
+        )
     folds = [_fold(dataset, *made) for made in _pairs(held, split, tuple(data.get("train_on") or (2, 4)))]
     if not folds:
-        raise DataError(f"{dataset.path}: has too few sessions for {split}; it needs two films of a person, or two people")
-    rule = {"task": task, "split": split, "window_s": WINDOW_S, "seed": SEED, "limit": limit, "sessions": sorted(chosen.items())}
+        raise DataError(
+            f"{dataset.path}: has too few sessions for {split}; it needs two films of a person, or two people"
+        )
+    rule = {
+        "task": task,
+        "split": split,
+        "window_s": WINDOW_S,
+        "seed": SEED,
+        "limit": limit,
+        "sessions": sorted(chosen.items()),
+    }
     return Protocol(
         dataset=dataset, folds=folds, classes=("0", "1"), transforms=list(data.get("transforms") or ()),
         promises={

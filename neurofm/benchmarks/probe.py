@@ -66,7 +66,9 @@ class Probe:
 
         self._transform = Compose(transforms=[transform_from_json(t) for t in self.loaded.transforms])
         self._transform.fit(dataset, fold.fit_spans, allowed=fold.fit_spans)
-        head = Ridge(alpha=self.penalty) if y.dtype.kind == "f" else LogisticRegression(C=1 / self.penalty, max_iter=2000)
+        head = (
+            Ridge(alpha=self.penalty) if y.dtype.kind == "f" else LogisticRegression(C=1 / self.penalty, max_iter=2000)
+        )
         self._head = make_pipeline(StandardScaler(), head).fit(self._features(dataset, fold.train), y)
         return self
 

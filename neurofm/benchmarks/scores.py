@@ -131,6 +131,6 @@ def noise_ceiling(repeats: ArrayLike) -> float:
     x = np.asarray(repeats, dtype=np.float64)
     if x.ndim != 2 or len(x) < 2:
         raise DataError(f"noise ceiling: expected two or more repeats, shape (repeat, time), got {x.shape}")
-    r = np.corrcoef(x)
+    r = np.atleast_2d(np.corrcoef(x))
     mean = float(r[np.triu_indices(len(x), 1)].mean())
     return float(np.sqrt(max(0.0, len(x) * mean / (1 + (len(x) - 1) * mean)))) if mean > 0 else 0.0

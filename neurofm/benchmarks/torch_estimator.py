@@ -52,7 +52,7 @@ class TorchEstimator:
         """Hash of all parameters and buffers as they are."""
         digest = hashlib.sha256()
         for name, value in sorted(self.module.state_dict().items()):
-            if not isinstance(value, nn.parameter.UninitializedTensorMixin):
+            if not nn.parameter.is_lazy(value):
                 digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 

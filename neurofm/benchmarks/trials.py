@@ -99,8 +99,13 @@ def score_trials(
     for decoder in found:
         subject_of = {r: decoder.corpus.dataset.subject(r) for r in decoder.corpus.dataset.recordings}
         findings = audit(
-            train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, subject_of=subject_of,
-            content_of=decoder.content_of, gap_s=decoder.promised_gap_s, new_stimulus=new_stimulus,
+            train=decoder.trained_on,
+            test=decoder.test,
+            calibration=decoder.calibrated_on,
+            subject_of=subject_of,
+            content_of=decoder.content_of,
+            gap_s=decoder.promised_gap_s,
+            new_stimulus=new_stimulus,
         )
         refuse_on_leak(findings, allow_leak=allow_leak)
         out.findings += [f for f in findings if f not in out.findings]

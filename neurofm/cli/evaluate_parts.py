@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,14 @@ from neurofm.benchmarks.decoding_task import score_decoding
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
 from neurofm.benchmarks.seizure import METRICS, SeizureScores, score_seizures
 from neurofm.benchmarks.trials import TrialScores, score_trials
+from neurofm.cli.evaluate_fitted import decoding, neuroprobe
+from neurofm.cli.part import Part
 from neurofm.data.index import Dataset
 from neurofm.report import new_subject, seizure, trials
-from neurofm.report.content import Claim, Section
+from neurofm.report.content import Section
 from neurofm.report.figures import dataset_overview, training_curves
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.training.loggers import read_metrics
-
-
-@dataclass
-class Part:
-    """What one part adds to the report."""
-
-    claims: list[Claim] = field(default_factory=list)
-    sections: list[Section] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    looks: dict[str, int] = field(default_factory=dict)
-    facts: dict[str, str] = field(default_factory=dict)
 
 
 def regions(
@@ -131,52 +121,6 @@ def _seizures(choices: dict[str, Any]) -> SeizureScores:
     return scored
 
 
-def decoding(
-    *, data: dict[str, Any], task: dict[str, Any], split: Any, relabel: dict[str, str | None] | None = None,
-    target: str = "class", title: str = "", published: Sequence[dict[str, Any]] = (), note: str = "", **choices: Any,
-) -> Part:  # fmt: skip
-    """Fit any models on the training part of each fold and score them on its test part.
-
-    `split` is a rule, or the name of one of `benchmarks/splits`; `published` are figures with their source.
-    """
-    from neurofm.benchmarks.folds import protocol_of
-    from neurofm.benchmarks.public_splits import split_rule
-
-    protocol = protocol_of(data=data, task=task, split=split_rule(split), relabel=relabel, target=target)
-    return _decoded(protocol, title or choices["name"], str(task.get("name", "")), published, note, choices)
-
-
-def neuroprobe(
-    *, data: dict[str, Any], task: str, split: str = "cross_session", title: str = "",
-    published: Sequence[dict[str, Any]] = (), note: str = "", **choices: Any,
-) -> Part:  # fmt: skip
-    """Score models on one of Neuroprobe's tasks; `split`: within_session, cross_session or cross_subject."""
-    from neurofm.benchmarks.neuroprobe import neuroprobe_protocol
-
-    protocol = neuroprobe_protocol(data=data, task=task, split=split)
-    choices = {"align": "region" if split == "cross_subject" else "common", "metrics": ["auroc"], **choices}
-    return _decoded(protocol, title or f"{choices['name']}: {task}, {split}", task, published, note, choices)
-
-
-def _decoded(
-    protocol: Any, title: str, task: str, published: Sequence[dict[str, Any]], note: str, choices: dict[str, Any]
-) -> Part:
-    from neurofm.benchmarks.decoding_task import DecodingScores
-    from neurofm.report import decoding as page
-
-    scored = DecodingScores()
-    for line, scored in score_decoding(protocol, task=task or "decoding", **choices):  # noqa: B007
-        print(line, flush=True)
-    dataset = protocol.dataset
-    return Part(
-        claims=page.claims_of(scored, title),
-        sections=[page.section_of(scored, title, published=published, note=note, split=protocol.split_name)],
-        rows=scored.rows,
-        looks={f"{dataset.id}, {title}": scored.looks},
-        facts={f"{title}: protocol": scored.protocol_hash, f"{title}: split": protocol.split_hash},
-    )
-
-
 def corpus(*, path: str, title: str, n_channels: int = 6, seconds: float = 120.0, **_: Any) -> Part:
     """Show what the data are: who, how long, traces, spectra, what was rejected."""
     from scipy.signal import welch
@@ -273,7 +217,18 @@ _SCORERS: dict[str, Callable[..., Any]] = {
     "regions": score_new_subjects, "trials": score_trials, "seizures": score_seizures, "adaptation": score_seizures,
 }  # fmt: skip
 _SCORERS |= {"decoding": score_decoding, "neuroprobe": score_decoding}
-_NOT_CHOSEN = {"protocol", "name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}
+_NOT_CHOSEN = {
+    "protocol",
+    "name",
+    "results",
+    "run_id",
+    "versions",
+    "allow_leak",
+    "allow_import",
+    "task",
+    "event_s",
+    "is_control",
+}
 
 
 def keys_of(kind: str) -> list[str]:

@@ -68,7 +68,9 @@ def read_rule(path: str | Path) -> dict[str, Any]:
     """
     rule = check_rule(read_json(path), str(path))
     if rule.get("hash") != rule_hash(rule):
-        raise DataError(f"{path}: field 'hash' is {rule.get('hash')}, its content gives {rule_hash(rule)}; it was edited")
+        raise DataError(
+            f"{path}: field 'hash' is {rule.get('hash')}, its content gives {rule_hash(rule)}; it was edited"
+        )
     return rule
 
 
@@ -116,7 +118,9 @@ def _cut(dataset: Dataset, ids: Sequence[str], rule: Mapping[str, Any], where: s
     return _dealt(dataset, ids, rule["folds"], where)
 
 
-def _dealt(dataset: Dataset, ids: Sequence[str], folds: Mapping[str, Any], where: str) -> dict[str, dict[str, list[Span]]]:
+def _dealt(
+    dataset: Dataset, ids: Sequence[str], folds: Mapping[str, Any], where: str
+) -> dict[str, dict[str, list[Span]]]:
     unit, n, seed = folds["unit"], folds.get("n", "all"), int(folds.get("seed", 0))
     _known(unit, UNITS, where)
     members: dict[str, list[Span]] = {}
@@ -160,12 +164,16 @@ def _events(dataset: Dataset, ids: Iterable[str], kind: str | None) -> list[tupl
                     if stop > e["onset_s"]:
                         found.append((int(e["trial"]), Span(r, e["onset_s"], stop, e["stimulus_id"])))
     if not found:
-        raise DataError(f"{dataset.path}: no event of kind '{kind}' lasts in {len(list(ids))} recordings; check the split")
+        raise DataError(
+            f"{dataset.path}: no event of kind '{kind}' lasts in {len(list(ids))} recordings; check the split"
+        )
     return found
 
 
 def _without(dataset: Dataset, leave_out: Mapping[str, Any], where: str) -> list[str]:
-    return [r for r in sorted(dataset.recordings) if not any(_fits(dataset, r, {c: v}, where) for c, v in leave_out.items())]
+    return [
+        r for r in sorted(dataset.recordings) if not any(_fits(dataset, r, {c: v}, where) for c, v in leave_out.items())
+    ]
 
 
 def _fits(dataset: Dataset, recording_id: str, asked: Mapping[str, Any], where: str) -> bool:

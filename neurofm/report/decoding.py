@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,16 +32,16 @@ def claims_of(scored: DecodingScores, title: str) -> list[Claim]:
             Claim(
                 text=f"{title}: control {control} does not beat chance.",
                 held=not above if any(i.n > 1 for i in found.values()) else None,
-                detail=f"{metric}, chance {level:.3f}: " + ", ".join(f"{m} {_interval(i)}" for m, i in found.items()) + ".",
+                detail=f"{metric}, chance {level:.3f}: "
+                + ", ".join(f"{m} {_interval(i)}" for m, i in found.items())
+                + ".",
             )
         )
     return claims
 
 
-def section_of(
-    scored: DecodingScores, title: str, *, published: Sequence[Mapping[str, Any]] = (), note: str = "", split: str = ""
-) -> Section:
-    """One line per model with all metrics and controls, pairs of models, published figures, notes of the audit."""
+def section_of(scored: DecodingScores, title: str, *, note: str = "", split: str = "") -> Section:
+    """One line per model with all metrics and controls, pairs of models, notes of the audit."""
     tables = [_models(scored)]
     if scored.pairs:
         rows = [[a, b, f"{d:+.3f}", f"{p:.3g}"] for a, b, d, p in scored.pairs]
@@ -52,18 +51,12 @@ def section_of(
                 columns=["model", "against", "mean difference", "p"], rows=rows,
             )
         )  # fmt: skip
-    if published:
-        tables.append(
-            Table(
-                caption="Published figures. Comparable only where split, window and classes are the same",
-                columns=["model", "metric", "value", "protocol", "source"],
-                rows=[[str(p.get(k, "")) for k in ("model", "metric", "value", "protocol", "source")] for p in published],
-            )
-        )
     notes = [*([note] if note else []), *dict.fromkeys(scored.notes), *notes_of(scored.findings)]
     if scored.left_out:
         notes.append(f"{scored.left_out} training windows touch a tested one and were left out of training.")
-    by = f"over {scored.unit}s" if scored.unit != "example" else "over the examples of the one test part, within classes"
+    by = (
+        f"over {scored.unit}s" if scored.unit != "example" else "over the examples of the one test part, within classes"
+    )
     return Section(
         title=title,
         lead=f"Fitted on the training part of each fold, scored on its test part ({scored.n_test} windows, split "
@@ -77,7 +70,9 @@ def _models(scored: DecodingScores) -> Table:
     first = scored.metrics[0]
     level = chance_of(first, len(scored.classes))
     columns = ["model", *scored.metrics, "p", *(f"{first}, {c}" for c in scored.controls if c != "time_only")]
-    rows: list[list[Any]] = [["chance", *(_level(m, scored) for m in scored.metrics), "", *([""] * (len(columns) - 2 - len(scored.metrics)))]]
+    rows: list[list[Any]] = [
+        ["chance", *(_level(m, scored) for m in scored.metrics), "", *([""] * (len(columns) - 2 - len(scored.metrics)))]
+    ]
     for model in dict.fromkeys(m for m, c, _ in scored.intervals if not c):
         shown = [_interval(scored.intervals[model, "", m]) for m in scored.metrics]
         beside = [

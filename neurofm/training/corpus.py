@@ -160,7 +160,9 @@ class Corpus:
     def fit_transforms(self, part: str) -> None:
         """Fit the transforms on one part, and on nothing outside it."""
         if part.startswith("test"):
-            raise ConfigError(f"part '{part}' is only for `neurofm evaluate`; fit transforms on another part of the split")
+            raise ConfigError(
+                f"part '{part}' is only for `neurofm evaluate`; fit transforms on another part of the split"
+            )
         spans = self.split[part]
         self.transform.fit(self.dataset, spans, allowed=spans)
 

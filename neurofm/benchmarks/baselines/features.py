@@ -20,7 +20,9 @@ BANDS_HZ = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))
 class BandPower(TransformerMixin, BaseEstimator):
     """Log power of each channel in frequency bands, from Welch's spectrum; bands beyond half the rate are left out."""
 
-    def __init__(self, *, rate_hz: float, bands_hz: Sequence[Sequence[float]] = BANDS_HZ, window_s: float = 1.0) -> None:
+    def __init__(
+        self, *, rate_hz: float, bands_hz: Sequence[Sequence[float]] = BANDS_HZ, window_s: float = 1.0
+    ) -> None:
         self.rate_hz, self.bands_hz, self.window_s = rate_hz, bands_hz, window_s
 
     def fit(self, x: ArrayLike, y: Any = None) -> BandPower:

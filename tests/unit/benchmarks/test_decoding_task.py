@@ -60,7 +60,9 @@ def test_bci_iv_2a_by_its_official_sessions(tmp_path):
     for row in rows:
         assert row["protocol_hash"] == out.protocol_hash
         assert row["checkpoint_hash"].startswith("spec-")
-        assert row["machine"] and row["date"] and row["split_hash"]
+        assert row["machine"]
+        assert row["date"]
+        assert row["split_hash"]
         assert row["fold"] == "all" or row["seconds"] > 0
     # the classifier that knows no signal is at chance exactly
     assert out.intervals["prior", "", "kappa"].value == 0
@@ -121,7 +123,8 @@ def film_shards(folder):
                 # a pause after every tenth word, long enough for silence
                 at, i = at + (8.0 if i % 10 == 9 else 1.25 + 0.05 * (i % 4)), i + 1
             brain_treebank._json(
-                raw / f"subject_metadata/sub_{subject}_trial{trial:03d}_metadata.json", {"title": film, "filename": film}
+                raw / f"subject_metadata/sub_{subject}_trial{trial:03d}_metadata.json",
+                {"title": film, "filename": film},
             )
             brain_treebank._csv(raw / f"transcripts/{film}/features.csv", brain_treebank.WORD_COLUMNS, rows)
             timings = brain_treebank._steady(rate, first=0, seconds=seconds - 1)
@@ -180,7 +183,7 @@ def test_neuroprobe_items_are_balanced_sorted_and_alternate(films):
     assert all(heads[i.start_s] == 1 - i.label for i in items_of(dataset, recording, "word_head_pos"))
     assert len(TASKS) == 15
     assert len(BANNED) == 12
-    with pytest.raises(DataError, match="dataset.source.features"):
+    with pytest.raises(DataError, match=r"dataset\.source\.features"):
         items_of(dataset, recording, "face_num")
     with pytest.raises(ConfigError, match="speech"):
         items_of(dataset, recording, "speach")

@@ -97,7 +97,11 @@ def test_repeated_stimulus():
     test = examples(start=500.0, seed=1, stimulus=np.array([f"image{4 + i % 3}" for i in range(40)]))
     assert leaks(train, test) == {"stimulus"}
     assert leaks(train, test, shared_stimuli="one set for all") == set()
-    said = [f.message for f in guard_fold(train, test, promises={"shared_stimuli": "one set for all"}) if f.severity == "warning"]
+    said = [
+        f.message
+        for f in guard_fold(train, test, promises={"shared_stimuli": "one set for all"})
+        if f.severity == "warning"
+    ]
     assert "one set for all" in said[0]
 
 
@@ -192,7 +196,10 @@ def test_pretraining_on_a_copy(trials):
     for row in dataset.recordings.values():
         row["content"] = f"values of {row['recording_id']}"
     copied = checkpoint(
-        dataset, [["other_sub-9", 0.0, 9.0, ""]], subjects=["other/9"], content={"other_sub-9": "values of t_sub-1_run-test"}
+        dataset,
+        [["other_sub-9", 0.0, 9.0, ""]],
+        subjects=["other/9"],
+        content={"other_sub-9": "values of t_sub-1_run-test"},
     )
     assert "content" in found(dataset, copied, TESTED)
     other = checkpoint(dataset, [["other_sub-9", 0.0, 9.0, ""]], content={"other_sub-9": "values of another"})
@@ -231,7 +238,9 @@ def test_pretraining_on_a_banned_session(trials):
 def test_split_that_changes():
     def draw():
         rng = np.random.default_rng()
-        return {"all": Split(parts={"train": [Span("r", 0.0, float(rng.uniform(1, 2)))], "test": [Span("r", 5.0, 6.0)]})}
+        return {
+            "all": Split(parts={"train": [Span("r", 0.0, float(rng.uniform(1, 2)))], "test": [Span("r", 5.0, 6.0)]})
+        }
 
     assert same_twice(draw).severity == "leak"
     assert same_twice(lambda: {"all": Split(parts={"test": [Span("r", 5.0, 6.0)]})}).severity == "ok"
