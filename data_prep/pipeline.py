@@ -12,7 +12,7 @@ from typing import Any
 from data_prep.duplicates import list_trials, split_duplicates
 from data_prep.executor import run_items
 from data_prep.flow import build_stages
-from data_prep.packing import TABLES, clear, load_staged, make_manifest, pack, write_tables
+from data_prep.packing import TABLES, clear, load_staged, make_manifest, pack, write_stimuli, write_tables
 from data_prep.place import place_of, require_replaceable
 from data_prep.progress import Progress, announce
 from data_prep.receipts import Job, finished
@@ -197,12 +197,14 @@ def prepare(
         write_tables(new, staged, where, _rejected_rows(name, items, rejected) + doubtful)
         manifest = make_manifest(staged, shards, dataset_id=name, **terms, prep=prep, n_rejected=len(rejected))
         manifest.write(new)
+        stimuli = write_stimuli(new, built.stimuli(new / "stimuli"))
         write_json(
             new / "receipt.json",
             {
                 "run_key": run_key,
                 "dataset_sha256": sha256_file(new / "dataset.json"),
                 "tables": {name: sha256_file(new / f"{name}.parquet") for name in TABLES},
+                "stimuli": stimuli,
             },
         )
         place.publish(new)

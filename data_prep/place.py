@@ -109,6 +109,8 @@ class LocalPlace(Place):
             return None
         noted = read_json(receipt) if receipt.exists() else {}
         whole = noted.get("dataset_sha256") == sha256_file(dataset) and is_whole(self.folder)
+        stimuli = self.folder / "stimuli"
+        whole = whole and all((stimuli / name).is_file() for name in noted.get("stimuli", {}))
         return {
             "run_key": noted.get("run_key"),
             "whole": whole,

@@ -99,7 +99,10 @@ class RemotePlace(Place):
                     sent[shard.file] = shard.sha256
                     write_json(self.home / "sent.json", sent)
                 self._send(new, f"shards/{shard.file}.idx")
-            for name in (*(f"{table}.parquet" for table in TABLES), "receipt.json", "dataset.json"):
+            stimuli = sorted(p.relative_to(new).as_posix() for p in (new / "stimuli").rglob("*") if p.is_file())
+            for name in stimuli:
+                self.fs.makedirs(self._at(name.rpartition("/")[0]), exist_ok=True)
+            for name in (*stimuli, *(f"{table}.parquet" for table in TABLES), "receipt.json", "dataset.json"):
                 self._send(new, name)
         except OSError as error:
             raise WriteError(

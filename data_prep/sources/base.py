@@ -70,6 +70,14 @@ class Source:
     modalities: tuple[str, ...] = ()
     version = 1
 
+    def stimuli(self, folder: Path) -> list[dict[str, Any]]:
+        """Write what was shown or heard into `folder`, where the source has it, and return rows of stimuli.parquet.
+
+        Called once, after the recordings. A row without bytes in `folder` names a file of the user's own, relative to
+        a folder that `neurofm embed data=stimuli` is given.
+        """
+        return []
+
     def list(self) -> list[Item]:
         """Return the recordings there are, without reading their signals."""
         raise NotImplementedError

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.layout.tree import folder, found, tree_item
+from data_prep.layout.tree import folder as _folder
+from data_prep.layout.tree import found, tree_item
 from data_prep.layout.trials import named_channels, trial_starts
 from data_prep.readers.safe_pickle import load_npy
 from data_prep.sources.base import Item, Source
@@ -63,9 +64,25 @@ class ThingsEeg2(Source):
         """Return name and choice."""
         return {**super().describe(), "variant": self.variant}
 
+    def stimuli(self, folder: Path) -> list[dict[str, Any]]:
+        """Return the images of ``image_metadata.npy``; their files stay where the user keeps the image set."""
+        root = _folder(self.root, "THINGS-EEG2")
+        names = found(root, "**/image_metadata.npy")[:1]
+        rows = []
+        for part, where in (("training", "training_images"), ("test", "test_images")):
+            images = Images(root, names[0].relative_to(root).as_posix() if names else "", part)
+            rows += [
+                {
+                    "stimulus_id": file, "concept": concept, "kind": "image", "part": images.part,
+                    "file": f"{where}/{concept}/{file}", "caption": concept_word(concept),
+                }
+                for concept, file in zip(images.concepts, images.files, strict=True)
+            ]  # fmt: skip
+        return rows
+
     def list(self) -> list[Item]:
         """Return one item per .npy file of the variant."""
-        root = folder(self.root, "THINGS-EEG2")
+        root = _folder(self.root, "THINGS-EEG2")
         names = found(root, "**/image_metadata.npy")[:1]
         metadata = names[0].relative_to(root).as_posix() if names else ""
         items = []
@@ -97,6 +114,11 @@ def content_of(path: Path, *fields: str) -> dict[str, Any]:
         if field not in value:
             raise DataError(f"{path.name}: has no field '{field}': {nearest(field, value)}")
     return value
+
+
+def concept_word(concept: str) -> str:
+    """``00012_baby_buggy`` → ``baby buggy``."""
+    return re.sub(r"^\d+_", "", concept).replace("_", " ")
 
 
 class Images:

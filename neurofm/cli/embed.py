@@ -1,4 +1,4 @@
-"""`neurofm embed checkpoint=…`: model + shards → one vector per window."""
+"""`neurofm embed checkpoint=…`: model + shards → one vector per window; `data=stimuli` is in `embed_stimuli`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,28 @@ from typing import Any
 
 from neurofm.cli.app import run_app
 from neurofm.cli.conf import check_data
+from neurofm.cli.embed_stimuli import embed_stimuli_of
+from neurofm.schema.errors import ConfigError
+
+STIMULI = "stimuli"
 
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
-    return run_app("embed", embed, argv)
+    # `dataset` is a group of configurations for prep; here the word means one that is prepared already
+    plain = [f"stimuli_of={a.removeprefix('dataset=')}" if a.startswith("dataset=") else a for a in argv]
+    return run_app("embed", embed, plain)
 
 
 def embed(config: dict[str, Any]) -> dict[str, Any]:
     """Embed one dataset and say what was done; the test part is opened by ``part=test`` alone."""
+    if config["data"] is not None and config["data"].get("id") == STIMULI:
+        return embed_stimuli_of(config)
+    for key, name in (("encoder", "encoder"), ("stimuli_of", "dataset"), ("files", "files")):
+        if config[key] is not None:
+            raise ConfigError(f"{name} is for the stimuli of a dataset: add data=stimuli to the command")
+    if config["checkpoint"] is None:
+        raise ConfigError("'checkpoint' must be given: add checkpoint=… to the command")
     if config["data"] is not None:
         check_data(config["data"], config["task"])
     from neurofm.api.dataset import embed_dataset

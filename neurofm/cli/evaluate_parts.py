@@ -11,12 +11,13 @@ import numpy as np
 
 from neurofm.benchmarks.decoding_task import score_decoding
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
+from neurofm.benchmarks.retrieval_scores import RetrievalScores, score_retrieval
 from neurofm.benchmarks.seizure import METRICS, SeizureScores, score_seizures
 from neurofm.benchmarks.trials import TrialScores, score_trials
 from neurofm.cli.evaluate_fitted import decoding, neuroprobe
 from neurofm.cli.part import Part
 from neurofm.data.index import Dataset
-from neurofm.report import new_subject, seizure, trials
+from neurofm.report import new_subject, retrieval, seizure, trials
 from neurofm.report.content import Section
 from neurofm.report.figures import dataset_overview, training_curves
 from neurofm.schema.errors import ConfigError, nearest
@@ -121,6 +122,19 @@ def _seizures(choices: dict[str, Any]) -> SeizureScores:
     return scored
 
 
+def found_stimuli(*, title: str = "Retrieval", files: str | None = None, **choices: Any) -> Part:
+    """Score which of a gallery's stimuli was shown or heard; `files` is the folder of the pictures for panels."""
+    scored = RetrievalScores(task=choices["task"])
+    for line, scored in score_retrieval(**choices):  # noqa: B007
+        print(line, flush=True)
+    return Part(
+        claims=retrieval.claims_of(scored, title),
+        sections=[retrieval.section_of(scored, title, files=files)],
+        rows=scored.rows,
+        looks={f"retrieval, test part of {scored.task}": scored.looks},
+    )
+
+
 def corpus(*, path: str, title: str, n_channels: int = 6, seconds: float = 120.0, **_: Any) -> Part:
     """Show what the data are: who, how long, traces, spectra, what was rejected."""
     from scipy.signal import welch
@@ -206,6 +220,7 @@ PARTS: dict[str, Callable[..., Part]] = {
     "regions": regions,
     "trials": labelled_trials,
     "seizures": seizures,
+    "retrieval": found_stimuli,
     "adaptation": adaptation,
     "corpus": corpus,
     "training": training,
@@ -215,20 +230,11 @@ PARTS: dict[str, Callable[..., Part]] = {
 # what a part hands on to, whose arguments may be chosen in a benchmark's YAML as well
 _SCORERS: dict[str, Callable[..., Any]] = {
     "regions": score_new_subjects, "trials": score_trials, "seizures": score_seizures, "adaptation": score_seizures,
+    "retrieval": score_retrieval,
 }  # fmt: skip
 _SCORERS |= {"decoding": score_decoding, "neuroprobe": score_decoding}
-_NOT_CHOSEN = {
-    "protocol",
-    "name",
-    "results",
-    "run_id",
-    "versions",
-    "allow_leak",
-    "allow_import",
-    "task",
-    "event_s",
-    "is_control",
-}
+_NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}
+_NOT_CHOSEN |= {"protocol"}
 
 
 def keys_of(kind: str) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from neurofm.data.index import Dataset
+from neurofm.data.stimuli import Shown
 from neurofm.data.windows import Window
 from neurofm.schema.batch import Events, NeuralBatch, StreamValues
 from neurofm.schema.errors import DataError
@@ -37,7 +38,8 @@ class Sample:
     """A window with its values, shape (T, C), after the transforms.
 
     `events` (time_s, unit) of a window that is a list of events, and `streams` (values, time_s) by name; times count
-    from the window's start. `counted` is False where `values` stands in for counts that nobody asked for.
+    from the window's start. `counted` is False where `values` stands in for counts that nobody asked for. `shown` is
+    what was shown or heard, where the corpus asks for it.
     """
 
     window: Window
@@ -48,6 +50,7 @@ class Sample:
     events: tuple[np.ndarray, np.ndarray] | None = None
     streams: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     counted: bool = True
+    shown: Shown | None = None
 
 
 def channel_name(row: dict) -> str:
@@ -134,6 +137,7 @@ def collate(samples: Sequence[Sample], signal: np.ndarray | None = None) -> Neur
     for i, (s, (_, c)) in enumerate(zip(samples, sizes, strict=True)):
         positions[i, :c] = s.about.positions
         channel_ids[i, :c] = s.about.channel_ids
+    shown = [s.shown for s in samples if s.shown is not None]
     return NeuralBatch(
         signal=torch.from_numpy(signal).expand(n, n_channels, n_times),
         channel_mask=torch.from_numpy(channel_mask),
@@ -147,6 +151,12 @@ def collate(samples: Sequence[Sample], signal: np.ndarray | None = None) -> Neur
         session=torch.tensor([s.about.session for s in samples]),
         modality=torch.tensor([s.about.modality for s in samples]),
         trial=torch.tensor([s.window.trial for s in samples]),
+        stimulus=torch.tensor([s.stimulus for s in shown]) if shown else None,
+        concept=torch.tensor([s.concept for s in shown]) if shown else None,
+        stimulus_embedding={
+            name: torch.from_numpy(np.stack([s.embeddings[name] for s in shown]))
+            for name in (shown[0].embeddings if shown else ())
+        },
         target=_targets([s.window.target for s in samples]),
         recording_id=[s.window.recording_id for s in samples],
         start_s=torch.tensor([s.start_s for s in samples], dtype=torch.float64),

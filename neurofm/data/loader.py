@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from neurofm.data.index import Dataset
 from neurofm.data.plan import merge_small, plan_epoch, plan_hash, plan_stream, slice_of
 from neurofm.data.reader import Job, WindowReader
+from neurofm.data.stimuli import Stimuli
 from neurofm.data.transforms import Transform
 from neurofm.data.windows import Window, windows_hash
 from neurofm.schema.batch import NeuralBatch
@@ -61,6 +62,8 @@ class WindowLoader:
         Sessions of the model (`Facts.sessions`).
     counts : bool
         Whether lists of events (spikes) are counted in bins beside; without, `signal` is zeros that take no memory.
+    stimuli : Stimuli, optional
+        What was shown or heard comes with each window.
     rank, world_size : int
         This process among those that train together. Given, never guessed: a spawned worker could not know.
     n_workers : int
@@ -108,6 +111,7 @@ class WindowLoader:
         streams: Sequence[str] = (),
         sessions: Sequence[str] = (),
         counts: bool = True,
+        stimuli: Stimuli | None = None,
         rank: int = 0,
         world_size: int = 1,
         n_workers: int = 0,
@@ -142,6 +146,7 @@ class WindowLoader:
             time_first=time_first,
             sessions=sessions,
             counts=counts,
+            stimuli=stimuli,
         )
         self.batch_size = batch_size
         self.seed = seed

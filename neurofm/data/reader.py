@@ -12,6 +12,7 @@ from neurofm.data.events import EDGE
 from neurofm.data.index import Dataset
 from neurofm.data.keyed import keyed_generator
 from neurofm.data.segments import CorruptError
+from neurofm.data.stimuli import Stimuli
 from neurofm.data.transforms import Transform
 from neurofm.data.windows import Window
 from neurofm.schema.batch import NeuralBatch
@@ -46,6 +47,8 @@ class WindowReader(TorchDataset):
     time_first : bool
         Lay a batch's signal out as [window, time, channel] in memory, as the shards have it, and hand out a view of it
         as [window, channel, time]: about twice as fast where nothing else is done to windows. The same numbers.
+    stimuli : Stimuli, optional
+        Fills what was shown or heard, and its embedding.
     """
 
     def __init__(
@@ -61,9 +64,11 @@ class WindowReader(TorchDataset):
         streams: Sequence[str] = (),
         sessions: Sequence[str] = (),
         counts: bool = True,
+        stimuli: Stimuli | None = None,
         time_first: bool = False,
     ) -> None:
         self.windows = windows
+        self.stimuli = stimuli
         self.counts, self.time_first = counts, time_first
         self._scratch = np.empty(0, np.float32)
         self._epoch: int | None = None
@@ -132,7 +137,8 @@ class WindowReader(TorchDataset):
         for name in self.streams:
             further, time_s = dataset.read_stream(window.recording_id, start_s, stop_s, stream=name)
             streams[name] = (further, time_s - start_s)
-        return Sample(window, i, start_s, values, about, events, streams, counted)
+        shown = self.stimuli.shown(dataset, window, start_s) if self.stimuli is not None else None
+        return Sample(window, i, start_s, values, about, events, streams, counted, shown)
 
     def __getitem__(self, job: Job) -> tuple[NeuralBatch | None, list[str]]:
         """Return the batch, None when none of it could be read, and what was skipped."""

@@ -27,6 +27,7 @@ TRANSFORMS = Registry(
         "frequency_shift": "neurofm.data.augment:FrequencyShift",
         "gaussian_noise": "neurofm.data.augment:GaussianNoise",
         "left_right": "neurofm.data.augment_mirror:LeftRight",
+        "mvnn": "neurofm.data.mvnn:Mvnn",
         "scale_fixed": "neurofm.data.transforms:ScaleFixed",
         "sign_flip": "neurofm.data.augment:SignFlip",
         "spatial_whiten": "neurofm.data.spatial_whiten:SpatialWhiten",

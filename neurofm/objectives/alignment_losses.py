@@ -30,10 +30,10 @@ def scores(predicted: Tensor, target: Tensor, *, normalise: str = "both") -> Ten
 
 
 def same_stimulus(stimulus: Tensor | None, n: int, device: torch.device) -> Tensor:
-    """Return which other pairs show the same stimulus, (N, N), bool; the diagonal is False, unknown ones (< 1) differ."""
+    """Return which other pairs show the same stimulus, (N, N), bool; the diagonal is False, unknown ones (< 0) differ."""
     if stimulus is None:
         return torch.zeros(n, n, dtype=torch.bool, device=device)
-    same = (stimulus[:, None] == stimulus) & (stimulus > 0)
+    same = (stimulus[:, None] == stimulus) & (stimulus >= 0)
     return same & ~torch.eye(n, dtype=torch.bool, device=device)
 
 

@@ -47,7 +47,7 @@ class NeuralBatch:
     channel_ids : Tensor, shape (B, C), long
         1-based row in the vocabulary of canonical names; 0 = unknown or padding.
     subject, session, modality, trial, stimulus, concept : Tensor, shape (B,), long
-        Indices; −1 or 0 where unknown.
+        Subject, session and modality count from 1, 0 where unknown; the others from 0, −1 where unknown.
     rate_hz : float
         Sampling rate of `signal`.
     events : Events

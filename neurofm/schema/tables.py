@@ -32,6 +32,11 @@ COLUMNS: dict[str, dict[str, str]] = {
         "recording_id": "s", "onset_s": "f", "duration_s": "f", "kind": "s", "label": "s", "value": "f",
         "stimulus_id": "s", "trial": "i", "block": "i",
     },
+    # stimuli/stimuli.parquet: what was shown or heard; file is relative to stimuli/, or to the folder given to `embed`
+    "stimuli": {
+        "stimulus_id": "s", "concept": "s", "kind": "s", "part": "s", "file": "s", "sha256": "s", "start_s": "f",
+        "stop_s": "f", "caption": "s",
+    },
     "rejected": {
         "recording_id": "s", "subject": "s", "session": "s", "source_file": "s", "start_s": "f", "reason": "s",
     },

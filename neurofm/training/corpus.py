@@ -16,6 +16,7 @@ from neurofm.data.mixing import mixing_weights
 from neurofm.data.mixture import members_of, open_datasets
 from neurofm.data.spans import Span, Split
 from neurofm.data.split_rules import make_split, read_split
+from neurofm.data.stimuli import Stimuli
 from neurofm.data.transforms import Compose
 from neurofm.data.windows import Window, event_windows, labels_in, random_windows, sliding, trial_windows
 from neurofm.schema.batch import NeuralBatch
@@ -38,7 +39,7 @@ class Corpus:
         A split, ``{"rule": …, **choices}``, or the file of a split that an earlier run wrote.
     window_s, stride_s : float
         Length of a window, and step between windows (default: the length). Trials longer than `window_s` are cut
-        to their first `window_s` seconds.
+        to `window_s` seconds from `offset_s` on.
     windows : str
         "sliding", "trial": one window per trial with its label, "labelled": sliding, each with the class of the
         events that cover it, "event": one per event of `label_kind`, or "random": `n_windows` drawn uniformly.
@@ -49,7 +50,8 @@ class Corpus:
     background, label_s, label_fraction
         For "labelled": see `data.labels.labelled_windows`.
     offset_s : float
-        For "event" and "trial": start of the window from the onset, or from the trial's start.
+        For "event" and "trial": start of the window from the onset, or from the trial's start (0.2 where trials have a
+        baseline of 0.2 s).
     jitter_s : float
         For "event" and "random": in training a window may start up to this much later, anew in every epoch.
     incomplete : str
@@ -80,6 +82,11 @@ class Corpus:
         (Without, they come beside the counts.)
     streams : sequence of str
         Further streams (behaviour, stimulus) to come with each window.
+    embedding : str or sequence of str, optional
+        Encoders whose embeddings of what was shown or heard come with each window (``stimuli/embeddings``); the
+        first is the one that `Facts.embedding_shape` describes.
+    embedding_lag_s : float
+        For embeddings that unfold in time: the window from t is paired with the stimulus from t − this.
     preload : bool
         Keep decoded recordings in memory.
     n_workers : int
@@ -116,6 +123,8 @@ class Corpus:
         bin_s: float | None = None,
         events: bool = False,
         streams: Sequence[str] = (),
+        embedding: str | Sequence[str] | None = None,
+        embedding_lag_s: float = 0.0,
         preload: bool = True,
         n_workers: int = 0,
     ) -> None:
@@ -156,6 +165,10 @@ class Corpus:
                 "nothing to work on; set data.transforms=[]"
             )
         self.streams, self.preload, self.n_workers = tuple(streams), preload, n_workers
+        encoders = (embedding,) if isinstance(embedding, str) else tuple(embedding or ())
+        self.stimuli = (
+            Stimuli(self.dataset, encoders, window_s=self.window_s, lag_s=embedding_lag_s) if encoders else None
+        )
 
     def fit_transforms(self, part: str) -> None:
         """Fit the transforms on one part, and on nothing outside it."""
@@ -197,6 +210,7 @@ class Corpus:
             sessions=tuple(sorted({session_name(self.dataset.recordings[r]) for r in ids})),
             classes=classes,
             class_counts=counts,
+            embedding_shape=self.stimuli.shape(next(iter(self.stimuli.files))) if self.stimuli else (),
         )
 
     def _classes(self, part: str) -> tuple[str, ...]:
@@ -253,7 +267,7 @@ class Corpus:
         return WindowLoader(
             self.dataset, windows, batch_size=min(batch_size, len(windows) - len(windows) % world_size), seed=seed,
             transforms=self.transform, vocabulary=facts.channels, subjects=facts.subjects, streams=self.streams,
-            sessions=facts.sessions, counts=not self.events, rank=rank,
+            sessions=facts.sessions, counts=not self.events, stimuli=self.stimuli, rank=rank,
             world_size=world_size, n_workers=self.n_workers, shuffle=training, preload=self.preload,
             weights=self._weights(windows) if training else None, reader=self.reader, time_first=self.time_first,
         )  # fmt: skip

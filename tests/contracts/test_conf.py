@@ -20,6 +20,7 @@ from neurofm.data.transforms import TRANSFORMS
 from neurofm.models import MODELS
 from neurofm.objectives import OBJECTIVES
 from neurofm.objectives.skip import SKIPS
+from neurofm.stimuli import ENCODERS
 from neurofm.tokenizers import TOKENIZERS
 from neurofm.training.corpus import Corpus
 from neurofm.training.fit import fit
@@ -78,7 +79,9 @@ def check(config):
     for section in ("data", "task"):
         if section in present:
             takes(Corpus.__init__, present[section], without=["id", "name"])
-    if "data" in present:
+    if "encoder" in present:
+        takes(ENCODERS.get(present["encoder"]["name"]), present["encoder"], without=["name", "id"])
+    if "data" in present and present["data"] != {"id": "stimuli"}:
         rule = present["data"]["split"]
         takes(RULES[rule["rule"]], rule, without=["rule"])
         for transform in present["data"]["transforms"]:

@@ -138,7 +138,7 @@ def make_batch(extra=0, seed=1, counts=False):
         rate_hz=10.0,
         target=torch.tensor([0, 1, 2, 0, 1, 2]),
         subject=torch.tensor([1, 1, 1, 2, 2, 2]),
-        stimulus=torch.tensor([1, 2, 3, 1, 4, 0]),
+        stimulus=torch.tensor([1, 2, 0, 1, 4, -1]),
         stimulus_embedding={"image": torch.randn(6, 5, generator=torch.Generator().manual_seed(2))},
         events=events,
         streams={"velocity": velocity},

@@ -88,7 +88,7 @@ def test_frequency_shift_moves_a_line(head):
 
 
 def test_partners_by_name_and_by_position():
-    at = lambda name, x=np.nan, y=0.0: {"name": name, "canonical": "", "x": x, "y": y, "z": 0.0}  # noqa: E731
+    at = lambda name, x=np.nan, y=0.0: {"name": name, "canonical": "", "kind": "eeg", "x": x, "y": y, "z": 0.0}  # noqa: E731
     rows = [at(n) for n in ("C3", "Cz", "C4", "F7", "AFF1h", "AFF2h", "FP1", "Fp2")]
     assert partners(rows, "r").tolist() == [2, 1, 0, -1, 5, 4, 7, 6]
     rows = [at("MEG1", -0.05), at("MEG2", 0.049), at("MEG3", 0.0, 0.1), at("MEG4", 0.02, 0.05)]

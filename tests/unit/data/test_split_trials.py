@@ -13,7 +13,7 @@ from data_prep.pipeline import prepare
 from neurofm.data.index import Dataset
 from neurofm.data.split_trials import by_trial
 from neurofm.schema.errors import ConfigError
-from neurofm.training.pretrain import open_corpus
+from neurofm.training.assemble import open_corpus
 
 CONF = Path(__file__).parents[3] / "conf"
 WORDS = ("嘴巴", "菠萝", "帮助")

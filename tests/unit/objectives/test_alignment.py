@@ -56,7 +56,7 @@ def batch_of(n, *, dtype=torch.float32, stimulus=None, seed=0, shape=(6,)):
         rate_hz=32.0,
         subject=torch.arange(n) % 2 + 1,
         stimulus=torch.arange(1, n + 1) if stimulus is None else torch.as_tensor(stimulus),
-        concept=torch.zeros(n, dtype=torch.long),
+        concept=torch.full((n,), -1),
         stimulus_embedding={"image": torch.randn(n, *shape, generator=g, dtype=dtype)},
     )
 

@@ -19,7 +19,7 @@ from neurofm.objectives.alignment_losses import (
 N, D = 7, 5
 G = torch.Generator().manual_seed(0)
 P, T = torch.randn(N, D, generator=G, dtype=torch.float64), torch.randn(N, D, generator=G, dtype=torch.float64)
-STIMULUS = torch.tensor([3, 1, 3, 0, 0, 2, 3])
+STIMULUS = torch.tensor([3, 1, 3, -1, -1, 2, 3])
 SCALE = 1 / 0.07
 
 
@@ -51,7 +51,7 @@ def test_info_nce_leaves_the_same_stimulus_out(both):
 
 
 def test_unknown_stimuli_are_not_the_same():
-    same = same_stimulus(torch.tensor([0, 0, -1, -1]), 4, P.device)
+    same = same_stimulus(torch.tensor([-1, -1, -2, -2]), 4, P.device)
     assert not same.any()
     assert not same_stimulus(None, 3, P.device).any()
 

@@ -1,0 +1,131 @@
+"""Print the bars of the retrieval datasets: what is known, and what ridge reaches, before any model is scored.
+
+neurofm prep dataset=sim_image_eeg && neurofm prep dataset=naplib_speech && neurofm prep dataset=grasshopper
+python scripts/retrieval_bars.py [sim_image_eeg] [naplib_speech] [grasshopper]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge, LaggedEmbeddingRidge
+from neurofm.benchmarks.retrieval import retrieve
+from neurofm.benchmarks.retrieval_average import average, counts_up_to, draw_repetitions
+from neurofm.data.index import Dataset
+from neurofm.schema.embeddings import EmbeddingFile, embedding_path
+from neurofm.training.corpus import Corpus
+
+
+def sim_image_eeg(path: str = "shards/sim_image_eeg") -> Iterator[str]:
+    """Oracle and ridge, trained on the means of a training image's repetitions, within each subject and held out."""
+    with open(f"{path}/stimuli/oracle.json", encoding="utf-8") as f:
+        oracle = json.load(f)["by_subject"]
+    subjects = Dataset(path).subjects
+    everybody = {s: _trials(path, s) for s in subjects}
+    for held_out in (False, True):
+        for subject in subjects:
+            sources = [s for s in subjects if s != subject] if held_out else [subject]
+            if not sources:
+                continue
+            x = np.concatenate([everybody[s][0] for s in sources])
+            y = np.concatenate([everybody[s][1] for s in sources])
+            ridge = EmbeddingRidge().fit(x, y)
+            _, _, values, stimulus, names, gallery = everybody[subject]
+            target = {n: i for i, n in enumerate(names)}
+            who = [subject] * len(stimulus)
+            said = []
+            for n in counts_up_to(stimulus, who):
+                rng = np.random.default_rng([0, n])
+                rows = draw_repetitions(stimulus, who, n, rng)
+                mean, shown, _ = average(
+                    values[rows], [stimulus[i] for i in rows], [subject] * len(rows), mode="subject"
+                )
+                r = retrieve(ridge.predict(mean), gallery, np.array([target[s] for s in shown]))
+                best = oracle[subject].get(str(n), {"top1": float("nan"), "top5": float("nan")})
+                said.append(
+                    f"n={n}: {r.top[1].value:.3f}/{r.top[5].value:.3f} (best {best['top1']:.3f}/{best['top5']:.3f})"
+                )
+            rule = "held out" if held_out else "within"
+            yield f"sim_image_eeg sub-{subject} {rule:<8} penalty {ridge.penalty:g}  " + "  ".join(said)
+
+
+def _trials(path: str, subject: str) -> tuple:
+    split = {"rule": "zero_shot", "subject": subject, "validation_fraction": 0.0}
+    corpus = Corpus(
+        path=path, split=split, window_s=0.6, windows="trial", embedding="truth", transforms=[{"name": "mvnn"}]
+    )
+    corpus.fit_transforms("train")
+    file = EmbeddingFile(embedding_path(path, "truth"))
+    found = {}
+    for part in ("train", "test"):
+        spans = corpus.split[part]
+        found[part] = (np.stack([corpus.values(s) for s in spans]), [s.stimulus_id for s in spans])
+    x, shown, _ = average(found["train"][0], found["train"][1], [subject] * len(found["train"][1]), mode="subject")
+    names = sorted(set(found["test"][1]))
+    return (
+        x, np.stack([file.read(s) for s in shown]), *found["test"], names, np.stack([file.read(s) for s in names])
+    )  # fmt: skip
+
+
+def naplib_speech(path: str = "shards/naplib_speech") -> Iterator[str]:
+    """Ridge with 250 ms of lags; each passage is held out in turn; every segment of all passages is a candidate."""
+    dataset, file = Dataset(path), EmbeddingFile(embedding_path(path, "auditory128"))
+    ids = sorted(dataset.recordings)
+    signals = [dataset.read_interval(r, 0) for r in ids]
+    heard = [file.read(dataset.events(r)[0]["stimulus_id"])[: len(x)] for r, x in zip(ids, signals, strict=True)]
+    for penalty in (1.0, 100.0):
+        said = []
+        for i in range(len(ids)):
+            rest = [j for j in range(len(ids)) if j != i]
+            ridge = LaggedEmbeddingRidge(penalty=penalty)
+            ridge.fit([signals[j] for j in rest], [heard[j] for j in rest], 100.0)
+            said.append((ridge.predict(signals[i]), ridge.y_mean))
+        for length in (50, 100, 300):
+            for how in ("raw", "bands centred"):
+                segments, answers = [], []
+                for (p, mean), y in zip(said, heard, strict=True):
+                    # the centre is that of the training passages
+                    shift = mean if how == "bands centred" else 0.0
+                    n = len(y) // length
+                    segments.append((p - shift)[: n * length].reshape(n, -1))
+                    answers.append((y - shift)[: n * length].reshape(n, -1))
+                gallery = np.concatenate(answers)
+                r = retrieve(np.concatenate(segments), gallery, np.arange(len(gallery)))
+                yield (
+                    f"naplib_speech {length / 100:g} s, cosine {how:<13} penalty {penalty:g}: top-1 {r.top[1].value:.3f}, "
+                    f"top-5 {r.top[5].value:.3f}, median rank {r.median_rank:g} of {len(gallery)}"
+                )
+
+
+def grasshopper(path: str = "shards/grasshopper") -> Iterator[str]:
+    """Ridge from spikes in 1 ms bins to the modulation; consecutive fifths in turn, segments of the run as candidates."""
+    dataset, file = Dataset(path, bin_s=0.001), EmbeddingFile(embedding_path(path, "envelope"))
+    for r in sorted(dataset.recordings):
+        spikes, heard = dataset.read_interval(r, 0), file.read(dataset.events(r)[0]["stimulus_id"])
+        edges = np.linspace(0, len(spikes), 6).astype(int)
+        said = np.zeros_like(heard)
+        for a, b in pairwise(edges):
+            pieces = [slice(0, max(0, a - 100)), slice(b + 100, len(spikes))]
+            pieces = [p for p in pieces if p.stop - p.start > 200]
+            ridge = LaggedEmbeddingRidge(lags_s=(-0.01, 0.05), penalty=10.0)
+            ridge.fit([spikes[p] for p in pieces], [heard[p] for p in pieces], 1000.0)
+            said[a:b] = ridge.predict(spikes[a:b]) - ridge.y_mean
+        correlation = float(np.corrcoef(said[:, 0], heard[:, 0])[0, 1])
+        line = []
+        for length in (100, 250, 500, 1000):
+            n = len(heard) // length
+            x, y = (v[: n * length].reshape(n, length) for v in (said[:, 0], heard[:, 0]))
+            s = retrieve(x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True), np.arange(n))
+            line.append(f"{length} ms: top-1 {s.top[1].value:.3f}, top-5 {s.top[5].value:.3f} of {n}")
+        yield f"grasshopper {r}: r {correlation:.3f}  " + "; ".join(line)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ("sim_image_eeg", "naplib_speech", "grasshopper"):
+        for text in globals()[name]():
+            print(text, flush=True)

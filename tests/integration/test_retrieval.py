@@ -1,0 +1,270 @@
+"""From recordings to a report of what was shown: simulated image EEG, and a small THINGS-EEG2 from its raw files."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from data_prep.pipeline import prepare
+from neurofm.benchmarks.retrieval import retrieve
+from neurofm.benchmarks.retrieval_trials import ridge_decoder, trials_of_part
+from neurofm.cli.main import main
+from neurofm.schema.conditions import FORMATS, Format
+from neurofm.schema.embeddings import embedding_path, write_embeddings
+from neurofm.schema.tables import read_table
+from neurofm.stimuli.embed import embed_stimuli
+from neurofm.training.corpus import Corpus
+from neurofm.training.pretrain import pretrain
+from tests.layouts.formats.pickles import put_object_npy
+from tests.layouts.trees.things_eeg2 import EEG
+
+# a model that is one linear map, aligned by least squares: the smallest thing the benchmark can score
+CODE = """
+import torch
+from neurofm.models.base import Encoded
+from neurofm.objectives.base import Loss
+
+class Flat(torch.nn.Module):
+    def __init__(self, facts):
+        super().__init__()
+        self.dim = facts.max_channels * facts.window_samples
+    def forward(self, batch):
+        return batch.signal.flatten(1)
+    def subject_parameters(self):
+        return []
+
+class Align(torch.nn.Module):
+    needs = ("signal", "stimulus_embedding")
+    def __init__(self, model, facts):
+        super().__init__()
+        self.head = torch.nn.Linear(model.dim, facts.embedding_shape[0])
+        torch.nn.init.zeros_(self.head.weight)
+    def predict(self, model, batch):
+        return self.head(model(batch))
+    def forward(self, model, batch, generator=None):
+        (target,) = batch.stimulus_embedding.values()
+        loss = (self.predict(model, batch) - target).square().mean() + 0.01 * self.head.weight.square().sum()
+        return Loss(loss)
+"""
+SIM = dict(
+    name="sim_image_eeg", n_subjects=2, n_train_concepts=60, n_train_images=3, n_train_repetitions=2, n_test_concepts=24,
+    n_test_repetitions=4, n_families=4, n_features=4, n_dims=6, n_dipoles=4, noise=0.5, trial_s=0.4, rate_hz=50.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("retrieval")
+    (root / "tiny_alignment.py").write_text(CODE)
+    prepare(source=SIM, out=root / "shards" / "sim_image_eeg", dask="none", progress=False, segment_s=None)
+    return root
+
+
+def trained(folder, monkeypatch, *, where="run", **split):
+    monkeypatch.syspath_prepend(str(folder))
+    data = dict(
+        id="sim_image_eeg", path=str(folder / "shards" / "sim_image_eeg"), embedding="truth",
+        split={"rule": "zero_shot", "validation_fraction": 0.1, **split}, transforms=[{"name": "mvnn"}],
+    )  # fmt: skip
+    pretrain(
+        data=data, task=dict(name="sim_image_trials", window_s=0.4, windows="trial"), model_name="tiny_alignment:Flat",
+        model_choices={}, objective_name="tiny_alignment:Align", objective_choices={},
+        optim=dict(lr_peak=3e-3, weight_decay=0.0, warmup_steps=5), seed=0, batch_size=64, logger={},
+        trainer=dict(max_steps=400, accelerator="cpu"), run_dir=str(folder / "runs" / where),
+    )  # fmt: skip
+
+
+def evaluated(folder, monkeypatch, capsys, runs, *overrides):
+    monkeypatch.chdir(folder)
+    code = main(
+        ["evaluate", "benchmark=sim_image_eeg", f"benchmark.parts.0.runs={runs}", f"benchmark.parts.1.runs={runs}",
+         f"results={runs}", f"out={runs}/report", "allow_import=true", *overrides]
+    )  # fmt: skip
+    assert code == 0
+    return capsys.readouterr().out
+
+
+def test_simulated_images_are_found_and_the_report_says_how(folder, monkeypatch, capsys):
+    trained(folder, monkeypatch, where="within/seed0", subject="01")
+    # the benchmark of conf/, with decoded embeddings in a format of six values
+    monkeypatch.setitem(FORMATS, "six", Format("image_embeds", (6,), "a test"))
+    out = evaluated(
+        folder, monkeypatch, capsys, "runs/within", "+benchmark.parts.0.decoded=decoded", "+benchmark.parts.0.decoded_as=six",
+        "+benchmark.parts.0.ways=[10]",
+    )  # fmt: skip
+    assert "24 candidates" in out
+    rows = read_table("runs/within", "results")
+    scores = {
+        (r["model"].partition(",")[0], r["note"].split("; ")[-1], r["metric"]): r["value"]
+        for r in rows
+        if r["metric"] != "look"
+    }
+    averaged, single = "mean over the repetitions that one person saw", "single trials"
+    oracle = json.loads((folder / "shards/sim_image_eeg/stimuli/oracle.json").read_text())["by_subject"]["01"]
+    for model in ("tiny_alignment:Flat", "ridge"):
+        assert scores[model, averaged, "top1"] > 0.5
+        assert scores[model, averaged, "top1"] > scores[model, single, "top1"]
+        # no decoder beats the best possible one by more than three standard errors of 24 images
+        assert scores[model, single, "top1"] < oracle["1"]["top1"] + 0.15
+        assert scores[model, averaged, "top1_of_10"] > scores[model, averaged, "top1"]
+        assert scores[model, averaged, "feature_ceiling"] == 1
+        for control in ("shuffled labels", "noise", "time only"):
+            assert scores[model, averaged, f"control: {control}"] < 0.2
+    note = next(r["note"] for r in rows if r["metric"] == "top1")
+    assert re.search(
+        r"24 candidates: the tested stimuli themselves .*negatives: all other candidates; gallery [0-9a-f]{16}", note
+    )
+    page = (folder / "runs/within/report/report.html").read_text()
+    for said in (
+        "averaged repetitions",
+        "best possible",
+        "24 candidates",
+        "permuted signal",
+        "only this time",
+        "shown",
+    ):
+        assert said in page
+    assert len(list((folder / "decoded").glob("*.safetensors"))) == 1
+
+
+def test_a_held_out_person_is_named_and_learned_without_labels(folder, monkeypatch, capsys):
+    trained(folder, monkeypatch, where="held_out/seed0", held_out="02")
+    out = evaluated(folder, monkeypatch, capsys, "runs/held_out", "+benchmark.parts.0.resolved=false")
+    assert "sub-02     new person" in out
+    assert "sub-01" not in out
+    page = (folder / "runs/held_out/report/report.html").read_text()
+    assert "learned 02 from their own training recordings, without labels" in page
+
+
+def test_a_score_that_does_not_beat_its_control_says_so(folder, monkeypatch, capsys):
+    # embeddings dealt out anew: nothing can be learned
+    other = folder / "shards" / "sim_image_eeg"
+    path = embedding_path(other, "truth")
+    from neurofm.schema.embeddings import EmbeddingFile
+
+    file = EmbeddingFile(path)
+    order = np.random.default_rng(0).permutation(len(file.ids))
+    values = file.all()[order]
+    write_embeddings(embedding_path(other, "mixed"), file.ids, values, encoder="mixed", hash="m")
+    monkeypatch.syspath_prepend(str(folder))
+    pretrain(
+        data=dict(id="sim_image_eeg", path=str(other), embedding="mixed", split={"rule": "zero_shot", "subject": "01"}),
+        task=dict(name="sim_image_trials", window_s=0.4, windows="trial"), model_name="tiny_alignment:Flat",
+        model_choices={}, objective_name="tiny_alignment:Align", objective_choices={},
+        optim=dict(lr_peak=3e-3, weight_decay=0.0, warmup_steps=5), seed=0, batch_size=64, logger={},
+        trainer=dict(max_steps=20, accelerator="cpu"), run_dir=str(folder / "runs" / "nothing" / "seed0"),
+    )  # fmt: skip
+    out = evaluated(folder, monkeypatch, capsys, "runs/nothing", "+benchmark.parts.0.resolved=false")
+    assert "does not beat its control" in out
+    assert "FAILED" in out
+    assert "NOT ABOVE CONTROL" in (folder / "runs/nothing/report/report.html").read_text()
+
+
+def test_embed_verb_computes_once(tmp_path, monkeypatch, capsys):
+    from scipy.io import wavfile
+
+    from neurofm.schema.tables import write_table
+
+    home = tmp_path / "shards" / "speech"
+    (home / "stimuli").mkdir(parents=True)
+    (home / "dataset.json").write_text("{}")
+    sound = (1000 * np.random.default_rng(0).standard_normal(8000)).astype(np.int16)
+    wavfile.write(home / "stimuli" / "a.wav", 16_000, sound)
+    row = {"stimulus_id": "a", "concept": "", "kind": "audio", "part": "", "file": "a.wav", "sha256": "", "start_s": None,
+           "stop_s": None, "caption": ""}  # fmt: skip
+    write_table(home / "stimuli", "stimuli", [row])
+    monkeypatch.chdir(tmp_path)
+    command = ["embed", "data=stimuli", "dataset=speech", "encoder=spectrogram"]
+    assert main(command) == 0
+    assert "1 stimuli × 64 at 100 Hz" in capsys.readouterr().out
+    assert main(command) == 0
+    assert "nothing changed" in capsys.readouterr().out
+    assert main([*command[:2], "encoder=spectrogram"]) != 0
+    assert "say whose stimuli: dataset=" in capsys.readouterr().err
+    assert main(["embed", "encoder=minilm"]) != 0
+    assert "add data=stimuli" in capsys.readouterr().err
+
+
+def test_things_eeg2_from_raw_files_to_retrieval(tmp_path):
+    """Small in numbers, faithful in layout: object arrays, triggers, targets, rapid presentation, image sets."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    concepts = {
+        "training": [f"{i + 1:05d}_thing{i}" for i in range(20)],
+        "test": [f"{i + 1:05d}_other{i}" for i in range(8)],
+    }
+    files = {p: [f"{c.split('_')[1]}_0{j}.jpg" for c in cs for j in range(2 if p == "training" else 1)]
+             for p, cs in concepts.items()}  # fmt: skip
+    listed = {p: [c for c in cs for _ in range(2 if p == "training" else 1)] for p, cs in concepts.items()}
+    metadata = {f"{short}_img_{what}": values[p] for p, short in (("training", "train"), ("test", "test"))
+                for what, values in (("concepts", listed), ("files", files))}  # fmt: skip
+    colour = {}
+    for part, where in (("training", "training_images"), ("test", "test_images")):
+        for concept, file in zip(listed[part], files[part], strict=True):
+            path = tmp_path / "Image_set" / where / concept / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            colour[file] = rng.integers(0, 256, 3)
+            Image.fromarray(np.tile(colour[file].astype(np.uint8), (8, 8, 1))).save(path, quality=95)
+    root = tmp_path / "things"
+    put_object_npy(root / "Image_set" / "image_metadata.npy", metadata)
+    mixing = rng.standard_normal((63, 3))
+    bump = np.exp(-0.5 * ((np.arange(400) - 150) / 30) ** 2)
+    for session in ("01", "02"):
+        for part, repeats in (("training", 3), ("test", 6)):
+            codes = rng.permutation(np.repeat(np.arange(len(files[part])) + 1, repeats)).tolist()
+            codes.insert(3, 99999)
+            # an image every 200 ms, so that trials of 1.2 s overlap
+            onsets = [400 + 200 * i for i in range(len(codes))]
+            n = onsets[-1] + 1500
+            volts = 4e-6 * rng.standard_normal((63, n))
+            stim = np.zeros((1, n))
+            for at, code in zip(onsets, codes, strict=True):
+                stim[0, at] = code
+                if code != 99999:
+                    drive = (colour[files[part][code - 1]] / 255 - 0.5) * 12e-6
+                    volts[:, at : at + 400] += np.outer(mixing @ drive, bump)
+            raw = {"raw_eeg_data": np.concatenate([volts, stim]), "ch_names": [*EEG, "stim"],
+                   "ch_types": ["eeg"] * 63 + ["stim"], "sfreq": 1000}  # fmt: skip
+            put_object_npy(root / f"Raw_data/sub-01/ses-{session}/raw_eeg_{part}.npy", raw)
+    out = tmp_path / "shards"
+    stages = [
+        {"name": "resample", "rate_hz": 250},
+        {"name": "epoch", "tmin_s": -0.2, "tmax_s": 1.0, "baseline_s": [-0.2, 0.0], "kinds": ["image"]},
+    ]
+    report = prepare(
+        source={"name": "things_eeg2", "root": str(root), "variant": "raw"},
+        out=out,
+        stages=stages,
+        dask="none",
+        progress=False,
+    )
+    assert report.rejected == []
+    from neurofm.stimuli.base import Encoder
+
+    class Colour(Encoder):
+        kind = "image"
+
+        def identity(self):
+            return {"encoder": "colour"}
+
+        def encode(self, items):
+            return [x.mean(axis=(0, 1)) / 255 - 0.5 for x in items]
+
+    about = embed_stimuli(dataset=out, encoder=Colour(), name="colour", files=tmp_path / "Image_set")
+    assert about["n"] == 48
+    corpus = Corpus(
+        path=str(out), split={"rule": "zero_shot", "validation_fraction": 0.1}, window_s=1.0, offset_s=0.2, windows="trial",
+        embedding="colour", transforms=[{"name": "mvnn", "start_s": 0.2}],
+    )  # fmt: skip
+    corpus.fit_transforms("train")
+    facts = corpus.facts("train")
+    train, test = (trials_of_part(corpus, p, facts, "colour") for p in ("train", "test"))
+    # NICE's array: 250 samples from the image's onset, 63 electrodes
+    assert test.values.shape == (8 * 6 * 2, 250, 63)
+    assert not {s.split("_")[0] for s in train.stimulus} & {s.split("_")[0] for s in test.stimulus}
+    mean = test.averaged("subject")
+    assert len(mean.stimulus) == 8
+    said = ridge_decoder(train)(mean.values, mean.recording)
+    assert retrieve(said, mean.own, np.arange(8)).top[1].value >= 0.75
