@@ -2,7 +2,7 @@
 
 shuffle         training labels permuted within each recording: what is left is chance
 permute_signal  test signals permuted over examples: what is left is the prior (the text, the image, the class balance)
-noise           every window replaced by white noise of its mean and deviation: what is left is the length of trials
+noise           every window replaced by white noise, one mean and deviation per channel: nothing is left but the labels
 time_only       no signal, only when the window was: what is left is the block design (a nearest-neighbour decoder)
 eog_only        only channels of the eyes: what is left is eye movement
 """
@@ -69,5 +69,6 @@ def time_features(e: Examples) -> NDArray[np.float32]:
 
 
 def _noise(x: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    mean, sd = x.mean(-1, keepdims=True), x.std(-1, keepdims=True)
+    # over all windows: the mean and deviation of one window are signal
+    mean, sd = x.mean((0, 2), keepdims=True), x.std((0, 2), keepdims=True)
     return (mean + sd * rng.standard_normal(x.shape, dtype=np.float32)).astype(np.float32)
