@@ -26,6 +26,7 @@ from data_prep.sources.nwb import opened
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Channel, Recording
+from neurofm.schema.units import HELD_OUT
 
 if TYPE_CHECKING:
     from pynwb import NWBFile
@@ -43,7 +44,6 @@ CONDITION = {
     "area2_bump": ("cond_dir", "ctr_hold_bump"), "dmfc_rsg": ("is_eye", "theta", "is_short", "ts"), "mc_rtt": (),
 }  # fmt: skip
 FILE = re.compile(r"sub-([^_/]+)(?:_ses-([^_/]+))?(?:_desc-([^_/]+))?_")
-HELD_OUT = "held out by the benchmark (co-smoothing)"
 
 
 class Nlb(Source):

@@ -17,6 +17,7 @@ STAGES = Registry(
         "epoch": "data_prep.stages.epoch:Epoch",
         "filter": "data_prep.stages.filter:Filter",
         "iir": "data_prep.stages.iir:Iir",
+        "interpolated": "data_prep.stages.interpolated:Interpolated",
         "montage": "data_prep.stages.montage:Montage",
         "notch": "data_prep.stages.notch:Notch",
         "parcels": "data_prep.stages.parcels:Parcels",

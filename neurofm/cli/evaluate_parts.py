@@ -11,13 +11,14 @@ import numpy as np
 
 from neurofm.benchmarks.decoding_task import score_decoding
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
+from neurofm.benchmarks.population import PopulationScores, score_population
 from neurofm.benchmarks.retrieval_scores import RetrievalScores, score_retrieval
 from neurofm.benchmarks.seizure import METRICS, SeizureScores, score_seizures
 from neurofm.benchmarks.trials import TrialScores, score_trials
 from neurofm.cli.evaluate_fitted import decoding, neuroprobe
 from neurofm.cli.part import Part
 from neurofm.data.index import Dataset
-from neurofm.report import new_subject, retrieval, seizure, trials
+from neurofm.report import new_subject, population, retrieval, seizure, trials
 from neurofm.report.content import Section
 from neurofm.report.figures import dataset_overview, training_curves
 from neurofm.schema.errors import ConfigError, nearest
@@ -135,6 +136,19 @@ def found_stimuli(*, title: str = "Retrieval", files: str | None = None, **choic
     )
 
 
+def populations(*, title: str = "Spiking populations", protocol: str = "co_smoothing", **choices: Any) -> Part:
+    """Score baselines, and models given as `arms` (name → runs, strategy), on sessions of spiking populations."""
+    scored = PopulationScores()
+    for line, scored in score_population(protocol=protocol, **choices):  # noqa: B007
+        print(line, flush=True)
+    return Part(
+        claims=population.claims_of(scored, protocol, list(choices.get("arms") or {}), title),
+        sections=[population.section_of(scored, protocol, title)],
+        rows=scored.rows,
+        looks={f"{title}, test of {who}": n for who, n in scored.looks.items()},
+    )
+
+
 def corpus(*, path: str, title: str, n_channels: int = 6, seconds: float = 120.0, **_: Any) -> Part:
     """Show what the data are: who, how long, traces, spectra, what was rejected."""
     from scipy.signal import welch
@@ -222,6 +236,7 @@ PARTS: dict[str, Callable[..., Part]] = {
     "seizures": seizures,
     "retrieval": found_stimuli,
     "adaptation": adaptation,
+    "population": populations,
     "corpus": corpus,
     "training": training,
     "decoding": decoding,
@@ -231,6 +246,7 @@ PARTS: dict[str, Callable[..., Part]] = {
 _SCORERS: dict[str, Callable[..., Any]] = {
     "regions": score_new_subjects, "trials": score_trials, "seizures": score_seizures, "adaptation": score_seizures,
     "retrieval": score_retrieval,
+    "population": score_population,
 }  # fmt: skip
 _SCORERS |= {"decoding": score_decoding, "neuroprobe": score_decoding}
 _NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}

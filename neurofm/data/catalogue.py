@@ -119,6 +119,11 @@ class Catalogue:
             )
         return 1 / self.bin_s
 
+    def streams(self, recording_id: str) -> list[str]:
+        """Return the names of a recording's streams, sorted."""
+        self._row(recording_id)
+        return sorted(self._streams.get(recording_id, {}))
+
     def is_events(self, recording_id: str, stream: str | None = None) -> bool:
         """Whether the signal, or another stream, is a list of events."""
         return not self._stream(recording_id, stream)["regular"]

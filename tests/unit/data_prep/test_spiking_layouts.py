@@ -478,3 +478,36 @@ def test_smooth_choices():
         Smooth(method="movin")
     with pytest.raises(ConfigError, match="alpha 0"):
         Smooth(method="exponential", alpha=0)
+
+
+def test_celegans_homogenised_from_raw_like_traces(tmp_path):
+    """The stages of the preset, in order, against the collection's steps written out plainly."""
+    from omegaconf import OmegaConf
+
+    rng = np.random.default_rng(0)
+    t = np.cumsum(rng.uniform(0.15, 0.25, 2000))
+    raw = {n: np.cumsum(rng.standard_normal(2000)) for n in ("AVAL", "AVAR", "DB02")}
+    # filled in between two measurements long before it was published
+    raw["AVAR"][500:900] = np.interp(t[500:900], t[[499, 900]], raw["AVAR"][[499, 900]])
+    (tmp_path / "in").mkdir()
+    rows = worm_rows("Kato2015", "worm0", raw, t) + worm_rows("Kato2015", "worm1", {"AVAL": t[:500]}, t[:500])
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in/a.parquet")
+    preset = Path(__file__).parents[3] / "conf/prep/celegans.yaml"
+    prepare(source={"name": "celegans", "root": tmp_path / "in"}, out=tmp_path / "d", dask="none", progress=False,
+            stages=OmegaConf.to_container(OmegaConf.load(preset))["stages"], segment_s=None,
+            storage_dtype="float32")  # fmt: skip
+    dataset = Dataset(tmp_path / "d")
+    (rejected,) = dataset.rejected
+    assert "fewer than min_samples, 600" in rejected["reason"]
+    (r,) = dataset.recordings
+    assert [c["name"] for c in dataset.channels(r)] == ["AVAL", "DB2"]
+    (avar,) = [c for c in dataset.channels(r, include_bad=True) if c["name"] == "AVAR"]
+    assert "straight lines" in avar["reason"]
+    x = dataset.read_interval(r, 0)
+    t32, clock = (t.astype("f4").astype(float), np.arange(len(x)) * 0.333)
+    t32 = t32 - t32[0]
+    fine = (clock[:, None] + (np.arange(6) - 2.5) / 6 * 0.333).ravel()
+    for column, name in enumerate(("AVAL", "DB02")):
+        slow = np.interp(fine, t32, raw[name].astype("f4")).reshape(-1, 6).mean(1)
+        smooth = [slow[max(0, k - 7) : k + 1].mean() for k in range(len(slow))]
+        np.testing.assert_allclose(x[:, column], smooth, rtol=1e-4, atol=1e-4)

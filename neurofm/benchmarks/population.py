@@ -1,0 +1,274 @@
+"""The benchmark of spiking populations: co-smoothing, forward prediction, decoding of behaviour, session by session.
+
+Baselines are fitted on each session's training part. Models come as arms: folders in which `neurofm finetune` left
+decoders. An arm's decoder brings its own calibration and test part, and the baselines it is compared with are fitted on
+that very calibration; sessions (and not bins) are what intervals are over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from neurofm.benchmarks.audit import Finding, audit, refuse_on_leak
+from neurofm.benchmarks.decoders import Decoder, find_decoders, open_decoder, refuse_mixtures
+from neurofm.benchmarks.population_arms import score_arm
+from neurofm.benchmarks.population_bars import BARS, answer
+from neurofm.benchmarks.population_data import Reading, Session, make_session, session_name, sessions_of
+from neurofm.benchmarks.results import append_results, record_look, span_hash
+from neurofm.benchmarks.spiking import bits_per_spike, psth_r2, r2_uniform, r2_weighted
+from neurofm.data.index import Dataset
+from neurofm.schema.errors import ConfigError, DataError, nearest
+from neurofm.schema.hashing import hash_of
+
+# protocol → its metrics, the first the one that claims are about
+METRICS = {
+    "co_smoothing": ("co_bps", "psth_r2"), "forward": ("fp_bps",), "decoding": ("r2", "r2_uniform"),
+}  # fmt: skip
+
+
+@dataclass
+class PopulationScores:
+    """What an evaluation found.
+
+    Attributes
+    ----------
+    rows : list of dict
+        Rows of the results table.
+    sessions : dict of (model, strategy, seconds of training) to dict of session to dict of metric to value
+        Means over seeds are made later; the key's model is an arm's or a baseline's name.
+    findings : list of Finding
+    looks : dict of str to int
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    sessions: dict[tuple[str, str, float], dict[str, list[dict[str, float]]]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    looks: dict[str, int] = field(default_factory=dict)
+
+
+def judge(protocol: str, session: Session, said: Sequence[np.ndarray], *, horizon_s: float = 0.2) -> dict[str, float]:
+    """Score answers on the test trials of a session: expected counts, or behaviour.
+
+    Parameters
+    ----------
+    protocol : str
+        Of `METRICS`.
+    session : Session
+    said : sequence of array
+        One per test trial, as `population_bars` gives them.
+    horizon_s : float
+        Of "forward".
+    """
+    if len(said) != len(session.test):
+        raise DataError(f"session '{session.name}': {len(said)} answers for {len(session.test)} test trials")
+    if protocol == "decoding":
+        true = np.concatenate([t.behaviour for t in session.test if t.behaviour is not None])
+        given = np.concatenate(said)
+        return {"r2": r2_weighted(true, given), "r2_uniform": r2_uniform(true, given)}
+    if protocol == "forward":
+        n = round(horizon_s / session.bin_s)
+        return {"fp_bps": bits_per_spike(np.concatenate(said), np.concatenate([t.counts[-n:] for t in session.test]))}
+    found = [t.counts[:, session.held_out] for t in session.test]
+    out = {"co_bps": bits_per_spike(np.concatenate(said), np.concatenate(found)), "psth_r2": float("nan")}
+    conditions = [t.condition for t in session.test]
+    # averages need conditions that come back
+    if all(conditions) and len(set(conditions)) < len(conditions):
+        out["psth_r2"] = psth_r2(said, found, conditions, sd_bins=0.05 / session.bin_s)
+    return out
+
+
+def score_population(
+    *,
+    name: str,
+    results: str,
+    run_id: str,
+    path: str = "",
+    protocol: str = "co_smoothing",
+    bin_s: float = 0.02,
+    parts: Mapping[str, str] | None = None,
+    test_fraction: float = 0.2,
+    gap_s: float = 1.0,
+    tasks: Sequence[str] | None = None,
+    official: str = "",
+    behaviour: str = "",
+    lag_s: float = 0.0,
+    mask: str = "",
+    align: str = "",
+    window_s: Sequence[float] | None = None,
+    held_out: int = 0,
+    horizon_s: float = 0.2,
+    baselines: Sequence[str] | None = None,
+    arms: Mapping[str, Mapping[str, str]] | None = None,
+    task: str = "",
+    allow_leak: str = "",
+    allow_import: bool = False,
+    versions: str = "",
+) -> Iterator[tuple[str, PopulationScores]]:
+    """Score baselines on every session, and models where arms are given; yield a line each.
+
+    Parameters
+    ----------
+    name, results, run_id, allow_leak, allow_import, versions
+        As in `new_subject.score_new_subjects`.
+    path : str
+        A prepared dataset; with arms their decoders name it.
+    protocol : str
+        "co_smoothing", "forward" or "decoding".
+    bin_s, behaviour, lag_s, mask, align, window_s, held_out
+        See `population_data.Reading`.
+    parts, test_fraction, gap_s, tasks, official
+        See `population_data.sessions_of`; with arms the decoders' own splits are used.
+    horizon_s : float
+        "forward": the last seconds of each trial.
+    baselines : sequence of str, optional
+        Of `population_bars.BARS`; default all but "oracle".
+    arms : mapping, optional
+        Name → ``{runs: folder, strategy: name}``.
+    task : str
+        Task of the arms' decoders.
+    """
+    if protocol not in METRICS:
+        raise ConfigError(f"benchmark '{name}': protocol '{protocol}' is unknown: {nearest(protocol, METRICS)}")
+    if window_s is not None and len(window_s) != 2:
+        raise ConfigError(f"benchmark '{name}': window_s has {len(window_s)} numbers; expected start and stop")
+    reading = Reading(
+        bin_s=bin_s, behaviour=behaviour, lag_s=lag_s, mask=mask, align=align, held_out=held_out,
+        window_s=None if window_s is None else (float(window_s[0]), float(window_s[1])),
+    )  # fmt: skip
+    bars = [b for b in BARS[protocol] if b != "oracle"] if baselines is None else list(baselines)
+    for b in bars:
+        if b not in BARS[protocol]:
+            raise ConfigError(f"benchmark '{name}': {protocol} has no baseline '{b}': {nearest(b, BARS[protocol])}")
+    if protocol == "decoding" and not behaviour:
+        raise ConfigError(f"benchmark '{name}': protocol decoding needs behaviour, the name of the stream")
+    about = _Scoring(
+        name,
+        results,
+        run_id,
+        protocol,
+        reading,
+        horizon_s,
+        versions,
+        allow_leak,
+        bars,
+        hash_of([protocol, vars(reading)]),
+    )
+    if not arms:
+        dataset = Dataset(path, bin_s=bin_s)
+        for session in sessions_of(
+            dataset,
+            reading=reading,
+            parts=parts,
+            test_fraction=test_fraction,
+            gap_s=gap_s,
+            tasks=tasks,
+            official=official,
+        ):
+            yield about.session(dataset, session), about.out
+        return
+    for arm, where in arms.items():
+        if set(where) != {"runs", "strategy"}:
+            raise ConfigError(f"benchmark '{name}': arm '{arm}' has {sorted(where)}; expected runs and strategy")
+        folders = find_decoders(where["runs"], task=task)
+        refuse_mixtures(folders)
+        n_scored = 0
+        for folder in folders:
+            decoder = open_decoder(folder, allow_import=allow_import)
+            if decoder.strategy == where["strategy"]:
+                n_scored += 1
+                yield about.decoder(arm, decoder), about.out
+        if not n_scored:
+            raise ConfigError(f"{where['runs']}: holds no decoder of strategy '{where['strategy']}' for arm '{arm}'")
+
+
+@dataclass
+class _Scoring:
+    """What the sessions of an evaluation share."""
+
+    name: str
+    results: str
+    run_id: str
+    protocol: str
+    reading: Reading
+    horizon_s: float
+    versions: str
+    allow_leak: str
+    bars: list[str]
+    protocol_hash: str
+    out: PopulationScores = field(default_factory=PopulationScores)
+    done: set[tuple[str, float]] = field(default_factory=set)
+
+    def session(self, dataset: Dataset, session: Session) -> str:
+        """Score the baselines of a session; return a line about the first."""
+        if self.protocol == "co_smoothing" and not session.held_out.any():
+            raise ConfigError(
+                f"session '{session.name}': no unit is marked as held out; set held_out, the number of its last units to predict"
+            )
+        common = self._look(dataset, session)
+        first = ""
+        for bar in self.bars:
+            choices = {"horizon_s": self.horizon_s} if self.protocol == "forward" else {}
+            scores = judge(
+                self.protocol, session, answer(self.protocol, bar, session, **choices), horizon_s=self.horizon_s
+            )
+            shown = BARS[self.protocol][bar]
+            self._keep(common, session, shown, "", -1, scores, baseline=True)
+            first = first or f"{shown} {scores[METRICS[self.protocol][0]]:.3f}"
+        return f"{session.name}  {session.budget_s:g} s  {first}"
+
+    def decoder(self, arm: str, decoder: Decoder) -> str:
+        """Score a decoder of an arm, and the baselines fitted on its calibration where that was not done yet."""
+        dataset = decoder.corpus.dataset
+        findings = audit(
+            train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, new_subject=True,
+            train_subjects=decoder.people_trained_on, chronological=True,
+            subject_of={r: dataset.subject(r) for r in dataset.recordings},
+        )  # fmt: skip
+        refuse_on_leak(findings, allow_leak=self.allow_leak)
+        self.out.findings += [f for f in findings if f not in self.out.findings]
+        lines = []
+        for name in sorted({session_name(dataset, s.recording_id) for s in decoder.test}):
+            train, test = (
+                [s for s in part if session_name(dataset, s.recording_id) == name]
+                for part in (decoder.calibrated_on, decoder.test)
+            )
+            session = make_session(dataset, name, train, test, reading=self.reading)
+            if (name, session.budget_s) not in self.done:
+                self.done.add((name, session.budget_s))
+                lines.append(self.session(dataset, session))
+            common = self._look(dataset, session)
+            scores = score_arm(self.protocol, decoder, session, stream=self.reading.behaviour)
+            origin = {"checkpoint_hash": decoder.loaded.card["weights"]["sha256"]}
+            self._keep({**common, **origin}, session, arm, decoder.strategy, decoder.seed, scores, baseline=False)
+            value = scores[METRICS[self.protocol][0]]
+            lines.append(f"{name}  {session.budget_s:g} s  {arm}, {decoder.strategy} {value:.3f}")
+        return "\n".join(lines)
+
+    def _look(self, dataset: Dataset, session: Session) -> dict[str, Any]:
+        common = {
+            "run_id": self.run_id, "benchmark": self.name, "dataset": dataset.id, "task": self.protocol, "part": "test",
+            "versions": self.versions, "leak_reason": self.allow_leak, "protocol_hash": self.protocol_hash,
+            "test_hash": span_hash([t.span._asdict() for t in session.test]), "subject": session.name,
+        }  # fmt: skip
+        if session.name not in self.out.looks:
+            self.out.looks[session.name] = record_look(self.results, **common)
+        return common
+
+    def _keep(
+        self, common: Mapping[str, Any], session: Session, model: str, strategy: str, seed: int,
+        scores: Mapping[str, float], *, baseline: bool,
+    ) -> None:  # fmt: skip
+        kept = self.out.sessions.setdefault((model, strategy, session.budget_s), {})
+        kept.setdefault(session.name, []).append(dict(scores))
+        rows = [
+            {
+                **common, "model": model, "strategy": strategy, "baseline": baseline, "seed": seed,
+                "budget": session.budget_s, "budget_unit": "s", "metric": metric, "value": value, "n": len(session.test),
+            }
+            for metric, value in scores.items()
+        ]  # fmt: skip
+        self.out.rows += append_results(self.results, rows)

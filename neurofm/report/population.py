@@ -1,0 +1,72 @@
+"""Claims and sections on spiking populations: scores over sessions, and what is ahead of what, paired over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from neurofm.benchmarks.population import METRICS, PopulationScores
+from neurofm.benchmarks.statistics import paired_interval, t_interval
+from neurofm.report.content import Claim, Section, Table, notes_of
+
+TITLES = {
+    "co_bps": "co-smoothing, bits/spike", "psth_r2": "PSTH R²", "fp_bps": "forward prediction, bits/spike",
+    "r2": "R², weighted by variance", "r2_uniform": "R², mean over dimensions",
+}  # fmt: skip
+
+
+def per_session(scored: PopulationScores, key: tuple[str, str, float], metric: str) -> dict[str, float]:
+    """Score of each session, averaged over seeds; sessions without a finite one are left out."""
+    means = {s: float(np.mean([v.get(metric, np.nan) for v in found])) for s, found in scored.sessions[key].items()}
+    return {s: m for s, m in sorted(means.items()) if np.isfinite(m)}
+
+
+def claims_of(scored: PopulationScores, protocol: str, first: Sequence[str], title: str) -> list[Claim]:
+    """Whether each arm of `first` is ahead of every baseline and of the other arms, at each budget, over sessions."""
+    metric, claims = METRICS[protocol][0], []
+    for key in sorted(k for k in scored.sessions if k[0] in first):
+        ours = per_session(scored, key, metric)
+        for other in sorted(k for k in scored.sessions if k[2] == key[2] and k != key):
+            theirs = per_session(scored, other, metric)
+            # an oracle is a ceiling, not a rival; of two arms the first named is claimed for
+            if other[0].startswith("oracle") or (
+                other[0] in first and list(first).index(other[0]) < list(first).index(key[0])
+            ):
+                continue
+            shared = [s for s in ours if s in theirs]
+            text = f"{title}: {key[0]} is ahead of {other[0]} at {key[2]:g} s ({TITLES[metric]})."
+            if len(shared) < 2:
+                claims.append(Claim(text=text, held=None, detail=f"{len(shared)} sessions were scored by both."))
+                continue
+            gain = paired_interval([ours[s] for s in shared], [theirs[s] for s in shared])
+            detail = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {gain.n} sessions, sign-flip p = {gain.p:.3g}."
+            claims.append(Claim(text=text, held=gain.low > 0, detail=detail))
+    return claims
+
+
+def section_of(scored: PopulationScores, protocol: str, title: str) -> Section:
+    """One line per model and length of the training part."""
+    rows: list[Sequence[Any]] = []
+    for key in sorted(scored.sessions, key=lambda k: (k[2], k[0], k[1])):
+        cells: list[Any] = []
+        for metric in METRICS[protocol]:
+            values = list(per_session(scored, key, metric).values())
+            if not values:
+                cells += [float("nan"), ""]
+                continue
+            found = t_interval(values)
+            cells += [found.value, f"[{found.low:.3f}, {found.high:.3f}]" if len(values) > 1 else ""]
+        name = f"{key[0]}, {key[1]}" if key[1] else key[0]
+        rows.append([name, f"{key[2]:g}", len(scored.sessions[key]), *cells])
+    columns = ["model", "training, s", "sessions"]
+    for metric in METRICS[protocol]:
+        columns += [TITLES[metric], "95 % interval"]
+    return Section(
+        title=title,
+        lead="Means over sessions with Student's t interval. Bits per spike are gained over each unit's mean rate in what is "
+        "scored (Neural Latents Benchmark '21).",
+        tables=[Table(caption=title, columns=columns, rows=rows)],
+        notes=notes_of(scored.findings),
+    )
