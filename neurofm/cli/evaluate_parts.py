@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from neurofm.benchmarks.decoding_task import score_decoding
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
 from neurofm.benchmarks.population import PopulationScores, score_population
 from neurofm.benchmarks.retrieval_scores import RetrievalScores, score_retrieval
@@ -17,23 +17,14 @@ from neurofm.benchmarks.seizure import METRICS, SeizureScores, score_seizures
 from neurofm.benchmarks.trial_curves import METRICS as TRIAL_METRICS
 from neurofm.benchmarks.trial_curves import TrialCurves, score_trial_curves
 from neurofm.benchmarks.trials import TrialScores, score_trials
+from neurofm.cli.evaluate_fitted import decoding, neuroprobe
+from neurofm.cli.part import Part
 from neurofm.data.index import Dataset
 from neurofm.report import new_subject, population, retrieval, seizure, trial_curves, trials
-from neurofm.report.content import Claim, Section
+from neurofm.report.content import Section
 from neurofm.report.figures import dataset_overview, training_curves
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.training.loggers import read_metrics
-
-
-@dataclass
-class Part:
-    """What one part adds to the report."""
-
-    claims: list[Claim] = field(default_factory=list)
-    sections: list[Section] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    looks: dict[str, int] = field(default_factory=dict)
-    facts: dict[str, str] = field(default_factory=dict)
 
 
 def regions(
@@ -271,6 +262,8 @@ PARTS: dict[str, Callable[..., Part]] = {
     "population": populations,
     "corpus": corpus,
     "training": training,
+    "decoding": decoding,
+    "neuroprobe": neuroprobe,
 }
 # what a part hands on to, whose arguments may be chosen in a benchmark's YAML as well
 _SCORERS: dict[str, Callable[..., Any]] = {
@@ -279,7 +272,9 @@ _SCORERS: dict[str, Callable[..., Any]] = {
     "retrieval": score_retrieval,
     "population": score_population,
 }  # fmt: skip
+_SCORERS |= {"decoding": score_decoding, "neuroprobe": score_decoding}
 _NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}
+_NOT_CHOSEN |= {"protocol"}
 
 
 def keys_of(kind: str) -> list[str]:
