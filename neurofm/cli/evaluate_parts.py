@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from neurofm.benchmarks.few_shot import FewShotScores, score_few_shot
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
 from neurofm.benchmarks.population import PopulationScores, score_population
 from neurofm.benchmarks.retrieval_scores import RetrievalScores, score_retrieval
 from neurofm.benchmarks.seizure import METRICS, SeizureScores, score_seizures
 from neurofm.benchmarks.trials import TrialScores, score_trials
 from neurofm.data.index import Dataset
-from neurofm.report import new_subject, population, retrieval, seizure, trials
+from neurofm.report import few_shot, new_subject, population, retrieval, seizure, trials
 from neurofm.report.content import Claim, Section
 from neurofm.report.figures import dataset_overview, training_curves
 from neurofm.schema.errors import ConfigError, nearest
@@ -123,6 +124,19 @@ def adaptation(
     part.claims, section = seizure.adaptation_section(curves, next(iter(arms)), metric, title)
     part.sections.insert(0, section)
     return part
+
+
+def few_trials(*, title: str = "A few trials of new people", note: str = "", **choices: Any) -> Part:
+    """Score models and classical decoders on new people by trials per class: the first of `arms` against each other."""
+    scored = FewShotScores()
+    for line, scored in score_few_shot(**choices):  # noqa: B007
+        print(line, flush=True)
+    return Part(
+        claims=few_shot.claims_of(scored, next(iter(choices["arms"])), title),
+        sections=[few_shot.section_of(scored, title, note)],
+        rows=scored.rows,
+        looks={f"{title}, test of {who}": n for who, n in scored.looks.items()},
+    )
 
 
 def _seizures(choices: dict[str, Any]) -> SeizureScores:
@@ -245,6 +259,7 @@ PARTS: dict[str, Callable[..., Part]] = {
     "seizures": seizures,
     "retrieval": found_stimuli,
     "adaptation": adaptation,
+    "few_shot": few_trials,
     "population": populations,
     "corpus": corpus,
     "training": training,
@@ -253,7 +268,7 @@ PARTS: dict[str, Callable[..., Part]] = {
 _SCORERS: dict[str, Callable[..., Any]] = {
     "regions": score_new_subjects, "trials": score_trials, "seizures": score_seizures, "adaptation": score_seizures,
     "retrieval": score_retrieval,
-    "population": score_population,
+    "population": score_population, "few_shot": score_few_shot,
 }  # fmt: skip
 _NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}
 
