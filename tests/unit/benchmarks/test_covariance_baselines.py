@@ -60,7 +60,7 @@ def test_filters_diagonalise_both_classes():
 
 
 def test_refuses():
-    x, y = some(4)
+    x, _ = some(4)
     with pytest.raises(DataError, match="2 classes, the training trials have 1"):
         SpatialPatterns(rate_hz=128.0).fit(x, np.zeros(4))
     with pytest.raises(NeurofmError, match="before fit"):
