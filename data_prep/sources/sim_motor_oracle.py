@@ -44,9 +44,12 @@ def oracle(choices: dict[str, Any], subject: int, *, n_trials: int = 2000) -> fl
     filters = filters_of(choices, person, rng)
     lda, right = LinearDiscriminantAnalysis(), 0.0
     for part in ("train", "test"):
-        values, hands = [], rng.integers(0, 2, n_trials)
-        for some in np.array_split(hands, 10):
-            values.append(features(choices, person, filters, draw_trials(choices, person, some, rng)[0]))
+        hands = rng.integers(0, 2, n_trials)
+        # a few hundred at a time, for memory
+        values = [
+            features(choices, person, filters, draw_trials(choices, person, some, rng)[0])
+            for some in np.array_split(hands, 10)
+        ]
         if part == "train":
             lda.fit(np.concatenate(values), hands)
         else:
