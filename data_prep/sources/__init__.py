@@ -39,6 +39,7 @@ SOURCES = Registry(
         "sim_latent_labels": "data_prep.sources.sim_latent_labels:SimLatentLabels",
         "sim_links": "data_prep.sources.sim_links:SimLinks",
         "sim_lorenz": "data_prep.sources.sim_lorenz:SimLorenz",
+        "sim_motor_imagery": "data_prep.sources.sim_motor_imagery:SimMotorImagery",
         "sim_multimodal": "data_prep.sources.sim_multimodal:SimMultimodal",
         "sim_rnn": "data_prep.sources.sim_rnn:SimRnn",
         "sim_switching": "data_prep.sources.sim_switching:SimSwitching",

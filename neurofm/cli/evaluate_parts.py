@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.decoding_task import score_decoding
+from neurofm.benchmarks.few_shot import FewShotScores, score_few_shot
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
 from neurofm.benchmarks.population import PopulationScores, score_population
 from neurofm.benchmarks.retrieval_scores import RetrievalScores, score_retrieval
@@ -20,7 +21,7 @@ from neurofm.benchmarks.trials import TrialScores, score_trials
 from neurofm.cli.evaluate_fitted import decoding, neuroprobe
 from neurofm.cli.part import Part
 from neurofm.data.index import Dataset
-from neurofm.report import new_subject, population, retrieval, seizure, trial_curves, trials
+from neurofm.report import few_shot, new_subject, population, retrieval, seizure, trial_curves, trials
 from neurofm.report.content import Section
 from neurofm.report.figures import dataset_overview, training_curves
 from neurofm.schema.errors import ConfigError, nearest
@@ -135,6 +136,19 @@ def curves(
         sections=[trial_curves.section_of(found, strategy, metric, title)],
         rows=found.rows,
         looks={f"{choices['task']}, test trials of {who}": n for who, n in found.looks.items()},
+    )
+
+
+def few_trials(*, title: str = "A few trials of new people", note: str = "", **choices: Any) -> Part:
+    """Score models and classical decoders on new people by trials per class: the first of `arms` against each other."""
+    scored = FewShotScores()
+    for line, scored in score_few_shot(**choices):  # noqa: B007
+        print(line, flush=True)
+    return Part(
+        claims=few_shot.claims_of(scored, next(iter(choices["arms"])), title),
+        sections=[few_shot.section_of(scored, title, note)],
+        rows=scored.rows,
+        looks={f"{title}, test of {who}": n for who, n in scored.looks.items()},
     )
 
 
@@ -259,6 +273,7 @@ PARTS: dict[str, Callable[..., Part]] = {
     "retrieval": found_stimuli,
     "adaptation": adaptation,
     "curves": curves,
+    "few_shot": few_trials,
     "population": populations,
     "corpus": corpus,
     "training": training,
@@ -270,7 +285,7 @@ _SCORERS: dict[str, Callable[..., Any]] = {
     "regions": score_new_subjects, "trials": score_trials, "seizures": score_seizures, "adaptation": score_seizures,
     "curves": score_trial_curves,
     "retrieval": score_retrieval,
-    "population": score_population,
+    "population": score_population, "few_shot": score_few_shot,
 }  # fmt: skip
 _SCORERS |= {"decoding": score_decoding, "neuroprobe": score_decoding}
 _NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}
