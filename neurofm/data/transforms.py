@@ -28,6 +28,8 @@ TRANSFORMS = Registry(
         "gaussian_noise": "neurofm.data.augment:GaussianNoise",
         "left_right": "neurofm.data.augment_mirror:LeftRight",
         "mvnn": "neurofm.data.mvnn:Mvnn",
+        "pca": "neurofm.data.pca:Pca",
+        "robust_scale": "neurofm.data.robust_scale:RobustScale",
         "scale_fixed": "neurofm.data.transforms:ScaleFixed",
         "sign_flip": "neurofm.data.augment:SignFlip",
         "spatial_whiten": "neurofm.data.spatial_whiten:SpatialWhiten",
