@@ -23,6 +23,7 @@ from neurofm.objectives.alignment_losses import (
     info_nce,
     retrieval_hits,
     same_stimulus,
+    same_target,
     scores,
     sigmoid_pairs,
     soft_clip,
@@ -78,7 +79,8 @@ class Alignment(nn.Module):
     both_directions : bool
         Whether the stimulus has to find its response as well.
     same : str
-        What makes two windows no negatives of each other: the "stimulus", its "concept", or "none".
+        What makes two windows no negatives of each other: the "stimulus" (of one that unfolds in time: the same piece
+        of it), its "concept", or "none".
     contrastive_weight, regression_weight : float
         Of the contrastive term and of the mean squared error.
     transport, transport_weight
@@ -283,6 +285,8 @@ class Alignment(nn.Module):
             rows[3] = (known.long().cumsum(0) - 1)[rows[3]]
             rows = [x[known] for x in rows]
         alike = same_stimulus(rows[5] if stimulus is not None else None, len(rows[0]), target.device)
+        if self.same == "stimulus":
+            alike = same_target(alike, rows[2])
         return _Pairs(rows[0], rows[1], rows[2], rows[3], rows[4], alike)
 
     def _stage(self) -> str:
