@@ -69,7 +69,7 @@ def task_facts(loaded: LoadedModel, corpus: Corpus, part: str) -> Facts:
         # units and sessions that the model has not met get rows of their own behind those it has
         return replace(
             old, window_s=new.window_s, classes=new.classes, class_counts=new.class_counts,
-            embedding_shape=new.embedding_shape or old.embedding_shape,
+            embedding_shape=new.embedding_shape or old.embedding_shape, embedding_s=new.embedding_s,
             channels=(*old.channels, *(c for c in new.channels if c not in set(old.channels))),
             sessions=(*old.sessions, *(s for s in new.sessions if s not in set(old.sessions))),
             max_channels=max(old.max_channels, new.max_channels),
@@ -81,7 +81,7 @@ def task_facts(loaded: LoadedModel, corpus: Corpus, part: str) -> Facts:
         )
     return replace(
         old, window_s=new.window_s, classes=new.classes, class_counts=new.class_counts,
-        embedding_shape=new.embedding_shape or old.embedding_shape,
+        embedding_shape=new.embedding_shape or old.embedding_shape, embedding_s=new.embedding_s,
     )  # fmt: skip
 
 

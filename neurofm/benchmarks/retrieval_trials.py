@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge
+from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge, LaggedEmbeddingRidge
 from neurofm.benchmarks.retrieval_average import average
 from neurofm.data.splits import whole
 from neurofm.hub.load import LoadedModel
@@ -151,8 +151,17 @@ def model_decoder(loaded: LoadedModel, corpus: Corpus) -> Decode:
     return decode
 
 
-def ridge_decoder(train: Trials) -> Decode:
-    """Answer with ridge, taught with the mean of each person's repetitions of a training stimulus."""
+def ridge_decoder(train: Trials, *, rate_hz: float | None = None) -> Decode:
+    """Answer with ridge, taught with the mean of each person's repetitions of a training stimulus.
+
+    What unfolds in time at the signal's own rate is decoded moment by moment, from as much of the answer after it as
+    windows hold beyond the embedding (250 ms where they hold no more than it).
+    """
+    n, width = (train.own.shape[1], train.values.shape[1]) if train.own.ndim == 3 else (0, 0)
+    if rate_hz is not None and train.own.ndim == 3 and "@" in train.stimulus[0] and n <= width:
+        lags_s = (0.0, (width - n) / rate_hz or min(0.25, 0.5 * width / rate_hz))
+        lagged = LaggedEmbeddingRidge(lags_s=lags_s).fit(list(train.values), list(train.own), rate_hz)
+        return lambda values, _: np.stack([lagged.predict(x)[:n] for x in values])
     taught = train.averaged("subject")
     ridge = EmbeddingRidge().fit(taught.values, taught.own)
     return lambda values, _: ridge.predict(values)

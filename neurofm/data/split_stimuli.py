@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from neurofm.data.index import Dataset
 from neurofm.data.keyed import keyed_generator
 from neurofm.data.spans import Span, Split
-from neurofm.data.splits import whole
+from neurofm.data.splits import cut, length_s, whole
 from neurofm.schema.errors import ConfigError, DataError, nearest
 
 
@@ -100,6 +100,29 @@ def folds_of_recordings(dataset: Dataset, *, n_folds: int, fold: int, subject: s
     return Split(
         parts={"pretrain": kept, "train": kept, "test": whole(dataset, test)},
         rule=f"folds_of_recordings {fold + 1} of {n_folds} of {dataset.id}",
+    )
+
+
+def folds_in_time(dataset: Dataset, *, n_folds: int, fold: int, gap_s: float) -> Split:
+    """Cut every recording into `n_folds` equal stretches in time, of which number `fold` is tested.
+
+    For one long stimulus: the answer to a piece of it is predicted from how other pieces were answered. Within `gap_s`
+    of the tested stretch nothing is trained on.
+    """
+    if n_folds < 2 or not 0 <= fold < n_folds:
+        raise ConfigError(f"fold {fold} of {n_folds}: expected two folds or more, and a fold counted from 0")
+    parts: dict[str, list[Span]] = {"train": [], "test": []}
+    for r in sorted(dataset.recordings):
+        total = length_s(dataset, [r])
+        a, b = total * fold / n_folds, total * (fold + 1) / n_folds
+        parts["test"] += cut(dataset, [r], a, b)
+        for start, stop in ((0.0, a - gap_s), (b + gap_s, total)):
+            if stop > start:
+                parts["train"] += cut(dataset, [r], start, stop)
+    return Split(
+        parts={"pretrain": parts["train"], **parts},
+        gap_s=gap_s,
+        rule=f"folds_in_time {fold + 1} of {n_folds} of {dataset.id}",
     )
 
 

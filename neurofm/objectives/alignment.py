@@ -64,7 +64,7 @@ class Alignment(nn.Module):
     model : Model
         Its width is the head's input.
     facts : Facts
-        `embedding_shape`: (E,) or (T, E); `window_s`.
+        `embedding_shape`: (E,) or (T, E); `window_s`, `embedding_s`.
     embedding : str, optional
         Which of ``batch.stimulus_embedding``; may be left out where there is one.
     loss : str
@@ -160,7 +160,8 @@ class Alignment(nn.Module):
         if own_regression_head and not regression_weight:
             raise ConfigError("alignment: own_regression_head needs a regression_weight above 0")
         self.embedding, self.loss, self.normalise, self.same = embedding, loss, normalise, same
-        self.both_directions, self.readout, self.shape, self.window_s = both_directions, readout, shape, facts.window_s
+        self.both_directions, self.readout, self.shape = both_directions, readout, shape
+        self.span_s = facts.window_s if facts.embedding_s is None else facts.embedding_s
         self.contrastive_weight, self.regression_weight = contrastive_weight, regression_weight
         self.transport, self.transport_weight, self.auxiliary_weight = transport, transport_weight, auxiliary_weight
         self.temperature, self.learn_temperature = temperature, learn_temperature
@@ -259,7 +260,7 @@ class Alignment(nn.Module):
         tokens, mask, time_s = over_channels(encoded, batch.signal.shape[1])
         if len(self.shape) == 1:
             return masked_mean(head(tokens), mask)
-        return head(at_times(tokens, time_s, self.shape[0], self.window_s))
+        return head(at_times(tokens, time_s, self.shape[0], self.span_s))
 
     def _pairs(
         self, batch: NeuralBatch, contrast: Tensor, regress: Tensor, target: Tensor, partner: Tensor, share: Tensor

@@ -128,6 +128,37 @@ def test_simulated_images_are_found_and_the_report_says_how(folder, monkeypatch,
     assert len(list((folder / "decoded").glob("*.safetensors"))) == 1
 
 
+def test_nice_is_trained_and_scored_by_the_verbs(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    common = [
+        "experiment=sim_image_eeg", "model.n_filters=16", "task.window_s=0.4", "model.kernel=5", "model.pool=5", "model.stride=2",
+        "data.split.validation_fraction=0.1", "objective.temperature=0.2", "objective.dropout=0.2", "model.dropout=0.2",
+        "optim.lr_peak=5e-3", "trainer.max_steps=150", "trainer.progress=false", "batch_size=128",
+        "runs=verbs",
+    ]  # fmt: skip
+    assert main(["train", *common, "data.split.subject=01", "name=sim_image_eeg/within"]) == 0
+    card = json.loads((folder / "verbs/sim_image_eeg/within/model/card.json").read_text())
+    assert card["model"]["name"] == "nice"
+    assert card["facts"]["embedding_shape"] == [6]
+    assert main(["train", *common, "held_out=02", "name=sim_image_eeg/held_out"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "benchmark=sim_image_eeg", "runs=verbs", "results=verbs", "out=verbs/report"]) == 0
+    out = capsys.readouterr().out
+    assert "sub-01     trained on nice" in out
+    assert "sub-02     new person nice" in out
+    scores = {
+        (r["model"].partition(",")[0], r["subject"], r["strategy"]): r["value"]
+        for r in read_table("verbs", "results")
+        if r["metric"] == "top1" and "mean over the repetitions that one person saw" in r["note"]
+    }
+    assert scores["nice", "01", "trained on"] > 0.5
+    assert scores["nice", "02", "new person"] > 3 / 24
+    page = (folder / "verbs/report/report.html").read_text()
+    assert "NICE" in page or "nice" in page
+    # a score that beats its controls is nowhere called a failure
+    assert "sub-01     trained on nice, seed 0             stimulus, 24 candidates, subject" in out
+
+
 def test_a_held_out_person_is_named_and_learned_without_labels(folder, monkeypatch, capsys):
     trained(folder, monkeypatch, where="held_out/seed0", held_out="02")
     out = evaluated(folder, monkeypatch, capsys, "runs/held_out", "+benchmark.parts.0.resolved=false")
