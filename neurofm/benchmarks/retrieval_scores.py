@@ -212,7 +212,7 @@ def score_retrieval(
                     corpus, chosen, "segment" if "@" in own.stimulus[0] else galleries[0], test, None
                 )
                 if curve and "@" not in own.stimulus[0]:
-                    out.curves[_shown_as(model, rule), subject] = _curve(decode, own, gallery, answer, centre, seed)
+                    out.curves[shown_as(model, rule), subject] = _curve(decode, own, gallery, answer, centre, seed)
                 if decoded is not None and model != RIDGE:
                     mean = own.averaged("subject")
                     write_conditions(
@@ -220,9 +220,9 @@ def score_retrieval(
                         decode(mean.values, mean.recording), format=decoded_as,
                         reference=corpus.stimuli.files[chosen] if corpus.stimuli else None, source=str(folder.name),
                     )  # fmt: skip
-                _show(out, _shown_as(model, rule), decode, own.averaged("subject"), gallery, answer, centre, n_panels)
+                _show(out, shown_as(model, rule), decode, own.averaged("subject"), gallery, answer, centre, n_panels)
             if resolved:
-                out.resolved[_shown_as(model, rule)] = _resolved(
+                out.resolved[shown_as(model, rule)] = _resolved(
                     model, decode, test, train, gallery, answer, centre, corpus, loaded, chosen, width_s, step_s
                 )
     for (whose, *_), by_split in folds.items():
@@ -271,7 +271,7 @@ def _plain_name(card: Mapping[str, Any]) -> str:
     return f"{card['model']['name']}, seed {card['provenance'].get('seed', 0)}"
 
 
-def _shown_as(model: str, rule: str) -> str:
+def shown_as(model: str, rule: str) -> str:
     """Name in figures: within people and for new ones are two stories."""
     return f"{model}, new person" if rule == "new person" else model
 

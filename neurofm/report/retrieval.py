@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.retrieval_average import WORDS
-from neurofm.benchmarks.retrieval_scores import RIDGE, Line, RetrievalScores
+from neurofm.benchmarks.retrieval_scores import RIDGE, Line, RetrievalScores, shown_as
 from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures_retrieval import panels, parts_of_signal, repetition_curves
 
@@ -71,8 +71,8 @@ def section_of(scored: RetrievalScores, title: str, *, files: str | None = None)
             )
         )
     for k, (model, shown) in enumerate(scored.panels.items()):
-        gallery = next(x.gallery for x in scored.lines if x.model == model)
-        if gallery.source != "stimulus":
+        galleries = [x.gallery for x in scored.lines if model in (x.model, shown_as(x.model, x.rule))]
+        if not galleries or galleries[0].source != "stimulus":
             # pictures of class centres and segments do not exist
             continue
         drawings.append(
