@@ -217,7 +217,7 @@ def test_embed_verb_computes_once(tmp_path, monkeypatch, capsys):
     assert "add data=stimuli" in capsys.readouterr().err
 
 
-def test_things_eeg2_from_raw_files_to_retrieval(tmp_path):
+def test_things_eeg2_from_raw_files_to_retrieval(tmp_path, monkeypatch, capsys):
     """Small in numbers, faithful in layout: object arrays, triggers, targets, rapid presentation, image sets."""
     from PIL import Image
 
@@ -299,3 +299,14 @@ def test_things_eeg2_from_raw_files_to_retrieval(tmp_path):
     assert len(mean.stimulus) == 8
     said = ridge_decoder(train)(mean.values, mean.recording)
     assert retrieve(said, mean.own, np.arange(8)).top[1].value >= 0.75
+    # NICE by the verbs, at its published kernels; a few steps, so only the way is tested
+    monkeypatch.chdir(tmp_path)
+    raw = [f"data.path={out}", "data.embedding=colour", "data.n_workers=0", "data.transforms=[{name: mvnn, start_s: 0.2}]"]
+    assert main(
+        ["train", "experiment=things_eeg2", "task=image_trials_raw", *raw, "data.split.validation_fraction=0.1",
+         "model.n_filters=4", "trainer.max_steps=6", "trainer.progress=false", "batch_size=40"]
+    ) == 0  # fmt: skip
+    one = ["benchmark=things_eeg2", "benchmark.parts.0.task=image_trials_raw", "+benchmark.parts.0.resolved=false"]
+    assert main(["evaluate", *one, f"+benchmark.parts.0.files={tmp_path / 'Image_set'}"]) == 0
+    assert "stimulus, 8 candidates, subject" in capsys.readouterr().out
+    assert "<img" in (page := (tmp_path / "runs/report/report.html").read_text()) or "data:image" in page
