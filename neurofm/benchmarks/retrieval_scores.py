@@ -24,6 +24,7 @@ from neurofm.benchmarks.retrieval_trials import (
     Trials,
     model_decoder,
     ridge_decoder,
+    segments_of,
     teach_new_people,
     trials_of_part,
 )
@@ -138,7 +139,7 @@ def score_retrieval(
     centred : bool
         Whether the training stimuli's mean is subtracted from gallery and answers before the cosine.
     candidates : str
-        Of segments: "test", or "all": those of every part, as when each fold is searched among all.
+        Of segments: "test", or "all": those of every recording, so that all folds are searched in one gallery.
     ways : sequence of int
         Also score k-way retrieval among so many random candidates, 30 draws (300 for NSD).
     curve, resolved : bool
@@ -196,7 +197,7 @@ def score_retrieval(
                 for kind in (
                     galleries if corpus.stimuli and corpus.stimuli.files[chosen].rate_hz is None else ("segment",)
                 ):
-                    gallery, answer = _gallery(corpus, chosen, kind, test, train if candidates == "all" else None)
+                    gallery, answer = _gallery(corpus, chosen, kind, test, everything=candidates == "all")
                     for mode in averages if kind != "segment" else ("trial",):
                         line = _line(
                             model, subject, rule, decode, own.averaged(mode), gallery, answer, mode, centre, train, seed
@@ -208,9 +209,7 @@ def score_retrieval(
                             folds[whose, subject, rule, gallery.hash, mode].setdefault(corpus.split.hash, line)
                         out.rows += append_results(results, _rows(common, line, centred, loaded, model, ways))
                         yield _sentence(line), out
-                gallery, answer = _gallery(
-                    corpus, chosen, "segment" if "@" in own.stimulus[0] else galleries[0], test, None
-                )
+                gallery, answer = _gallery(corpus, chosen, "segment" if "@" in own.stimulus[0] else galleries[0], test)
                 if curve and "@" not in own.stimulus[0]:
                     out.curves[shown_as(model, rule), subject] = _curve(decode, own, gallery, answer, centre, seed)
                 if decoded is not None and model != RIDGE:
@@ -297,20 +296,20 @@ def _audit(out: RetrievalScores, loaded: LoadedModel, corpus: Corpus, allow_leak
 
 
 def _gallery(
-    corpus: Corpus, encoder: str, kind: str, test: Trials, others: Trials | None
+    corpus: Corpus, encoder: str, kind: str, test: Trials, *, everything: bool = False
 ) -> tuple[Gallery, dict[str, int]]:
     """Gallery, and stimulus (or segment) → its right row."""
     assert corpus.stimuli is not None
     if kind == "segment":
         found = dict(zip(test.stimulus, test.own, strict=True))
-        if others is not None:
-            found |= dict(zip(others.stimulus, others.own, strict=True))
+        if everything:
+            found |= segments_of(corpus, encoder)
         keys = tuple(sorted(found))
         file = corpus.stimuli.files[encoder]
         gallery = Gallery(
             source="segment", keys=keys, vectors=np.stack([found[k] for k in keys]), encoder=encoder,
             embedding_hash=file.hash, embedding=words_of(corpus.stimuli, encoder),
-            scope=f"{corpus.stimuli.window_s:g} s each, of the {'test part' if others is None else 'whole dataset'}",
+            scope=f"{corpus.stimuli.window_s:g} s each, of the {'whole dataset' if everything else 'test part'}",
         )  # fmt: skip
         return gallery, {k: i for i, k in enumerate(keys)}
     gallery = build_gallery(corpus.stimuli, encoder, test.stimulus, source=kind)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge, LaggedEmbeddingRidge
 from neurofm.benchmarks.retrieval_average import average
 from neurofm.data.splits import whole
+from neurofm.data.windows import sliding
 from neurofm.hub.load import LoadedModel
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.facts import Facts
@@ -107,6 +108,22 @@ def trials_of_part(corpus: Corpus, part: str, facts: Facts, encoder: str) -> Tri
         values=np.stack(values), stimulus=keys, own=np.stack(own), start_s=np.array([w.start_s for w in windows]),
         subject=[corpus.dataset.subject(w.recording_id) for w in windows], recording=[w.recording_id for w in windows],
     )  # fmt: skip
+
+
+def segments_of(corpus: Corpus, encoder: str) -> dict[str, NDArray[np.float32]]:
+    """Embedding of every segment of every recording by its key, as `Trials.stimulus` names them.
+
+    Whether the brain's answer to the last of a segment was recorded does not matter here.
+    """
+    stimuli, dataset = corpus.stimuli, corpus.dataset
+    assert stimuli is not None
+    found = {}
+    spans = whole(dataset, sorted(dataset.recordings))
+    step_s = corpus.stride_s or corpus.window_s
+    for w in sliding(dataset, spans, window_s=stimuli.window_s, stride_s=step_s, jitter=False):
+        onset_s, name = stimuli.event_of(dataset, w, w.start_s)
+        found[f"{name}@{w.start_s - onset_s:.3f}"] = stimuli.shown(dataset, w, w.start_s).embeddings[encoder]
+    return found
 
 
 def teach_new_people(corpus: Corpus, trained: Sequence[str]) -> list[str]:
