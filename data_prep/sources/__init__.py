@@ -42,6 +42,7 @@ SOURCES = Registry(
         "sim_motor_imagery": "data_prep.sources.sim_motor_imagery:SimMotorImagery",
         "sim_multimodal": "data_prep.sources.sim_multimodal:SimMultimodal",
         "sim_rnn": "data_prep.sources.sim_rnn:SimRnn",
+        "sim_shared_latents": "data_prep.sources.sim_shared_latents:SimSharedLatents",
         "sim_switching": "data_prep.sources.sim_switching:SimSwitching",
         "sim_velocity": "data_prep.sources.sim_velocity:SimVelocity",
         "simulated": "data_prep.sources.simulated:Simulated",

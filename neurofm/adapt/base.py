@@ -82,7 +82,7 @@ def begin(
         Of the new data; default: those of the pretraining.
     objective : mapping, optional
         ``{"name": …, **choices}``. None, or the one it was pretrained with: its trained heads are kept, unless the new
-        facts (its classes) ask for others.
+        facts (its classes, its embedding) ask for others.
     seed : int
         Of a new objective's weights.
 
@@ -103,7 +103,9 @@ def begin(
     result.facts = facts
     result.card = {**result.card, "facts": facts.to_json()}
     if objective is None:
-        return result
+        if (facts.embedding_shape, facts.embedding_s) == (loaded.facts.embedding_shape, loaded.facts.embedding_s):
+            return result
+        objective = {"name": loaded.card["objective"]["name"], **loaded.card["objective"]["choices"]}
     choices = dict(objective)
     entry = {"name": choices.pop("name", ""), "choices": choices}
     if entry == loaded.card["objective"] and facts == loaded.facts:

@@ -65,7 +65,7 @@ def corpus_of(
 
 
 def task_facts(loaded: LoadedModel, corpus: Corpus, part: str) -> Facts:
-    """Facts of the new task: the model's own vocabulary and rate, the task's window and classes."""
+    """Facts of the new task: the model's own vocabulary and rate, the task's window, classes and embedding."""
     new = corpus.facts(part)
     if abs(new.rate_hz - loaded.facts.rate_hz) > 1e-6 * loaded.facts.rate_hz:
         raise ConfigError(
@@ -77,6 +77,7 @@ def task_facts(loaded: LoadedModel, corpus: Corpus, part: str) -> Facts:
         # units and sessions that the model has not met get rows of their own behind those it has
         return replace(
             old, window_s=new.window_s, classes=new.classes, class_counts=new.class_counts,
+            embedding_shape=new.embedding_shape or old.embedding_shape, embedding_s=new.embedding_s,
             channels=(*old.channels, *(c for c in new.channels if c not in set(old.channels))),
             sessions=(*old.sessions, *(s for s in new.sessions if s not in set(old.sessions))),
             max_channels=max(old.max_channels, new.max_channels),
@@ -86,7 +87,10 @@ def task_facts(loaded: LoadedModel, corpus: Corpus, part: str) -> Facts:
             f"{corpus.dataset.path}: none of its channels ({', '.join(new.channels[:3])}, …) is known to the model "
             f"({', '.join(loaded.facts.channels[:3])}, …); give them their canonical names when preparing"
         )
-    return replace(loaded.facts, window_s=new.window_s, classes=new.classes, class_counts=new.class_counts)
+    return replace(
+        old, window_s=new.window_s, classes=new.classes, class_counts=new.class_counts,
+        embedding_shape=new.embedding_shape or old.embedding_shape, embedding_s=new.embedding_s,
+    )  # fmt: skip
 
 
 def calibration_parts(corpus: Corpus, budgets: Sequence[str | int | float] | None) -> dict[str, str]:

@@ -21,14 +21,25 @@ def full(
     /,
     *,
     layer_decay: float = 1.0,
+    start: str = "kept",
     seed: int = 0,
 ) -> Adapted:
-    """Train everything, from the pretrained weights; `layer_decay` < 1 moves the lower layers less."""
+    """Train everything, from the pretrained weights; `layer_decay` < 1 moves the lower layers less.
+
+    What belongs to a new subject starts as pretraining left it ("kept"), or from the "mean" of the known subjects.
+    """
+    if start not in ("kept", "mean"):
+        raise ConfigError(f"adapt=full: unknown start '{start}': {nearest(start, ('kept', 'mean'))}")
     if not 0 < layer_decay <= 1:
         raise ConfigError(f"adapt=full: layer_decay={layer_decay} must be above 0 and at most 1")
-    start = begin(loaded, facts, objective, seed=seed)
-    start.model.requires_grad_(True)
-    return Adapted("full", start, layer_decay=layer_decay)
+    begun = begin(loaded, facts, objective, seed=seed)
+    if start == "mean":
+        if not hasattr(begun.model, "start_new_subject"):
+            name = begun.card["model"]["name"]
+            raise ConfigError(f"adapt=full: model '{name}' has nothing that belongs to a subject; leave start=kept")
+        begun.model.start_new_subject()  # type: ignore[operator]
+    begun.model.requires_grad_(True)
+    return Adapted("full", begun, layer_decay=layer_decay)
 
 
 def probe(

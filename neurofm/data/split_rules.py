@@ -11,7 +11,7 @@ from neurofm.data.spans import Split
 from neurofm.data.split_first_trials import new_subject_trials
 from neurofm.data.split_groups import by_column, by_concept, by_run, by_session, by_stimulus
 from neurofm.data.split_people import by_subject
-from neurofm.data.split_stimuli import folds_of_recordings, zero_shot
+from neurofm.data.split_stimuli import folds_in_time, folds_of_recordings, zero_shot
 from neurofm.data.split_trials import by_trial
 from neurofm.data.splits import by_time, new_subject, official_parts, whole
 from neurofm.schema.errors import ConfigError, DataError, nearest
@@ -64,6 +64,7 @@ RULES: dict[str, Callable[..., Split]] = {
     "by_trial": by_trial,
     "zero_shot": zero_shot,
     "folds_of_recordings": folds_of_recordings,
+    "folds_in_time": folds_in_time,
     "everything": _everything,
 }
 

@@ -87,6 +87,9 @@ class Corpus:
         first is the one that `Facts.embedding_shape` describes.
     embedding_lag_s : float
         For embeddings that unfold in time: the window from t is paired with the stimulus from t − this.
+    embedding_s : float, optional
+        For embeddings that unfold in time: how much of the stimulus belongs to a window, from its start; less than the
+        window where the brain's answer to the last of it should be seen too. Default all of it.
     preload : bool
         Keep decoded recordings in memory.
     n_workers : int
@@ -125,6 +128,7 @@ class Corpus:
         streams: Sequence[str] = (),
         embedding: str | Sequence[str] | None = None,
         embedding_lag_s: float = 0.0,
+        embedding_s: float | None = None,
         preload: bool = True,
         n_workers: int = 0,
     ) -> None:
@@ -166,8 +170,15 @@ class Corpus:
             )
         self.streams, self.preload, self.n_workers = tuple(streams), preload, n_workers
         encoders = (embedding,) if isinstance(embedding, str) else tuple(embedding or ())
+        if embedding_s is not None and not 0 < embedding_s <= self.window_s:
+            raise ConfigError(
+                f"embedding_s={embedding_s:g} must be above 0 and at most the window, {self.window_s:g} s"
+            )
+        self.embedding_s = embedding_s
         self.stimuli = (
-            Stimuli(self.dataset, encoders, window_s=self.window_s, lag_s=embedding_lag_s) if encoders else None
+            Stimuli(self.dataset, encoders, window_s=embedding_s or self.window_s, lag_s=embedding_lag_s)
+            if encoders
+            else None
         )
 
     def fit_transforms(self, part: str) -> None:
@@ -211,6 +222,7 @@ class Corpus:
             classes=classes,
             class_counts=counts,
             embedding_shape=self.stimuli.shape(next(iter(self.stimuli.files))) if self.stimuli else (),
+            embedding_s=self.embedding_s,
         )
 
     def _classes(self, part: str) -> tuple[str, ...]:
