@@ -27,7 +27,14 @@ def load(name: str, *overrides: str) -> dict:
 def test_dataset(name, tmp_path):
     config = load(f"dataset/{name}")["dataset"]
     assert set(config) == {"id", "source", "licence", "citation", "stages", "segment_s", "storage_dtype"}
-    own = name in ("arrays", "bids", "bids_fmri", "files", "nifti", "nwb")  # named after the folder they are prepared into
+    own = name in (
+        "arrays",
+        "bids",
+        "bids_fmri",
+        "files",
+        "nifti",
+        "nwb",
+    )  # named after the folder they are prepared into
     assert config["id"] == (None if own else name)
     choices = config["source"]
     if choices.get("root") == "???":
