@@ -37,6 +37,7 @@ SOURCES = Registry(
         "sim_hub": "data_prep.sources.sim_hub:SimHub",
         "sim_image_eeg": "data_prep.sources.sim_image_eeg:SimImageEeg",
         "sim_latent_labels": "data_prep.sources.sim_latent_labels:SimLatentLabels",
+        "sim_links": "data_prep.sources.sim_links:SimLinks",
         "sim_lorenz": "data_prep.sources.sim_lorenz:SimLorenz",
         "sim_multimodal": "data_prep.sources.sim_multimodal:SimMultimodal",
         "sim_rnn": "data_prep.sources.sim_rnn:SimRnn",

@@ -14,9 +14,11 @@ from neurofm.benchmarks.new_subject import Scored, score_new_subjects
 from neurofm.benchmarks.population import PopulationScores, score_population
 from neurofm.benchmarks.retrieval_scores import RetrievalScores, score_retrieval
 from neurofm.benchmarks.seizure import METRICS, SeizureScores, score_seizures
+from neurofm.benchmarks.trial_curves import METRICS as TRIAL_METRICS
+from neurofm.benchmarks.trial_curves import TrialCurves, score_trial_curves
 from neurofm.benchmarks.trials import TrialScores, score_trials
 from neurofm.data.index import Dataset
-from neurofm.report import new_subject, population, retrieval, seizure, trials
+from neurofm.report import new_subject, population, retrieval, seizure, trial_curves, trials
 from neurofm.report.content import Claim, Section
 from neurofm.report.figures import dataset_overview, training_curves
 from neurofm.schema.errors import ConfigError, nearest
@@ -123,6 +125,26 @@ def adaptation(
     part.claims, section = seizure.adaptation_section(curves, next(iter(arms)), metric, title)
     part.sections.insert(0, section)
     return part
+
+
+def curves(
+    *, strategy: str = "full", metric: str = "balanced_accuracy", title: str = "Which strategy at which budget",
+    **choices: Any,
+) -> Part:  # fmt: skip
+    """Draw every strategy's adaptation curve on labelled trials, beside classical baselines on the same calibration."""
+    if metric not in TRIAL_METRICS:
+        raise ConfigError(
+            f"benchmark '{choices['name']}': metric '{metric}' is unknown: {nearest(metric, TRIAL_METRICS)}"
+        )
+    found = TrialCurves()
+    for line, found in score_trial_curves(**choices):  # noqa: B007
+        print(line, flush=True)
+    return Part(
+        claims=trial_curves.claims_of(found, strategy, metric, title),
+        sections=[trial_curves.section_of(found, strategy, metric, title)],
+        rows=found.rows,
+        looks={f"{choices['task']}, test trials of {who}": n for who, n in found.looks.items()},
+    )
 
 
 def _seizures(choices: dict[str, Any]) -> SeizureScores:
@@ -245,6 +267,7 @@ PARTS: dict[str, Callable[..., Part]] = {
     "seizures": seizures,
     "retrieval": found_stimuli,
     "adaptation": adaptation,
+    "curves": curves,
     "population": populations,
     "corpus": corpus,
     "training": training,
@@ -252,6 +275,7 @@ PARTS: dict[str, Callable[..., Part]] = {
 # what a part hands on to, whose arguments may be chosen in a benchmark's YAML as well
 _SCORERS: dict[str, Callable[..., Any]] = {
     "regions": score_new_subjects, "trials": score_trials, "seizures": score_seizures, "adaptation": score_seizures,
+    "curves": score_trial_curves,
     "retrieval": score_retrieval,
     "population": score_population,
 }  # fmt: skip
