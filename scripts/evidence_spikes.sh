@@ -17,7 +17,7 @@ HUB=${HUB:-}
 VELOCITY=${VELOCITY:-}
 NEW=${NEW:-}                  # subjects to adapt to; default the ten of the split
 BUDGETS=${BUDGETS:-"[5s,30s,60s,300s]"}
-STEPS=${STEPS:-150}           # most steps of fine-tuning, per subject and budget
+STEPS=${STEPS:-100}           # of fine-tuning, per subject and budget
 started=$SECONDS
 step() { printf '\n== %s (%d s)\n' "$1" "$((SECONDS - started))"; }
 prep() { [ -f "$SHARDS/$1/dataset.json" ] || neurofm prep dataset="$1" out="$SHARDS/$1"; }
@@ -49,11 +49,11 @@ for part in $PARTS; do
     # shellcheck disable=SC2086
     [ -n "$NEW" ] || NEW=$(python scripts/new_people.py $data)
     few="checkpoint=$RUNS/sim_velocity_hard/decoder/seed$SEED $data task=velocity_1s seed=$SEED overwrite=true \
-      loop.steps=$STEPS loop.batch_size=16"
+      loop.steps=$STEPS loop.batch_size=16 loop.tail=none"
     step "sim_velocity_hard: new units only"
     # shellcheck disable=SC2086
     neurofm finetune --multirun $few held_out="$NEW" suffix='${held_out}' budgets="$BUDGETS" \
-      adapt=unit_embedding loop.lr_peak=2e-2 from_scratch=false
+      adapt=unit_embedding loop.lr_peak=1e-2 from_scratch=false
     step "sim_velocity_hard: everything, and from scratch"
     # shellcheck disable=SC2086
     neurofm finetune --multirun $few held_out="$NEW" suffix='${held_out}' budgets="$BUDGETS" adapt=full loop.lr_peak=2e-3
