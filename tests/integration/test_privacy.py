@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import struct
 import tarfile
 import warnings
@@ -254,8 +255,14 @@ def everything_written(folder: Path) -> bytes:
     return b"\n".join(out)
 
 
+NOW = "|".join(
+    rf"{day}[ t]\d\d:\d\d:\d\d" for day in (dt.datetime.now(dt.UTC).date() + dt.timedelta(days=k) for k in (-1, 0, 1))
+).encode()
+
+
 def leaks(data: bytes) -> list[str]:
-    text = data.lower()
+    # logs say when they were written, which may be at the planted time of the day
+    text = re.sub(NOW, b"", data.lower())
     found = [w for w in (*WORDS, *DATES) if w.encode() in text]
     for stamp in STAMPS:
         for code in ("<q", "<d", "<i"):

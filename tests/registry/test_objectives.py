@@ -37,6 +37,7 @@ CASES = [
     ("alignment", {"loss": "siglip", "learn_temperature": True, "head": "mlp"}),
     ("alignment", {"loss": "bi_mix_co", "transport_weight": 1.0, "head": "factorised", "rank": 3}),
     ("alignment", {"transport": "sinkhorn", "transport_weight": 1.0, "normalise": "target", "head": "residual"}),
+    ("forecast", {}),
     ("forecast", {"horizon": 6}),
     ("in_context", {"context": [1, 2]}),
     ("behaviour", {"stream": "velocity"}),
