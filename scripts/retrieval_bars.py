@@ -1,7 +1,7 @@
 """Print the bars of the retrieval datasets: what is known, and what ridge reaches, before any model is scored.
 
 neurofm prep dataset=sim_image_eeg && neurofm prep dataset=naplib_speech && neurofm prep dataset=grasshopper
-python scripts/retrieval_bars.py [sim_image_eeg] [naplib_speech] [grasshopper]
+python scripts/retrieval_bars.py [sim_image_eeg] [naplib_speech] [grasshopper] [sim_meg] [sim_fmri] [sim_fmri_native]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge, LaggedEmbeddingRidge
 from neurofm.benchmarks.retrieval import retrieve
 from neurofm.benchmarks.retrieval_average import average, counts_up_to, draw_repetitions
+from neurofm.benchmarks.retrieval_trials import teach_new_people, trials_of_part
 from neurofm.data.index import Dataset
 from neurofm.schema.embeddings import EmbeddingFile, embedding_path
 from neurofm.training.corpus import Corpus
@@ -125,7 +126,48 @@ def grasshopper(path: str = "shards/grasshopper") -> Iterator[str]:
         yield f"grasshopper {r}: r {correlation:.3f}  " + "; ".join(line)
 
 
+def sim_meg(path: str = "shards/sim_meg") -> Iterator[str]:
+    """Oracle and ridge of single trials within each person, with and without the clamp."""
+    for clamp in (20.0, None):
+        for subject in Dataset(path).subjects:
+            split = {"rule": "zero_shot", "subject": subject, "validation_fraction": 0.0}
+            yield _ridge_line(path, split, "train", subject, window_s=0.6, clamp=clamp)
+
+
+def sim_fmri(path: str = "shards/sim_fmri") -> Iterator[str]:
+    """Oracle and ridge for a new person from their first trials alone, and from everybody else where channels agree."""
+    split = {"rule": "zero_shot", "held_out": "06", "validation_fraction": 0.0, "budgets": [20, 60, 200, 1500]}
+    parts = [f"calibration-{n}" for n in split["budgets"]]
+    for part in [*parts, *([] if "native" in path else ["train"])]:
+        yield _ridge_line(path, split, part, "06", window_s=1.0)
+
+
+def sim_fmri_native(path: str = "shards/sim_fmri_native") -> Iterator[str]:
+    """As `sim_fmri`, voxels of each person's own."""
+    yield from sim_fmri(path)
+
+
+def _ridge_line(path: str, split: dict, part: str, subject: str, *, window_s: float, clamp: float | None = 20.0) -> str:
+    """Single-trial retrieval of a person's test images by ridge taught with a part of the split."""
+    scale = {"name": "robust_scale", "per": "subject", "clamp": clamp}
+    corpus = Corpus(path=path, split=split, window_s=window_s, windows="trial", embedding="truth", transforms=[scale])
+    corpus.fit_transforms(part)
+    teach_new_people(corpus, sorted({corpus.dataset.subject(s.recording_id) for s in corpus.split[part]}))
+    train, test = (trials_of_part(corpus, p, corpus.facts(p), "truth") for p in (part, "test"))
+    ridge = EmbeddingRidge().fit(train.values, train.own)
+    r = retrieve(ridge.predict(test.values), test.own, np.arange(len(test.own)))
+    with open(f"{path}/stimuli/oracle.json", encoding="utf-8") as f:
+        best = json.load(f)["by_subject"][subject]["1"]
+    return (
+        f"{path.rsplit('/', 1)[-1]} sub-{subject} ridge of {part} ({len(train.own)} trials), clamp {clamp}, penalty "
+        f"{ridge.penalty:g}: top-1 {r.top[1].value:.3f}, top-5 {r.top[5].value:.3f} of {len(test.own)} "
+        f"(best {best['top1']:.3f}/{best['top5']:.3f} without outliers)"
+    )
+
+
+ALL = ("sim_image_eeg", "naplib_speech", "grasshopper", "sim_meg", "sim_fmri", "sim_fmri_native")
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ("sim_image_eeg", "naplib_speech", "grasshopper"):
+    for name in sys.argv[1:] or ALL:
         for text in globals()[name]():
             print(text, flush=True)

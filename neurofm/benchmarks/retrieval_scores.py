@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from neurofm.adapt.new_subject import corpus_of
 from neurofm.benchmarks.audit import Finding, audit, refuse_on_leak
+from neurofm.benchmarks.decoders import contents
 from neurofm.benchmarks.results import append_results, record_look, span_hash
-from neurofm.benchmarks.retrieval import Retrieval, cosine, ranks_of, retrieve, subsets_of_k, two_way
+from neurofm.benchmarks.retrieval import Retrieval, cosine, ranks_of, retrieve, subsets_of_k, summarise, two_way
 from neurofm.benchmarks.retrieval_average import WORDS, counts_up_to, draw_repetitions
 from neurofm.benchmarks.retrieval_controls import Control, controls_of, verdict
 from neurofm.benchmarks.retrieval_gallery import Gallery, build_gallery, feature_ceiling, words_of
@@ -23,6 +25,7 @@ from neurofm.benchmarks.retrieval_trials import (
     Trials,
     model_decoder,
     ridge_decoder,
+    segments_of,
     teach_new_people,
     trials_of_part,
 )
@@ -137,7 +140,7 @@ def score_retrieval(
     centred : bool
         Whether the training stimuli's mean is subtracted from gallery and answers before the cosine.
     candidates : str
-        Of segments: "test", or "all": those of every part, as when each fold is searched among all.
+        Of segments: "test", or "all": those of every recording, so that all folds are searched in one gallery.
     ways : sequence of int
         Also score k-way retrieval among so many random candidates, 30 draws (300 for NSD).
     curve, resolved : bool
@@ -156,7 +159,10 @@ def score_retrieval(
         raise ConfigError(f"candidates='{candidates}': {nearest(candidates, ('test', 'all'))}")
     out = RetrievalScores(task=task)
     ridges: dict[str, Decode] = {}
-    for folder in find_retrievers(runs, task=task, dataset=dataset):
+    found = find_retrievers(runs, task=task, dataset=dataset)
+    names = labels_of(found)
+    folds: dict[tuple[str, ...], dict[str, Line]] = defaultdict(dict)
+    for folder in found:
         loaded = load_model(folder, allow_import=allow_import)
         corpus = corpus_of(loaded)
         origin = loaded.card["provenance"]
@@ -180,10 +186,10 @@ def score_retrieval(
         test = trials_of_part(corpus, "test", loaded.facts, chosen)
         train = trials_of_part(corpus, "train" if "train" in corpus.split.parts else "pretrain", loaded.facts, chosen)
         centre = train.own.mean(axis=0) if centred else 0.0
-        label = f"{loaded.card['model']['name']}, seed {origin.get('seed', 0)}"
+        label = names[folder]
         decoders = {label: model_decoder(loaded, corpus)}
         if corpus.split.hash not in ridges:
-            ridges[corpus.split.hash] = decoders[RIDGE] = ridge_decoder(train)
+            ridges[corpus.split.hash] = decoders[RIDGE] = ridge_decoder(train, rate_hz=_frames(corpus, chosen))
         out.oracle |= _oracle(corpus)
         for model, decode in decoders.items():
             for subject in sorted(set(test.subject)):
@@ -192,20 +198,21 @@ def score_retrieval(
                 for kind in (
                     galleries if corpus.stimuli and corpus.stimuli.files[chosen].rate_hz is None else ("segment",)
                 ):
-                    gallery, answer = _gallery(corpus, chosen, kind, test, train if candidates == "all" else None)
+                    gallery, answer = _gallery(corpus, chosen, kind, test, everything=candidates == "all")
                     for mode in averages if kind != "segment" else ("trial",):
                         line = _line(
                             model, subject, rule, decode, own.averaged(mode), gallery, answer, mode, centre, train, seed
                         )
                         line = _with_ceiling(line, corpus, test)
                         out.lines.append(line)
+                        if kind == "segment" and candidates == "all":
+                            whose = RIDGE if model == RIDGE else _plain_label(loaded)
+                            folds[whose, subject, rule, gallery.hash, mode].setdefault(corpus.split.hash, line)
                         out.rows += append_results(results, _rows(common, line, centred, loaded, model, ways))
                         yield _sentence(line), out
-                gallery, answer = _gallery(
-                    corpus, chosen, "segment" if "@" in own.stimulus[0] else galleries[0], test, None
-                )
+                gallery, answer = _gallery(corpus, chosen, "segment" if "@" in own.stimulus[0] else galleries[0], test)
                 if curve and "@" not in own.stimulus[0]:
-                    out.curves[model, subject] = _curve(decode, own, gallery, answer, centre, seed)
+                    out.curves[shown_as(model, rule), subject] = _curve(decode, own, gallery, answer, centre, seed)
                 if decoded is not None and model != RIDGE:
                     mean = own.averaged("subject")
                     write_conditions(
@@ -213,11 +220,68 @@ def score_retrieval(
                         decode(mean.values, mean.recording), format=decoded_as,
                         reference=corpus.stimuli.files[chosen] if corpus.stimuli else None, source=str(folder.name),
                     )  # fmt: skip
-                _show(out, model, decode, own.averaged("subject"), gallery, answer, centre, n_panels)
+                _show(out, shown_as(model, rule), decode, own.averaged("subject"), gallery, answer, centre, n_panels)
             if resolved:
-                out.resolved[model] = _resolved(
-                    model, decode, test, train, gallery, answer, centre, corpus, loaded, width_s, step_s
+                out.resolved[shown_as(model, rule)] = _resolved(
+                    model, decode, test, train, gallery, answer, centre, corpus, loaded, chosen, width_s, step_s
                 )
+    for (whose, *_), by_split in folds.items():
+        if len(by_split) > 1:
+            line = pooled(whose, list(by_split.values()))
+            # one line stands for its folds; theirs stay in the results
+            out.lines = [*(x for x in out.lines if all(x is not y for y in by_split.values())), line]
+            out.rows += append_results(results, _rows(common, line, centred, loaded, whose, ways))
+            yield _sentence(line), out
+
+
+def labels_of(folders: Sequence[Path]) -> dict[Path, str]:
+    """What each model is called: kind and seed, and its run where these are not enough."""
+    plain = {f: _plain_name(read_json(f / "card.json")) for f in folders}
+    several = {n for n in plain.values() if list(plain.values()).count(n) > 1}
+    return {f: f"{n}, {f.parent.name}" if n in several else n for f, n in plain.items()}
+
+
+def pooled(model: str, folds: Sequence[Line]) -> Line:
+    """One line of several folds that were searched in the same gallery: their queries together.
+
+    Hub skewness and the controls are means over folds, the upper ends of controls their largest.
+    """
+    ranks = np.concatenate([x.scores.ranks for x in folds])
+    size = np.array([len(x.scores.ranks) for x in folds]) / len(ranks)
+    scores = summarise(ranks, folds[0].scores.n_candidates)
+    controls = {
+        name: Control(
+            float(sum(w * x.controls[name].top1 for w, x in zip(size, folds, strict=True))),
+            max(x.controls[name].high for x in folds),
+        )
+        for name in folds[0].controls
+    }
+    return replace(
+        folds[0], model=model, rule=f"{len(folds)} folds", scores=replace(scores, hubness=float(size @ [x.scores.hubness for x in folds])),
+        two_way=float(size @ [x.two_way for x in folds]), ceiling=float(size @ [x.ceiling for x in folds]), controls=controls,
+        verdict=verdict(scores.top[1].low, controls),
+    )  # fmt: skip
+
+
+def _plain_label(loaded: LoadedModel) -> str:
+    return _plain_name(loaded.card)
+
+
+def _plain_name(card: Mapping[str, Any]) -> str:
+    return f"{card['model']['name']}, seed {card['provenance'].get('seed', 0)}"
+
+
+def shown_as(model: str, rule: str) -> str:
+    """Name in figures: within people and for new ones are two stories."""
+    return f"{model}, new person" if rule == "new person" else model
+
+
+def _frames(corpus: Corpus, encoder: str) -> float | None:
+    """Rate of an embedding that unfolds in time at the signal's own rate."""
+    assert corpus.stimuli is not None
+    rate = corpus.stimuli.files[encoder].rate_hz
+    own = corpus.dataset.rate_hz(next(iter(corpus.dataset.recordings)))
+    return rate if rate is not None and abs(rate - own) < 1e-6 * own else None
 
 
 def _audit(out: RetrievalScores, loaded: LoadedModel, corpus: Corpus, allow_leak: str) -> None:
@@ -226,27 +290,28 @@ def _audit(out: RetrievalScores, loaded: LoadedModel, corpus: Corpus, allow_leak
     trained = [s for part, spans in corpus.split.parts.items() if part in ("pretrain", "train") for s in spans]
     stated = [Span(*s) for s in loaded.card["provenance"]["split"]["spans"]]
     findings = audit(
-        train=[*stated, *trained], test=corpus.split["test"], calibration=[], subject_of=subject_of, new_stimulus=True
-    )
+        train=[*stated, *trained], test=corpus.split["test"], calibration=[], subject_of=subject_of, new_stimulus=True,
+        content_of=contents(corpus.dataset, loaded.card["provenance"]),
+    )  # fmt: skip
     refuse_on_leak(findings, allow_leak=allow_leak)
     out.findings += [f for f in findings if f not in out.findings]
 
 
 def _gallery(
-    corpus: Corpus, encoder: str, kind: str, test: Trials, others: Trials | None
+    corpus: Corpus, encoder: str, kind: str, test: Trials, *, everything: bool = False
 ) -> tuple[Gallery, dict[str, int]]:
     """Gallery, and stimulus (or segment) → its right row."""
     assert corpus.stimuli is not None
     if kind == "segment":
         found = dict(zip(test.stimulus, test.own, strict=True))
-        if others is not None:
-            found |= dict(zip(others.stimulus, others.own, strict=True))
+        if everything:
+            found |= segments_of(corpus, encoder)
         keys = tuple(sorted(found))
         file = corpus.stimuli.files[encoder]
         gallery = Gallery(
             source="segment", keys=keys, vectors=np.stack([found[k] for k in keys]), encoder=encoder,
             embedding_hash=file.hash, embedding=words_of(corpus.stimuli, encoder),
-            scope=f"{corpus.window_s:g} s each, of the {'test part' if others is None else 'whole dataset'}",
+            scope=f"{corpus.stimuli.window_s:g} s each, of the {'whole dataset' if everything else 'test part'}",
         )  # fmt: skip
         return gallery, {k: i for i, k in enumerate(keys)}
     gallery = build_gallery(corpus.stimuli, encoder, test.stimulus, source=kind)
@@ -304,7 +369,7 @@ def _curve(
 
 def _resolved(
     model: str, decode: Decode, test: Trials, train: Trials, gallery: Gallery, answer: dict[str, int],
-    centre: NDArray | float, corpus: Corpus, loaded: LoadedModel, width_s: float, step_s: float,
+    centre: NDArray | float, corpus: Corpus, loaded: LoadedModel, chosen: str, width_s: float, step_s: float,
 ) -> dict[tuple[str, str], float]:  # fmt: skip
     """Top-1 on parts of the signal: a model sees zeros elsewhere, ridge is fitted anew on the part."""
     names = [channel_name(c) for c in corpus.dataset.channels(test.recording[0])]
@@ -318,7 +383,7 @@ def _resolved(
     for part, values in seen.items():
         answerer = decode
         if model == RIDGE:
-            answerer = ridge_decoder(replace(taught, values=learned[part]))
+            answerer = ridge_decoder(replace(taught, values=learned[part]), rate_hz=_frames(corpus, chosen))
         said = answerer(values, mean.recording) - centre
         found[part] = retrieve(said, gallery.vectors - centre, target).top[1].value
     return found

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge
+from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge, LaggedEmbeddingRidge
 from neurofm.benchmarks.retrieval_average import average
 from neurofm.data.splits import whole
+from neurofm.data.windows import sliding
 from neurofm.hub.load import LoadedModel
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.facts import Facts
@@ -109,6 +110,22 @@ def trials_of_part(corpus: Corpus, part: str, facts: Facts, encoder: str) -> Tri
     )  # fmt: skip
 
 
+def segments_of(corpus: Corpus, encoder: str) -> dict[str, NDArray[np.float32]]:
+    """Embedding of every segment of every recording by its key, as `Trials.stimulus` names them.
+
+    Whether the brain's answer to the last of a segment was recorded does not matter here.
+    """
+    stimuli, dataset = corpus.stimuli, corpus.dataset
+    assert stimuli is not None
+    found = {}
+    spans = whole(dataset, sorted(dataset.recordings))
+    step_s = corpus.stride_s or corpus.window_s
+    for w in sliding(dataset, spans, window_s=stimuli.window_s, stride_s=step_s, jitter=False):
+        onset_s, name = stimuli.event_of(dataset, w, w.start_s)
+        found[f"{name}@{w.start_s - onset_s:.3f}"] = stimuli.shown(dataset, w, w.start_s).embeddings[encoder]
+    return found
+
+
 def teach_new_people(corpus: Corpus, trained: Sequence[str]) -> list[str]:
     """Let the transforms learn tested people whom training never saw, from their official training recordings.
 
@@ -151,8 +168,17 @@ def model_decoder(loaded: LoadedModel, corpus: Corpus) -> Decode:
     return decode
 
 
-def ridge_decoder(train: Trials) -> Decode:
-    """Answer with ridge, taught with the mean of each person's repetitions of a training stimulus."""
+def ridge_decoder(train: Trials, *, rate_hz: float | None = None) -> Decode:
+    """Answer with ridge, taught with the mean of each person's repetitions of a training stimulus.
+
+    What unfolds in time at the signal's own rate is decoded moment by moment, from as much of the answer after it as
+    windows hold beyond the embedding (250 ms where they hold no more than it).
+    """
+    n, width = (train.own.shape[1], train.values.shape[1]) if train.own.ndim == 3 else (0, 0)
+    if rate_hz is not None and train.own.ndim == 3 and "@" in train.stimulus[0] and n <= width:
+        lags_s = (0.0, (width - n) / rate_hz or min(0.25, 0.5 * width / rate_hz))
+        lagged = LaggedEmbeddingRidge(lags_s=lags_s).fit(list(train.values), list(train.own), rate_hz)
+        return lambda values, _: np.stack([lagged.predict(x)[:n] for x in values])
     taught = train.averaged("subject")
     ridge = EmbeddingRidge().fit(taught.values, taught.own)
     return lambda values, _: ridge.predict(values)

@@ -66,6 +66,7 @@ class Catalogue:
         subject: str | Iterable[str] | None = None,
         session: str | Iterable[str] | None = None,
         task: str | Iterable[str] | None = None,
+        run: str | Iterable[str] | None = None,
         part: str | Iterable[str] | None = None,
         recording_id: str | Iterable[str] | None = None,
     ) -> list[str]:
@@ -76,7 +77,8 @@ class Catalogue:
         ConfigError
             When a value occurs nowhere in the dataset (the message names the nearest), or nothing agrees.
         """
-        asked = {"subject": subject, "session": session, "task": task, "part": part, "recording_id": recording_id}
+        asked = {"subject": subject, "session": session, "task": task, "run": run, "part": part,
+                 "recording_id": recording_id}  # fmt: skip
         chosen = list(self.recordings)
         for column, values in asked.items():
             if values is None:
@@ -135,6 +137,10 @@ class Catalogue:
     def subject(self, recording_id: str) -> str:
         """Return the subject of a recording."""
         return str(self._row(recording_id)["subject"])
+
+    def content(self, recording_id: str) -> str:
+        """Return the fingerprint of a recording's values after preparation; "" where it was prepared without one."""
+        return str(self._row(recording_id).get("content") or "")
 
     def interval_samples(self, recording_id: str) -> list[int]:
         """Length of each valid interval in whole samples (bins) of the signal, from the tables alone."""

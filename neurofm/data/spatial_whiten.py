@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from scipy.signal import butter, sosfiltfilt
 
+from neurofm.data.fitting import check_per, moments, pools, values_of
 from neurofm.data.index import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.transforms import Transform
-from neurofm.data.windows import stretches
 from neurofm.schema.errors import ConfigError, DataError
 
-# samples read and filtered at once when fitting
-READ_SAMPLES = 1 << 16
 FILTER_ORDER = 4
 # eigenvalues below this share of the largest are rounding, not signal
 NEGLIGIBLE = 1e-12
@@ -61,8 +58,7 @@ class SpatialWhiten(Transform):
     _fitted: dict[str, Whitening] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.per not in ("subject", "recording"):
-            raise ConfigError(f"spatial_whiten: per is '{self.per}'; expected 'subject' or 'recording'")
+        check_per(self.per, self.name)
         if not 0 <= self.shrinkage <= 1:
             raise ConfigError(f"spatial_whiten: shrinkage is {self.shrinkage}; expected a number from 0 to 1")
         if self.lowpass_hz is not None and not self.lowpass_hz > 0:
@@ -71,24 +67,12 @@ class SpatialWhiten(Transform):
     def fit(self, dataset: Dataset, spans: Sequence[Span], *, allowed: Sequence[Span]) -> None:
         """Filter the spans, each stretch on its own, and keep what their covariance gives."""
         super().fit(dataset, spans, allowed=allowed)
-        groups: dict[tuple[str, frozenset[str]], list[Span]] = defaultdict(list)
-        for span in sorted(set(spans)):
-            r = span.recording_id
-            groups[dataset.subject(r) if self.per == "subject" else r, frozenset(_names(dataset, r))].append(span)
-        for (group, names), members in groups.items():
-            first = members[0].recording_id
-            fitted = _names(dataset, first)
-            rate = dataset.rate_hz(first)
-            if any(dataset.rate_hz(s.recording_id) != rate for s in members):
-                raise DataError(f"transform 'spatial_whiten': recordings of '{group}' differ in rate; resample them")
-            mean, covariance = _moments(self._filtered(dataset, members, fitted), group)
-            shared = dataset.select(subject=group) if self.per == "subject" else [group]
-            for r in shared:
-                wanted = _names(dataset, r)
-                if frozenset(wanted) == names and dataset.rate_hz(r) == rate:
-                    order = [fitted.index(name) for name in wanted]
-                    matrix = whitening_matrix(covariance[np.ix_(order, order)], self.shrinkage)
-                    self._fitted[r] = Whitening(mean[order], matrix, rate)
+        for pool in pools(dataset, spans, per=self.per, transform=self.name):
+            filtered = (self._lowpass(x, pool.rate_hz) for x in values_of(dataset, pool))
+            mean, covariance = moments(filtered, f"transform 'spatial_whiten': the spans of '{pool.group}'")
+            for r, order in pool.holders:
+                matrix = whitening_matrix(covariance[np.ix_(order, order)], self.shrinkage)
+                self._fitted[r] = Whitening(mean[order], matrix, pool.rate_hz)
 
     def apply(self, values: np.ndarray, recording_id: str, *, rng: np.random.Generator | None = None) -> np.ndarray:
         """Return (low-passed − mean) · matrix."""
@@ -135,17 +119,6 @@ class SpatialWhiten(Transform):
             for r, w in state.items()
         }
 
-    def _filtered(self, dataset: Dataset, spans: Sequence[Span], names: Sequence[str]) -> Iterator[np.ndarray]:
-        for span in spans:
-            own = _names(dataset, span.recording_id)
-            order = [own.index(name) for name in names]
-            rate = dataset.rate_hz(span.recording_id)
-            for origin, first, last in stretches(dataset, span):
-                for at in range(first, last, READ_SAMPLES):
-                    n = min(READ_SAMPLES, last - at)
-                    values = dataset.read(span.recording_id, origin + at / rate, n)[:, order]
-                    yield self._lowpass(values, rate)
-
     def _lowpass(self, values: np.ndarray, rate_hz: float) -> np.ndarray:
         x = values.astype(np.float64)
         if self.lowpass_hz is None:
@@ -180,21 +153,3 @@ def whitening_matrix(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
     factor = np.where(values > NEGLIGIBLE * values[-1], np.maximum(values, NEGLIGIBLE * values[-1]) ** -0.5, 1.0)
     matrix = (vectors * factor) @ vectors.T
     return matrix / np.sqrt(np.einsum("ij,jk,ik->", matrix, covariance, matrix) / n)
-
-
-def _names(dataset: Dataset, recording_id: str) -> list[str]:
-    return [c["name"] for c in dataset.channels(recording_id)]
-
-
-def _moments(arrays: Iterator[np.ndarray], group: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [C] and population covariance [C, C] of all rows of (T, C) arrays, without holding them."""
-    n, origin, first, second = 0, None, 0.0, 0.0
-    for x in arrays:
-        # about a mean near the true one the sums keep their digits, whatever the offset
-        origin = x.mean(axis=0) if origin is None else origin
-        centred = x - origin
-        n, first, second = n + len(x), first + centred.sum(axis=0), second + centred.T @ centred
-    if origin is None:
-        raise DataError(f"transform 'spatial_whiten': the spans of '{group}' hold no sample")
-    shift = first / n
-    return origin + shift, second / n - np.outer(shift, shift)

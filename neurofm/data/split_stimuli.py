@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from neurofm.data.index import Dataset
 from neurofm.data.keyed import keyed_generator
 from neurofm.data.spans import Span, Split
-from neurofm.data.splits import whole
+from neurofm.data.splits import cut, length_s, whole
 from neurofm.schema.errors import ConfigError, DataError, nearest
 
 
@@ -18,6 +18,7 @@ def zero_shot(
     held_out: str | None = None,
     validation_fraction: float = 0.05,
     validation_by: str = "concept",
+    budgets: Sequence[int] = (),
     seed: int = 0,
 ) -> Split:
     """Official training trials to learn from, official test trials to be scored on, concepts apart.
@@ -35,13 +36,15 @@ def zero_shot(
     validation_by : str
         "concept": whole concepts are kept; "stimulus": single stimuli (as NICE does, whose validation therefore
         shares its concepts with training).
+    budgets : sequence of int
+        With `held_out`: their first so many training trials become the parts ``calibration-<n>`` to adapt with.
     seed : int
         Of the draw.
 
     Returns
     -------
     Split
-        "pretrain" and "train" (the same trials), "validation", "test".
+        "pretrain" and "train" (the same trials), "validation", "test", and the calibrations.
 
     Raises
     ------
@@ -76,8 +79,16 @@ def zero_shot(
     kept = [s for k, s in train if k[validation_by == "concept"] not in held]
     validation = [s for k, s in train if k[validation_by == "concept"] in held]
     who = f"held out {held_out}" if held_out is not None else (f"subject {subject}" if subject else "everybody")
+    parts = {"pretrain": kept, "train": kept, "validation": validation, "test": [s for _, s in test]}
+    if budgets:
+        if held_out is None:
+            raise ConfigError("split zero_shot: budgets are trials of a held-out person; give held_out")
+        own = sorted((s for _, s in _with_concept(dataset, dataset.select(part="train", subject=tested))), key=_in_time)
+        if not 0 < min(budgets) <= max(budgets) <= len(own):
+            raise ConfigError(f"budgets are {list(budgets)}; subject '{held_out}' has {len(own)} training trials")
+        parts |= {f"calibration-{n}": own[:n] for n in budgets}
     return Split(
-        parts={"pretrain": kept, "train": kept, "validation": validation, "test": [s for _, s in test]},
+        parts=parts,
         rule=f"zero_shot of {dataset.id}, {who}, validation by {validation_by}",
         seed=seed,
     )
@@ -101,6 +112,33 @@ def folds_of_recordings(dataset: Dataset, *, n_folds: int, fold: int, subject: s
         parts={"pretrain": kept, "train": kept, "test": whole(dataset, test)},
         rule=f"folds_of_recordings {fold + 1} of {n_folds} of {dataset.id}",
     )
+
+
+def folds_in_time(dataset: Dataset, *, n_folds: int, fold: int, gap_s: float) -> Split:
+    """Cut every recording into `n_folds` equal stretches in time, of which number `fold` is tested.
+
+    For one long stimulus: the answer to a piece of it is predicted from how other pieces were answered. Within `gap_s`
+    of the tested stretch nothing is trained on.
+    """
+    if n_folds < 2 or not 0 <= fold < n_folds:
+        raise ConfigError(f"fold {fold} of {n_folds}: expected two folds or more, and a fold counted from 0")
+    parts: dict[str, list[Span]] = {"train": [], "test": []}
+    for r in sorted(dataset.recordings):
+        total = length_s(dataset, [r])
+        a, b = total * fold / n_folds, total * (fold + 1) / n_folds
+        parts["test"] += cut(dataset, [r], a, b)
+        for start, stop in ((0.0, a - gap_s), (b + gap_s, total)):
+            if stop > start:
+                parts["train"] += cut(dataset, [r], start, stop)
+    return Split(
+        parts={"pretrain": parts["train"], **parts},
+        gap_s=gap_s,
+        rule=f"folds_in_time {fold + 1} of {n_folds} of {dataset.id}",
+    )
+
+
+def _in_time(span: Span) -> tuple[str, float]:
+    return span.recording_id, span.start_s
 
 
 def _with_concept(dataset: Dataset, ids: Sequence[str]) -> list[tuple[tuple[str, str], Span]]:

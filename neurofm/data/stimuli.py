@@ -34,7 +34,7 @@ class Stimuli:
     encoders : sequence of str
         Names of the files in ``stimuli/embeddings``.
     window_s : float
-        Length of a window, for embeddings that unfold in time.
+        How much of the stimulus belongs to a window, for embeddings that unfold in time.
     lag_s : float
         How much later the brain answers than the stimulus: the window from t is paired with the stimulus from
         t − lag_s (150 ms in brainmagick). Only for embeddings that unfold in time.

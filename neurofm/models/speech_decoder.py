@@ -13,13 +13,16 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from neurofm.models.base import Encoded
-from neurofm.models.vector import sample_tokens
+from neurofm.models.vector import montage_size, sample_tokens
 from neurofm.nn.dilated_conv import DilatedConv
+from neurofm.nn.montage import to_montage
 from neurofm.nn.spatial_attention import SpatialAttention
 from neurofm.nn.subject_linear import SubjectLinear, drop_subjects, rows_of, start_from_mean, tables_of
 from neurofm.schema.batch import NeuralBatch
-from neurofm.schema.errors import ConfigError
+from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
+
+SENSORS = ("positions", "names")
 
 
 class SpeechDecoder(nn.Module):
@@ -28,7 +31,10 @@ class SpeechDecoder(nn.Module):
     Parameters
     ----------
     facts : Facts
-        Subjects.
+        Subjects; names of the channels for `sensors` "names".
+    sensors : str
+        "positions": attention by position; "names": a fixed montage, each channel known by its name, for electrodes
+        whose positions are not known (intracranial, a single cell). `n_virtual` is then their number.
     n_virtual : int
         Virtual sensors.
     n_axes, n_frequencies, sensor_dropout
@@ -47,6 +53,7 @@ class SpeechDecoder(nn.Module):
         self,
         facts: Facts,
         *,
+        sensors: str = "positions",
         n_virtual: int = 270,
         n_axes: int = 2,
         n_frequencies: int | None = None,
@@ -66,9 +73,15 @@ class SpeechDecoder(nn.Module):
         if not 0 <= lag_s < facts.window_s:
             raise ConfigError(f"lag_s={lag_s} must be from 0 to below the window of {facts.window_s:g} s")
         self.dim, self.subject_dropout, self.lag = dim, subject_dropout, round(lag_s * facts.rate_hz)
-        self.attention = SpatialAttention(
-            n_virtual=n_virtual, n_axes=n_axes, n_frequencies=n_frequencies, dropout_radius=sensor_dropout
-        )
+        if sensors not in SENSORS:
+            raise ConfigError(f"speech_decoder: unknown sensors '{sensors}': {nearest(sensors, SENSORS)}")
+        self.attention = None
+        if sensors == "positions":
+            self.attention = SpatialAttention(
+                n_virtual=n_virtual, n_axes=n_axes, n_frequencies=n_frequencies, dropout_radius=sensor_dropout
+            )
+        else:
+            n_virtual = montage_size("speech_decoder", facts)
         self.mix = nn.Conv1d(n_virtual, n_virtual, 1)
         self.subject_layer = None
         if subject_layer:
@@ -83,7 +96,12 @@ class SpeechDecoder(nn.Module):
         x = batch.signal * batch.time_mask[:, None]
         if self.lag:
             x = nn.functional.pad(x[..., self.lag :], (0, self.lag))
-        x = self.mix(self.attention(x, batch.positions, batch.channel_mask))
+        if self.attention is None:
+            n = self.mix.in_channels
+            x = to_montage(x, batch.channel_mask, batch.channel_ids, n, model="speech_decoder")[0]
+        else:
+            x = self.attention(x, batch.positions, batch.channel_mask)
+        x = self.mix(x)
         if self.subject_layer is not None:
             rows = rows_of(batch.subject, len(self.subject_layer.weight), len(x), x.device)
             if self.training:

@@ -23,6 +23,7 @@ from neurofm.objectives.alignment_losses import (
     info_nce,
     retrieval_hits,
     same_stimulus,
+    same_target,
     scores,
     sigmoid_pairs,
     soft_clip,
@@ -63,7 +64,7 @@ class Alignment(nn.Module):
     model : Model
         Its width is the head's input.
     facts : Facts
-        `embedding_shape`: (E,) or (T, E); `window_s`.
+        `embedding_shape`: (E,) or (T, E); `window_s`, `embedding_s`.
     embedding : str, optional
         Which of ``batch.stimulus_embedding``; may be left out where there is one.
     loss : str
@@ -78,7 +79,8 @@ class Alignment(nn.Module):
     both_directions : bool
         Whether the stimulus has to find its response as well.
     same : str
-        What makes two windows no negatives of each other: the "stimulus", its "concept", or "none".
+        What makes two windows no negatives of each other: the "stimulus" (of one that unfolds in time: the same piece
+        of it), its "concept", or "none".
     contrastive_weight, regression_weight : float
         Of the contrastive term and of the mean squared error.
     transport, transport_weight
@@ -158,7 +160,8 @@ class Alignment(nn.Module):
         if own_regression_head and not regression_weight:
             raise ConfigError("alignment: own_regression_head needs a regression_weight above 0")
         self.embedding, self.loss, self.normalise, self.same = embedding, loss, normalise, same
-        self.both_directions, self.readout, self.shape, self.window_s = both_directions, readout, shape, facts.window_s
+        self.both_directions, self.readout, self.shape = both_directions, readout, shape
+        self.span_s = facts.window_s if facts.embedding_s is None else facts.embedding_s
         self.contrastive_weight, self.regression_weight = contrastive_weight, regression_weight
         self.transport, self.transport_weight, self.auxiliary_weight = transport, transport_weight, auxiliary_weight
         self.temperature, self.learn_temperature = temperature, learn_temperature
@@ -257,7 +260,7 @@ class Alignment(nn.Module):
         tokens, mask, time_s = over_channels(encoded, batch.signal.shape[1])
         if len(self.shape) == 1:
             return masked_mean(head(tokens), mask)
-        return head(at_times(tokens, time_s, self.shape[0], self.window_s))
+        return head(at_times(tokens, time_s, self.shape[0], self.span_s))
 
     def _pairs(
         self, batch: NeuralBatch, contrast: Tensor, regress: Tensor, target: Tensor, partner: Tensor, share: Tensor
@@ -283,6 +286,8 @@ class Alignment(nn.Module):
             rows[3] = (known.long().cumsum(0) - 1)[rows[3]]
             rows = [x[known] for x in rows]
         alike = same_stimulus(rows[5] if stimulus is not None else None, len(rows[0]), target.device)
+        if self.same == "stimulus":
+            alike = same_target(alike, rows[2])
         return _Pairs(rows[0], rows[1], rows[2], rows[3], rows[4], alike)
 
     def _stage(self) -> str:

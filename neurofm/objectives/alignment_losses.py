@@ -37,6 +37,17 @@ def same_stimulus(stimulus: Tensor | None, n: int, device: torch.device) -> Tens
     return same & ~torch.eye(n, dtype=torch.bool, device=device)
 
 
+def same_target(same: Tensor, target: Tensor) -> Tensor:
+    """Keep of the pairs (N, N) those whose targets (N, D) are equal.
+
+    Windows of one passage of speech share their stimulus, yet each has its own piece of it: they are negatives.
+    """
+    if not bool(same.any()):
+        return same
+    row = target.unique(dim=0, return_inverse=True)[1]
+    return same & (row[:, None] == row)
+
+
 def cross_entropy(logits: Tensor, label: Tensor, *, both: bool) -> Tensor:
     """Mean of −Σ_j label_ij log softmax_j(logits)_ij; with `both`, averaged with that of the transposed problem."""
     # a pair that is out of the contest has weight 0 and logit −∞

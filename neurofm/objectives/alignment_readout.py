@@ -24,14 +24,14 @@ def over_channels(encoded: Encoded, n_channels: int) -> tuple[Tensor, Tensor, Te
     return mean, there.any(2), encoded.time_s.unflatten(1, (-1, n_channels))[:, :, 0]
 
 
-def at_times(tokens: Tensor, time_s: Tensor, n_times: int, window_s: float) -> Tensor:
-    """Interpolate (B, T', D) linearly to the centres of `n_times` equal parts of the window; constant beyond the ends.
+def at_times(tokens: Tensor, time_s: Tensor, n_times: int, span_s: float) -> Tensor:
+    """Interpolate (B, T', D) linearly to the centres of `n_times` equal parts of the first `span_s`; constant beyond the ends.
 
     Times ascend, and are those of the batch's first window.
     """
     have = time_s[0].to(tokens.dtype).contiguous()
-    want = (torch.arange(n_times, device=tokens.device, dtype=tokens.dtype) + 0.5) * (window_s / n_times)
-    if len(have) == n_times and bool(torch.allclose(have, want, atol=1e-6 * window_s)):
+    want = (torch.arange(n_times, device=tokens.device, dtype=tokens.dtype) + 0.5) * (span_s / n_times)
+    if len(have) == n_times and bool(torch.allclose(have, want, atol=1e-6 * span_s)):
         return tokens
     if len(have) == 1:
         return tokens.expand(-1, n_times, -1)

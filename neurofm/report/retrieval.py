@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.retrieval_average import WORDS
-from neurofm.benchmarks.retrieval_scores import RIDGE, Line, RetrievalScores
+from neurofm.benchmarks.retrieval_scores import RIDGE, Line, RetrievalScores, shown_as
 from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures_retrieval import panels, parts_of_signal, repetition_curves
 
@@ -27,8 +27,8 @@ def claims_of(scored: RetrievalScores, title: str) -> list[Claim]:
                 detail=_detail(mine) + (f" {len(lost)} of {len(mine)} do not: {lost[0].verdict}." if lost else ""),
             )
         )
-        bars = {(x.subject, x.gallery.source): x for x in _last(scored, RIDGE)}
-        pairs = [(x, bars[x.subject, x.gallery.source]) for x in mine if (x.subject, x.gallery.source) in bars]
+        bars = {_key(x): x for x in _last(scored, RIDGE)}
+        pairs = [(x, bars[_key(x)]) for x in mine if _key(x) in bars]
         if pairs:
             ours, bar = (np.mean([p[i].scores.top[1].value for p in pairs]) for i in (0, 1))
             claims.append(
@@ -71,8 +71,8 @@ def section_of(scored: RetrievalScores, title: str, *, files: str | None = None)
             )
         )
     for k, (model, shown) in enumerate(scored.panels.items()):
-        gallery = next(x.gallery for x in scored.lines if x.model == model)
-        if gallery.source != "stimulus":
+        galleries = [x.gallery for x in scored.lines if model in (x.model, shown_as(x.model, x.rule))]
+        if not galleries or galleries[0].source != "stimulus":
             # pictures of class centres and segments do not exist
             continue
         drawings.append(
@@ -115,6 +115,10 @@ def _last(scored: RetrievalScores, model: str) -> list[Line]:
     mine = [x for x in scored.lines if x.model == model]
     averaged = [x for x in mine if x.mode == "subject"]
     return averaged or mine
+
+
+def _key(line: Line) -> tuple[str, str, str]:
+    return line.subject, line.rule, line.gallery.source
 
 
 def _detail(lines: list[Line]) -> str:

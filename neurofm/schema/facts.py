@@ -30,6 +30,8 @@ class Facts:
         Training windows of each class, where windows are labelled by events that last; for weights of unequal classes.
     embedding_shape : tuple of int
         Shape of the stimulus embedding of one window: (dim,) or (time, dim); empty where there is none.
+    embedding_s : float, optional
+        What an embedding that unfolds in time covers, from the window's start; None for the whole window.
     """
 
     rate_hz: float
@@ -41,6 +43,7 @@ class Facts:
     class_counts: tuple[int, ...] = ()
     embedding_shape: tuple[int, ...] = ()
     sessions: tuple[str, ...] = ()
+    embedding_s: float | None = None
 
     @property
     def window_samples(self) -> int:

@@ -87,6 +87,9 @@ class Corpus:
         first is the one that `Facts.embedding_shape` describes.
     embedding_lag_s : float
         For embeddings that unfold in time: the window from t is paired with the stimulus from t − this.
+    embedding_s : float, optional
+        For embeddings that unfold in time: how much of the stimulus belongs to a window, from its start; less than the
+        window where the brain's answer to the last of it should be seen too. Default all of it.
     preload : bool
         Keep decoded recordings in memory.
     n_workers : int
@@ -125,6 +128,7 @@ class Corpus:
         streams: Sequence[str] = (),
         embedding: str | Sequence[str] | None = None,
         embedding_lag_s: float = 0.0,
+        embedding_s: float | None = None,
         preload: bool = True,
         n_workers: int = 0,
     ) -> None:
@@ -166,12 +170,23 @@ class Corpus:
             )
         self.streams, self.preload, self.n_workers = tuple(streams), preload, n_workers
         encoders = (embedding,) if isinstance(embedding, str) else tuple(embedding or ())
+        if embedding_s is not None and not 0 < embedding_s <= self.window_s:
+            raise ConfigError(
+                f"embedding_s={embedding_s:g} must be above 0 and at most the window, {self.window_s:g} s"
+            )
+        self.embedding_s = embedding_s
         self.stimuli = (
-            Stimuli(self.dataset, encoders, window_s=self.window_s, lag_s=embedding_lag_s) if encoders else None
+            Stimuli(self.dataset, encoders, window_s=embedding_s or self.window_s, lag_s=embedding_lag_s)
+            if encoders
+            else None
         )
 
     def fit_transforms(self, part: str) -> None:
         """Fit the transforms on one part, and on nothing outside it."""
+        if part.startswith("test"):
+            raise ConfigError(
+                f"part '{part}' is only for `neurofm evaluate`; fit transforms on another part of the split"
+            )
         spans = self.split[part]
         self.transform.fit(self.dataset, spans, allowed=spans)
 
@@ -207,6 +222,7 @@ class Corpus:
             classes=classes,
             class_counts=counts,
             embedding_shape=self.stimuli.shape(next(iter(self.stimuli.files))) if self.stimuli else (),
+            embedding_s=self.embedding_s,
         )
 
     def _classes(self, part: str) -> tuple[str, ...]:
@@ -254,7 +270,9 @@ class Corpus:
     def loader(
         self, part: str, facts: Facts, *, batch_size: int, seed: int, training: bool, rank: int = 0, world_size: int = 1
     ) -> WindowLoader:
-        """Batches of one part: shuffled and augmented in training, in order and whole otherwise."""
+        """Batches of one part: shuffled and augmented in training, in order and whole otherwise; never of a test part in training."""
+        if training and part.startswith("test"):
+            raise ConfigError(f"part '{part}' is only for `neurofm evaluate`; train on another part of the split")
         windows = self.cut(part, facts)
         if facts.classes:
             self.transform.tell_classes(facts.classes)
@@ -319,8 +337,10 @@ class Corpus:
             )  # fmt: skip
         id_of = {r: d for d in members_of(self.dataset) for r in d.recordings}
         people = {(id_of[s.recording_id].id, id_of[s.recording_id].subject(s.recording_id)) for s in spans}
+        content = {r: id_of[r].content(r) for r in sorted({s.recording_id for s in spans})}
         return {
             "datasets": members,
+            "content": {r: h for r, h in content.items() if h},
             "split": {
                 "hash": self.split.hash, "rule": self.split.rule, "part": part, "spans": merged(spans),
             },

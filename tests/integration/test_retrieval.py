@@ -128,6 +128,37 @@ def test_simulated_images_are_found_and_the_report_says_how(folder, monkeypatch,
     assert len(list((folder / "decoded").glob("*.safetensors"))) == 1
 
 
+def test_nice_is_trained_and_scored_by_the_verbs(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    common = [
+        "experiment=sim_image_eeg", "model.n_filters=16", "task.window_s=0.4", "model.kernel=5", "model.pool=5", "model.stride=2",
+        "data.split.validation_fraction=0.1", "objective.temperature=0.2", "objective.dropout=0.2", "model.dropout=0.2",
+        "optim.lr_peak=5e-3", "trainer.max_steps=150", "trainer.progress=false", "batch_size=128",
+        "runs=verbs",
+    ]  # fmt: skip
+    assert main(["train", *common, "data.split.subject=01", "name=sim_image_eeg/within"]) == 0
+    card = json.loads((folder / "verbs/sim_image_eeg/within/model/card.json").read_text())
+    assert card["model"]["name"] == "nice"
+    assert card["facts"]["embedding_shape"] == [6]
+    assert main(["train", *common, "held_out=02", "name=sim_image_eeg/held_out"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "benchmark=sim_image_eeg", "runs=verbs", "results=verbs", "out=verbs/report"]) == 0
+    out = capsys.readouterr().out
+    assert "sub-01     trained on nice" in out
+    assert "sub-02     new person nice" in out
+    scores = {
+        (r["model"].partition(",")[0], r["subject"], r["strategy"], r["metric"]): r["value"]
+        for r in read_table("verbs", "results")
+        if r["metric"] in ("top1", "top5") and "mean over the repetitions that one person saw" in r["note"]
+    }
+    assert scores["nice", "01", "trained on", "top1"] > 0.4
+    # one person to learn from is little for another one: chance is 5 / 24
+    assert scores["nice", "02", "new person", "top5"] > 0.4
+    page = (folder / "verbs/report/report.html").read_text()
+    for said in ("nice, seed 0, within", "nice, seed 0, held_out, new person", "best possible"):
+        assert said in page
+
+
 def test_a_held_out_person_is_named_and_learned_without_labels(folder, monkeypatch, capsys):
     trained(folder, monkeypatch, where="held_out/seed0", held_out="02")
     out = evaluated(folder, monkeypatch, capsys, "runs/held_out", "+benchmark.parts.0.resolved=false")
@@ -186,7 +217,7 @@ def test_embed_verb_computes_once(tmp_path, monkeypatch, capsys):
     assert "add data=stimuli" in capsys.readouterr().err
 
 
-def test_things_eeg2_from_raw_files_to_retrieval(tmp_path):
+def test_things_eeg2_from_raw_files_to_retrieval(tmp_path, monkeypatch, capsys):
     """Small in numbers, faithful in layout: object arrays, triggers, targets, rapid presentation, image sets."""
     from PIL import Image
 
@@ -268,3 +299,14 @@ def test_things_eeg2_from_raw_files_to_retrieval(tmp_path):
     assert len(mean.stimulus) == 8
     said = ridge_decoder(train)(mean.values, mean.recording)
     assert retrieve(said, mean.own, np.arange(8)).top[1].value >= 0.75
+    # NICE by the verbs, at its published kernels; a few steps, so only the way is tested
+    monkeypatch.chdir(tmp_path)
+    raw = [f"data.path={out}", "data.embedding=colour", "data.n_workers=0", "data.transforms=[{name: mvnn, start_s: 0.2}]"]
+    assert main(
+        ["train", "experiment=things_eeg2", "task=image_trials_raw", *raw, "data.split.validation_fraction=0.1",
+         "model.n_filters=4", "trainer.max_steps=6", "trainer.progress=false", "batch_size=40"]
+    ) == 0  # fmt: skip
+    one = ["benchmark=things_eeg2", "benchmark.parts.0.task=image_trials_raw", "+benchmark.parts.0.resolved=false"]
+    assert main(["evaluate", *one, f"+benchmark.parts.0.files={tmp_path / 'Image_set'}"]) == 0
+    assert "stimulus, 8 candidates, subject" in capsys.readouterr().out
+    assert "<img" in (page := (tmp_path / "runs/report/report.html").read_text()) or "data:image" in page

@@ -79,16 +79,17 @@ class LaggedEmbeddingRidge:
         self.lags_s, self.penalty = lags_s, penalty
 
     def fit(self, signals: Sequence[NDArray], targets: Sequence[NDArray], rate_hz: float) -> LaggedEmbeddingRidge:
-        """Fit recordings (T, C) to frames (T, D) on the same clock."""
+        """Fit recordings (T, C) to frames (≤ T, D) on the same clock."""
         self.lags = np.arange(round(self.lags_s[0] * rate_hz), round(self.lags_s[1] * rate_hz) + 1)
         n = sum(map(len, signals))
         self.mean = sum(x.sum(axis=0) for x in signals) / n
         self.sd = np.sqrt(sum(((x - self.mean) ** 2).sum(axis=0) for x in signals) / n)
+        n = sum(map(len, targets))
         self.y_mean = sum(y.sum(axis=0) for y in targets) / n
         width = len(self.lags) * len(self.mean)
         gram, cross, total = np.zeros((width, width)), np.zeros((width, len(self.y_mean))), np.zeros(width)
         for x, y in zip(signals, targets, strict=True):
-            lagged = self._lagged(x)
+            lagged = self._lagged(x)[: len(y)]
             gram += lagged.T @ lagged
             cross += lagged.T @ (y - self.y_mean)
             total += lagged.sum(axis=0)

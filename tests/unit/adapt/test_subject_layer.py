@@ -1,5 +1,7 @@
 """A new subject's own layer: what moves, where it starts, and the measured lesson on simulated sensors."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -86,6 +88,30 @@ def test_moves_only_the_new_row_and_starts_from_the_mean():
     adapted.loaded.objective(model, world.batch(5, torch.arange(20), 0), None).total.backward()
     assert model.ridge.weight.grad[0].any()
     assert not model.ridge.weight.grad[1:].any()
+
+
+def test_reset_draws_the_new_row_alone_and_full_may_start_from_the_mean():
+    origin = loaded()
+    tuned = ADAPT.build("subject_layer", origin, None, None, start="reset", seed=3).loaded.model
+    assert torch.equal(tuned.ridge.weight[1:], origin.model.ridge.weight[1:])
+    assert not torch.equal(tuned.ridge.weight[0], origin.model.ridge.weight[0])
+    again = ADAPT.build("subject_layer", origin, None, None, start="reset", seed=3).loaded.model
+    assert torch.equal(tuned.ridge.weight, again.ridge.weight)
+    full = ADAPT.build("full", origin, None, None, start="mean")
+    torch.testing.assert_close(full.loaded.model.ridge.weight[0], origin.model.ridge.weight[1:].mean(0))
+    assert "model.blocks.0.1.weight" in full.trainable()
+    with pytest.raises(ConfigError, match="full: unknown start"):
+        ADAPT.build("full", origin, None, None, start="reset")
+
+
+def test_another_embedding_makes_another_head():
+    origin = loaded()
+    wider = replace(FACTS, embedding_shape=(E + 1,))
+    adapted = ADAPT.build("full", origin, wider, None).loaded
+    assert adapted.facts.embedding_shape == (E + 1,)
+    assert adapted.objective.head.linear.out_features == E + 1
+    kept = ADAPT.build("full", origin, FACTS, None).loaded.objective
+    assert torch.equal(kept.head.linear.weight, origin.objective.head.linear.weight)
 
 
 def test_models_without_subject_layers_get_a_sentence():

@@ -398,3 +398,19 @@ def test_windows_of_another_length_get_a_sentence():
         model(batch_of(replace(facts, window_s=2.0)))
     with pytest.raises(ConfigError, match="needs the channels' names"):
         MODELS.build("nice", replace(facts, channels=()))
+
+
+def test_speech_decoder_knows_electrodes_by_name_where_they_have_no_positions():
+    facts = Facts(rate_hz=100.0, window_s=0.5, max_channels=3, channels=("a", "b", "c"), subjects=("s",))
+    model = MODELS.build("speech_decoder", facts, sensors="names", dim=8, n_layers=2).eval()
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 50, generator=g)
+    names = torch.tensor([1, 2, 3]).expand(2, -1)
+    there = dict(channel_mask=torch.ones(2, 3, dtype=torch.bool), time_mask=torch.ones(2, 50, dtype=torch.bool))
+    batch = NeuralBatch(signal=x, channel_ids=names, rate_hz=100.0, subject=torch.ones(2, dtype=torch.long), **there)
+    # electrodes in another order are the same electrodes
+    swapped = replace(batch, signal=x[:, [2, 0, 1]], channel_ids=names[:, [2, 0, 1]])
+    torch.testing.assert_close(model(batch).tokens, model(swapped).tokens)
+    assert model(batch).tokens.shape == (2, 50, 8)
+    with pytest.raises(ConfigError, match="unknown sensors 'name': did you mean 'names'"):
+        MODELS.build("speech_decoder", facts, sensors="name")

@@ -48,6 +48,8 @@ class Flat(nn.Module):
 
 def batch_of(n, *, dtype=torch.float32, stimulus=None, seed=0, shape=(6,)):
     g = torch.Generator().manual_seed(seed)
+    shown = torch.arange(n) if stimulus is None else torch.as_tensor(stimulus)
+    bank = torch.randn(max(n, int(shown.max()) + 1), *shape, generator=g, dtype=dtype)
     return NeuralBatch(
         signal=torch.randn(n, 3, 32, generator=g, dtype=dtype),
         channel_mask=torch.ones(n, 3, dtype=torch.bool),
@@ -55,9 +57,9 @@ def batch_of(n, *, dtype=torch.float32, stimulus=None, seed=0, shape=(6,)):
         channel_ids=torch.arange(1, 4).expand(n, -1),
         rate_hz=32.0,
         subject=torch.arange(n) % 2 + 1,
-        stimulus=torch.arange(1, n + 1) if stimulus is None else torch.as_tensor(stimulus),
+        stimulus=shown,
         concept=torch.full((n,), -1),
-        stimulus_embedding={"image": torch.randn(n, *shape, generator=g, dtype=dtype)},
+        stimulus_embedding={"image": bank[shown]},
     )
 
 
@@ -80,6 +82,20 @@ def test_loss_is_the_closed_form():
     expected = info_nce(logits, same_stimulus(batch.stimulus, 5, logits.device))
     torch.testing.assert_close(loss.total, expected)
     assert set(loss.terms) == {"contrastive"}
+
+
+def test_pieces_of_one_passage_are_negatives_and_the_same_piece_is_not():
+    model = Flat()
+    objective = build(model)
+    batch = batch_of(4, stimulus=[0, 0, 0, 1])
+    # the passage 0 twice at one moment, once at another
+    piece = batch.stimulus_embedding["image"].clone()
+    piece[2] = -piece[3]
+    batch = replace(batch, stimulus_embedding={"image": piece})
+    same = torch.zeros(4, 4, dtype=torch.bool)
+    same[0, 1] = same[1, 0] = True
+    logits = scores(objective.predict(model, batch), piece) / 0.07
+    torch.testing.assert_close(objective(model, batch, None).total, info_nce(logits, same))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64])
