@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Does masked pretraining help on new people? Simulated motor imagery: tokenizer → masked codes, and masked patches, on 20 people without
 # labels, then 2, 5, 10 and 20 trials of each hand of ten new people; against the same networks from scratch, EEGNet, CSP and tangent space.
-# Everything that could be tuned stands in conf/ and was chosen on other people:
+# Everything that could be tuned stands in conf/ and is to be chosen on other people:
 # EXTRA="dataset.id=motor_dev dataset.source.seed=1000" DATA="data.id=motor_dev data.path=shards/motor_dev" RUNS=runs/dev.
+# With these recipes the networks stayed at chance on the other people (docs/measurements/2026-11-21-masked.md): find better ones there first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONPATH=${PYTHONPATH:-.} # scripts/ imports the checkout
