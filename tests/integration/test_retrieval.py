@@ -301,7 +301,12 @@ def test_things_eeg2_from_raw_files_to_retrieval(tmp_path, monkeypatch, capsys):
     assert retrieve(said, mean.own, np.arange(8)).top[1].value >= 0.75
     # NICE by the verbs, at its published kernels; a few steps, so only the way is tested
     monkeypatch.chdir(tmp_path)
-    raw = [f"data.path={out}", "data.embedding=colour", "data.n_workers=0", "data.transforms=[{name: mvnn, start_s: 0.2}]"]
+    raw = [
+        f"data.path={out}",
+        "data.embedding=colour",
+        "data.n_workers=0",
+        "data.transforms=[{name: mvnn, start_s: 0.2}]",
+    ]
     assert main(
         ["train", "experiment=things_eeg2", "task=image_trials_raw", *raw, "data.split.validation_fraction=0.1",
          "model.n_filters=4", "trainer.max_steps=6", "trainer.progress=false", "batch_size=40"]

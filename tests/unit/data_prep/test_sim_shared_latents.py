@@ -20,7 +20,9 @@ def found_by_bayes(choices, subject):
     return np.mean(hits)
 
 
-@pytest.mark.parametrize(("modality", "native", "noise"), [("fmri", False, 1.0), ("fmri", True, 1.0), ("meg", False, 8.0)])
+@pytest.mark.parametrize(
+    ("modality", "native", "noise"), [("fmri", False, 1.0), ("fmri", True, 1.0), ("meg", False, 8.0)]
+)
 def test_the_oracle_is_reached_by_the_true_parameters(modality, native, noise):
     choices = SimSharedLatents(**SMALL | {"noise": noise}, modality=modality, native=native).choices
     best = oracle(choices)["by_subject"]["02"]["1"]["top1"]
