@@ -15,7 +15,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@$(PIP) install -c constraints.txt "torch==2.13.0"
-	@$(PIP) install -c constraints.txt -e ".[dev,fmri,spikes,cluster,docs]"
+	@$(PIP) install -c constraints.txt -e ".[dev,fmri,spikes,stimuli,export,cluster,docs]"
 	@touch $@
 
 install: $(VENV)/.installed  ## Install neurofm and everything it is tested with into .venv

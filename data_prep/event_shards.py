@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.atomic import writing
 from data_prep.members import members_of
-from data_prep.shards import Fragment, event_row, write_segment, writing
+from data_prep.segment import event_row, write_segment
+from data_prep.shards import Fragment
 from data_prep.stages.base import EventStage, Stage
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import EventStream, Recording, Stream

@@ -10,6 +10,7 @@ import numpy as np
 
 from data_prep.stages import STAGES
 from data_prep.stages.base import EventStage, SignalInfo, Stage
+from data_prep.stages.fused import fused
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import Event, Recording, Stream
 
@@ -138,7 +139,7 @@ def run_stages(recording: Recording, stages: Sequence[Stage | EventStage]) -> Fl
     Surveying stages read everything before them once; the rest happens when blocks are asked for.
     """
     flow = flow_of(recording)
-    for stage in stages:
+    for stage in fused(stages):
         if isinstance(stage, EventStage):
             raise ConfigError(
                 f"stage '{type(stage).__name__}' is of events (spikes), and '{recording.recording_id}' is a regular "

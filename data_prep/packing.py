@@ -5,23 +5,30 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from data_prep.shards import END_OF_TAR, WriteError, writing
+from data_prep.atomic import WriteError, writing
+from data_prep.segment import END_OF_TAR
 from neurofm.schema.errors import DataError
-from neurofm.schema.hashing import read_json
+from neurofm.schema.hashing import hash_of, read_json
 from neurofm.schema.manifest import Manifest, ShardEntry
 from neurofm.schema.recording import slug
 from neurofm.schema.segments import SegmentEntry, StreamSpan, index_text
 from neurofm.schema.tables import write_table
 
-# Packages whose version can change the numbers.
+# Packages whose version can change the numbers, and those that do for files of some kinds and some stages only.
 VERSIONED = ("neurofm", "numpy", "scipy", "mne", "mne-bids")
+VERSIONED_FOR = {
+    "nibabel": (".nii", ".nii.gz", ".mgh", ".mgz", "regions"),
+    "nilearn": (".nii", ".nii.gz", "run_filter"),
+    "pynwb": (".nwb",),
+    "h5py": (".nwb", ".h5", ".hdf5"),
+}
 # The tables of a dataset; the schema knows others, which belong to runs and reports.
 TABLES = ("recordings", "streams", "channels", "events", "rejected")
 NAN_COLUMNS = ("x", "y", "z", "value", "rate_hz")
@@ -140,7 +147,10 @@ def write_tables(
     """Write the five parquet tables."""
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     for s in staged:
-        rows["recordings"].append({**s.recording, "shards": where[s.recording["recording_id"]]})
+        shards, content = where[s.recording["recording_id"]], s.receipt["content"]
+        # of the values after all stages: what an audit finds copies under other names by
+        fingerprint = hash_of(content) if any(content) else ""
+        rows["recordings"].append({**s.recording, "shards": shards, "content": fingerprint})
         for table in ("streams", "channels", "events"):
             rows[table] += [_with_nan(row) for row in s.receipt[table]]
     rows["rejected"] = sorted(rejected, key=lambda r: (r["recording_id"], r["start_s"]))
@@ -194,17 +204,20 @@ def make_manifest(
         citation=citation,
         modalities=sorted({s.recording["modality"] for s in staged}),
         prep=prep,
-        versions=package_versions(),
+        versions=package_versions(
+            {s.recording["source_file"].lower() for s in staged}, {stage["name"] for stage in prep.get("stages", ())}
+        ),
         totals=totals,
         round_trip_error=max(s.receipt["round_trip_error"] for s in staged),
         shards=shards,
     )
 
 
-def package_versions() -> dict[str, str]:
-    """Return the versions of what can change the numbers."""
+def package_versions(files: Collection[str] = (), stages: Collection[str] = ()) -> dict[str, str]:
+    """Return the versions of what can change the numbers of recordings from these files (lower case) by these stages."""
     found = {}
-    for name in VERSIONED:
+    used = [p for p, of in VERSIONED_FOR.items() if any(f.endswith(of) for f in files) or set(stages) & set(of)]
+    for name in (*VERSIONED, *used):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

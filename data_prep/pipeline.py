@@ -9,15 +9,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from data_prep.atomic import WriteError
 from data_prep.duplicates import list_trials, split_duplicates
 from data_prep.executor import run_items
 from data_prep.flow import build_stages
 from data_prep.packing import TABLES, clear, load_staged, make_manifest, pack, write_stimuli, write_tables
 from data_prep.place import place_of, require_replaceable
-from data_prep.progress import Progress, announce
+from data_prep.progress import Progress, announce, remark
+from data_prep.quantize import DTYPES
 from data_prep.receipts import Job, finished
 from data_prep.sessions import split_mixed_rates
-from data_prep.shards import DTYPES, WriteError
 from data_prep.sources import SOURCES
 from data_prep.sources.base import Item, Source
 from neurofm.schema.errors import ConfigError, DataError, nearest
@@ -41,6 +42,8 @@ class PrepReport:
         As in dataset.json.
     rejected : list of (recording, reason)
         What was left out and why.
+    remarks : list of str
+        Choices that had no effect.
     seconds : float
         Wall time.
     """
@@ -49,6 +52,7 @@ class PrepReport:
     unchanged: bool
     totals: dict[str, float]
     rejected: list[tuple[str, str]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def sentence(self) -> str:
@@ -209,11 +213,16 @@ def prepare(
         )
         place.publish(new)
         clear(place.work)
+    remarks = list(built.remarks([row for s in staged for row in s.receipt["channels"]]))
+    if progress:
+        for text in remarks:
+            remark(text)
     return PrepReport(
         out=place.name,
         unchanged=False,
         totals=manifest.totals,
         rejected=sorted(rejected.items()),
+        remarks=remarks,
         seconds=time.monotonic() - began,
     )
 

@@ -53,7 +53,7 @@ def words_of(text: str) -> set[str]:
 
 
 def code_of(value: Any) -> str:
-    """Return a cell as a short label: numbers without superfluous digits, text that looks like a code, else ""."""
+    """Return a cell as a short label: numbers without superfluous digits, text that looks like a code and is no date, else ""."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if isinstance(value, (bool, np.bool_)):
@@ -61,7 +61,7 @@ def code_of(value: Any) -> str:
     if isinstance(value, (int, float, np.integer, np.floating)):
         return "" if not np.isfinite(value) else f"{value:.12g}"
     text = str(value).strip() if isinstance(value, str) else ""
-    return text if CODE.fullmatch(text) else ""
+    return text if CODE.fullmatch(text) and not WRITTEN_DATE.search(text) else ""
 
 
 def without_date(text: str) -> str:

@@ -19,6 +19,11 @@ def announce(dataset: str, *, licence: str, citation: str) -> None:
         Console(stderr=True).print(text, markup=False, highlight=False)
 
 
+def remark(text: str) -> None:
+    """Print a sentence for the user on stderr."""
+    Console(stderr=True).print(f"note: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 class Progress:
     """A bar on stderr; rejected recordings are printed with their reason as they happen.
 

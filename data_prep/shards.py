@@ -1,4 +1,4 @@
-"""Segments as members of a tar: quantized, checksummed, and the same bytes every time.
+"""A regular recording → its fragment: quantized, checksummed segments.
 
 A recording is first written as a *fragment*: the tar members of its segments one after the other, without the
 tar's end. A shard is a few fragments in a row and an end, so packing copies bytes and shifts offsets.
@@ -7,90 +7,22 @@ tar's end. A shard is a few fragments in a row and an end, so packing copies byt
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-import os
-import tarfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
+from data_prep.atomic import writing
 from data_prep.flow import Flow
 from data_prep.members import members_of
-from data_prep.spool import Spool
+from data_prep.quantize import DTYPES, Range, encode, find_range, quantizer
+from data_prep.segment import STATISTICS_SAMPLES, Segment, event_row, statistics, write_segment
 from neurofm.schema.errors import ConfigError, DataError
-from neurofm.schema.recording import KEY, Event, Recording, Stream
-from neurofm.schema.segments import SegmentEntry, StreamSpan
+from neurofm.schema.recording import Recording, Stream
 
-WRITER_VERSION = 2
-DTYPES = {"int16": "<i2", "float16": "<f2", "float32": "<f4"}
-END_OF_TAR = b"\0" * 1024
-
-
-class WriteError(DataError):
-    """The output could not be written; unlike a bad recording this ends the whole preparation."""
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears under its name only when whole; a full disk leaves nothing behind.
-
-    Raises
-    ------
-    WriteError
-        When the file cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        f = _Guarded(part)
-    except OSError as error:
-        raise WriteError(f"{path.parent}: cannot be written ({error.strerror}); choose another folder") from error
-    try:
-        with f.file:
-            yield f  # type: ignore[misc]
-            f.guard(f.file.flush)
-            f.guard(lambda: os.fsync(f.file.fileno()))
-        f.guard(lambda: os.replace(part, path))
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-class _Guarded:
-    """A file whose failing writes are told apart from failing reads of the recording."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file = open(path, "wb")  # noqa: SIM115
-
-    def write(self, data: bytes) -> int:
-        return self.guard(lambda: self.file.write(data))
-
-    def tell(self) -> int:
-        return self.file.tell()
-
-    def guard(self, action: Any) -> Any:
-        try:
-            return action()
-        except OSError as error:
-            raise WriteError(
-                f"{self.path.parent}: could not be written ({error.strerror}); "
-                "make room or choose another folder, then run the same command again: finished recordings are kept"
-            ) from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Segment:
-    """One segment of a fragment: its index entry (offsets from the fragment's start) and its bytes there."""
-
-    entry: SegmentEntry
-    start: int
-    stop: int
+WRITER_VERSION = 3
 
 
 @dataclass(kw_only=True)
@@ -118,80 +50,6 @@ class Fragment:
     round_trip_error: float = 0.0
     content: list[str] = field(default_factory=list)
     bytes: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """Smallest and largest value of each channel, and the length of each interval."""
-
-    low: np.ndarray
-    high: np.ndarray
-    n_samples: list[int]
-    spool: Spool
-
-
-def tar_member(name: str, data: bytes) -> tuple[bytes, int]:
-    """Return the bytes of one tar member (header, data, padding) and the offset of the data in them."""
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    info.mode = 0o644
-    info.mtime = 0
-    head = info.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict")
-    return head + data + b"\0" * (-len(data) % tarfile.BLOCKSIZE), len(head)
-
-
-def npy_bytes(array: np.ndarray) -> bytes:
-    """Return `array` in the .npy format, C order."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def find_range(flow: Flow, folder: Path | None = None) -> Range:
-    """First pass: the range of every channel; the blocks are kept for the second where there is room.
-
-    Raises
-    ------
-    DataError
-        When a value is not finite or no sample is left.
-    """
-    n_channels = len(flow.info.channels)
-    low, high = np.full(n_channels, np.inf), np.full(n_channels, -np.inf)
-    lengths: list[int] = []
-    expected = sum(i.length_s for i in flow.intervals) * flow.info.rate_hz * n_channels * 8
-    spool = Spool(folder, expected_bytes=round(expected))
-    for i in range(len(flow.intervals)):
-        n = 0
-        spool.begin_interval()
-        for block in flow.blocks(i, 0, None):
-            low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
-            n += len(block)
-            spool.add(block)
-        lengths.append(n)
-    if sum(lengths) == 0:
-        raise DataError("no sample is left after the stages")
-    wrong = np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))
-    if len(wrong):
-        name = flow.info.channels[wrong[0]].name
-        raise DataError(f"channel '{name}' holds values that are not finite; add the stage 'quality' before the others")
-    return Range(low=low, high=high, n_samples=lengths, spool=spool)
-
-
-def quantizer(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and offset that spread each channel's range over ±32767; error at most range / 131068.
-
-    A constant channel gets scale 1 and its value as offset, so it comes back exactly.
-    """
-    scale = high / 65534 - low / 65534
-    constant = scale < np.finfo(np.float64).tiny
-    return np.where(constant, 1.0, scale), np.where(constant, low, low / 2 + high / 2)
-
-
-def encode(values: np.ndarray, dtype: str, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Return `values` (time, channel) as stored."""
-    if dtype == "<i2":
-        return np.clip(np.rint((values - offset) / scale), -32767, 32767).astype(dtype)
-    return values.astype(dtype)
 
 
 def write_fragment(
@@ -282,30 +140,13 @@ def _write_interval(
             "start_s": start_s,
             "n_valid": {name: len(a) for name, a in arrays.items()},
             "rate_hz": rates,
-            "channel_statistics": {recording.signal.name: statistics(values)},
             "events": [event_row(e) for e in flow.events if start_s <= e.onset_s < stop_s],
         }
+        if len(values) >= STATISTICS_SAMPLES:
+            meta["channel_statistics"] = {recording.signal.name: statistics(values)}
         fragment.segments.append(write_segment(f, recording.recording_id, i, start_s, meta, arrays))
         at += len(values)
     return digest.hexdigest() if moves else ""
-
-
-def write_segment(
-    f: IO[bytes], recording_id: str, i: int, start_s: float, meta: dict[str, Any], arrays: dict[str, np.ndarray]
-) -> Segment:
-    """Write the members of one segment, its JSON first; `arrays` are by member name (a stream's, or events' two)."""
-    key = f"{recording_id}_{round(start_s * 1000):09d}"
-    if not KEY.fullmatch(key):
-        raise DataError(f"segment key '{key}' is not of the form [a-z0-9_-]+; start_s must not be negative")
-    begin = f.tell()
-    f.write(tar_member(f"{key}.json", json.dumps(meta, sort_keys=True, allow_nan=False).encode())[0])
-    spans = {}
-    for name, array in arrays.items():
-        data = npy_bytes(array)
-        member, head = tar_member(f"{key}.{name}.npy", data)
-        spans[name] = StreamSpan(offset=f.tell() + head, size=len(data), crc32=zlib.crc32(data), n_valid=len(array))
-        f.write(member)
-    return Segment(entry=SegmentEntry(key, recording_id, i, start_s, spans), start=begin, stop=f.tell())
 
 
 def regroup(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
@@ -322,15 +163,3 @@ def regroup(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
             n += len(block)
     if n:
         yield np.concatenate(held)
-
-
-def statistics(values: np.ndarray) -> dict[str, list[float]]:
-    """Mean, SD, minimum and maximum of each channel, to seven digits."""
-    rows = {"mean": values.mean(axis=0), "sd": values.std(axis=0), "min": values.min(axis=0), "max": values.max(axis=0)}
-    return {name: [float(f"{v:.7g}") for v in row] for name, row in rows.items()}
-
-
-def event_row(event: Event) -> dict[str, Any]:
-    """Return an event as JSON can hold it (an absent value is null)."""
-    row = {name: getattr(event, name) for name in Event.__dataclass_fields__}
-    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_prep.privacy import starred
@@ -32,6 +34,37 @@ def found(root: Path, *patterns: str) -> list[Path]:
     """Return the files under `root` that fit any of the patterns, each once, sorted, hidden ones left out."""
     paths = {p for pattern in patterns for p in root.glob(pattern) if p.is_file() and not p.name.startswith(".")}
     return sorted(paths)
+
+
+def nothing_fits(root: Path, glob: str) -> DataError:
+    """Return an error that says what is there instead: other suffixes, the nearest first, and a pattern that would fit.
+
+    A glob's last suffix counts; files in hidden folders do not.
+    """
+    there = [p for p in root.rglob("*") if p.is_file() and not any(x.startswith(".") for x in _parts(root, p))]
+    suffixes = Counter(_suffix(p) for p in there)
+    wanted = _suffix(Path(glob))
+    begun = f"{root}: no file fits source.glob '{glob}'"
+    if not there:
+        return DataError(f"{begun}; there is no file at all")
+    if wanted in suffixes:
+        first = min(p.relative_to(root).as_posix() for p in there if _suffix(p) == wanted)
+        return DataError(
+            f"{begun}; there are {suffixes[wanted]} {wanted} files, such as '{first}': '**/*{wanted}' takes them"
+        )
+    near = difflib.get_close_matches(wanted, suffixes, n=3, cutoff=0.5)
+    order = [*near, *(s for s, _ in suffixes.most_common() if s not in near)]
+    listed = ", ".join(f"{suffixes[s]} {s or 'without a suffix'}" for s in order[:5])
+    return DataError(f"{begun}; there are {listed}")
+
+
+def _parts(root: Path, path: Path) -> tuple[str, ...]:
+    return path.relative_to(root).parts
+
+
+def _suffix(path: Path) -> str:
+    name = path.name.lower()
+    return "".join(PurePosixPath(name).suffixes[-2:]) if name.endswith(".gz") else PurePosixPath(name).suffix
 
 
 def tree_item(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.privacy import code_of
+from data_prep.privacy import code_of, words_of
 from data_prep.readers.nwb_series import Series, beside, series_of
 from data_prep.readers.nwb_units import Spans
 from neurofm.schema.errors import DataError, nearest
@@ -23,6 +23,9 @@ SAME_S = 1e-3
 OTHER = ("ElectricalSeries", "RoiResponseSeries", "ImageSeries", "AnnotationSeries", "IntervalSeries",
          "PatchClampSeries", "DecompositionSeries", "AbstractFeatureSeries", "IndexSeries")  # fmt: skip
 
+# A time further from its trial than this is on another clock: that of the day, which is nobody's business.
+DAY_S = 86_400.0
+
 
 def trial_events(nwb: NWBFile, *, label: str | Sequence[str] | None, may_overlap: bool = False) -> tuple[Event, ...]:
     """Return the trials, and what happened at the times that further columns ``<kind>_time`` state.
@@ -33,7 +36,7 @@ def trial_events(nwb: NWBFile, *, label: str | Sequence[str] | None, may_overlap
         The file.
     label : str or sequence of str, optional
         Column that says what each trial is, or several whose values are joined by "_"; the other columns, which may
-        hold anything, are not read.
+        hold anything, are not read. A label with the name of an experimenter is left empty.
     may_overlap : bool
         Whether a trial may begin before the last one has ended, as in the Neural Latents Benchmark.
 
@@ -52,7 +55,8 @@ def trial_events(nwb: NWBFile, *, label: str | Sequence[str] | None, may_overlap
         if c not in table.colnames:
             raise DataError(f"its trials table has no column '{c}': {nearest(c, table.colnames)}")
     starts, stops = (np.asarray(table[c][:], np.float64) for c in ("start_time", "stop_time"))
-    cells = [[code_of(v) for v in table[c][:]] for c in columns]
+    people = words_of(" ".join(nwb.experimenter or ()))
+    cells = [[_label(v, people) for v in table[c][:]] for c in columns]
     labels = ["_".join(filter(None, row)) for row in zip(*cells, strict=True)] if cells else [""] * len(starts)
     wrong = np.flatnonzero(stops < starts)
     if len(wrong):
@@ -71,9 +75,14 @@ def trial_events(nwb: NWBFile, *, label: str | Sequence[str] | None, may_overlap
                 kind = column.removesuffix("_time")
                 found += [
                     Event(onset_s=float(t), kind=kind, label=labels[i], trial=i)
-                    for i, t in enumerate(times) if np.isfinite(t)
+                    for i, t in enumerate(times) if abs(t - starts[i]) < DAY_S
                 ]  # fmt: skip
     return tuple(sorted(found, key=lambda e: (e.onset_s, e.kind, e.trial)))
+
+
+def _label(cell: Any, people: set[str]) -> str:
+    text = code_of(cell)
+    return "" if people & words_of(text) else text
 
 
 def behaviour(nwb: NWBFile) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Series:
     def stored(self, start: int, stop: int) -> np.ndarray:
         """Read samples as stored, shape (time, column)."""
         x = rows(self.file, self.place, start, stop)
-        return x.reshape(len(x), -1)
+        return x.reshape(len(x), len(self.columns))
 
     def values(self, start: int, stop: int) -> np.ndarray:
         """Read samples in physical units, shape (time, column), float64."""

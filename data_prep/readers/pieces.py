@@ -83,13 +83,14 @@ def _read_hdf5(path: Path, key: str, offset: int, start: int, stop: int) -> np.n
             ) from error
 
 
-def mat_reader(path: Path, key: str) -> Read:
-    """Read a MAT variable of shape (channel, time); the format can only be read whole, so one file is kept."""
-    return partial(_read_mat, path, key)
+def mat_reader(path: Path, key: str, *, time_first: bool = False) -> Read:
+    """Read a MAT variable of shape (channel, time) or (time, channel); it can only be read whole, so one file is kept."""
+    return partial(_read_mat, path, key, time_first)
 
 
-def _read_mat(path: Path, key: str, start: int, stop: int) -> np.ndarray:
-    return _whole_mat(path, key, path.stat().st_mtime_ns)[:, start:stop].T
+def _read_mat(path: Path, key: str, time_first: bool, start: int, stop: int) -> np.ndarray:
+    whole = _whole_mat(path, key, path.stat().st_mtime_ns)
+    return whole[start:stop] if time_first else whole[:, start:stop].T
 
 
 @lru_cache(maxsize=1)

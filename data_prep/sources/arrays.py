@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.layout.naming import compile_pattern, entities
+from data_prep.layout.tree import nothing_fits
 from data_prep.readers.array_files import SUFFIXES, Values
 from data_prep.readers.array_recording import KINDS, LAYOUTS, load_array_file, recording_from_values
 from data_prep.sources.base import Item, Source, file_fingerprint
@@ -133,7 +134,10 @@ class Arrays(Source):
             raise DataError(f"{self.root}: no such folder; set source.root")
         compiled = None if self.facts["pattern"] is None else compile_pattern(self.facts["pattern"])
         items = []
-        for path in sorted(self._paths()):
+        paths = sorted(self._paths())
+        if not paths and self.facts["glob"] is not None:
+            raise nothing_fits(self.root, self.facts["glob"])
+        for path in paths:
             name = path.relative_to(self.root).as_posix()
             who = entities(name, compiled)
             items.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,10 @@ class Source:
     citation = ""
     modalities: tuple[str, ...] = ()
     version = 1
+
+    def remarks(self, channels: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+        """Say at the end what the user's choices did not do, from the rows of all prepared recordings' channels."""
+        return []
 
     def stimuli(self, folder: Path) -> list[dict[str, Any]]:
         """Write what was shown or heard into `folder`, where the source has it, and return rows of stimuli.parquet.

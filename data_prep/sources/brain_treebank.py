@@ -210,6 +210,13 @@ def clean(label: str) -> str:
     return re.sub(r"[*#]", "", label).strip()
 
 
+def _feature(name: str, text: str, same: dict[str, Any]) -> Event:
+    """Return a column's value at a word: a number as the event's value, a word such as NOUN as its label."""
+    truth = {"true": 1.0, "false": 0.0}.get(text.lower())
+    value = number_or_nan(text) if truth is None else truth
+    return Event(kind=name, value=value, **(same if not text or math.isfinite(value) else {**same, "label": text}))
+
+
 def word_events(
     root: Path, metadata: Path, clock: MovieClock, rate_hz: float, n_samples: int, features: tuple[str, ...]
 ) -> tuple[Event, ...]:
@@ -242,5 +249,5 @@ def word_events(
             "block": sentence,
         }
         events.append(Event(kind="word", value=start, **same))
-        events += [Event(kind=name, value=number_or_nan(row[name]), **same) for name in features]
+        events += [_feature(name, (row[name] or "").strip(), same) for name in features]
     return tuple(events)

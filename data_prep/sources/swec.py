@@ -2,8 +2,8 @@
 
 Three releases share the name (Burrello et al. 2018, 2019; Carzaniga et al. 2025). The long-term ones are one folder
 per patient: parts in HDF5 with a virtual total file, or an hour per MAT file with an info file. The short-term one
-is a MAT file per seizure, **time first** where the hours are channel first: the orientation follows from the kind
-of file, never from the shape.
+is a MAT file per seizure, time first where the hours are channel first, and copies of either have been re-saved the
+other way round: time is the longer side of a patient's longest file (hours and minutes against 128 channels at most).
 """
 
 from __future__ import annotations
@@ -134,6 +134,8 @@ def short_recording(root: Path, name: str) -> Recording:
     """
     path = root / name
     values = read_mat(path, "EEG")
+    if values.ndim == 2 and values.shape[0] < values.shape[1]:
+        values = values.T
     margin = round(MARGIN_S * SHORT_RATE_HZ)
     if values.ndim != 2 or len(values) <= 2 * margin:
         raise DataError(

@@ -149,14 +149,23 @@ def _from_hours(info: Path, hours: dict[int, Path], *, leave_out: bool) -> tuple
     pieces = []
     n_channels = 0
     per_hour = round(HOUR_S * rate_hz)
+    shapes = {number: mat_shape(path, "EEG") for number, path in hours.items()}
+    # A copy may have been turned over by whoever re-saved it. The last hour may hold few samples, so the file with
+    # most of them decides for the patient: time is its longer side.
+    longest = max(shapes.values(), key=lambda s: max(s, default=0))
+    time_first = len(longest) == 2 and longest[0] > longest[1]
     for number, path in sorted(hours.items()):
-        shape = mat_shape(path, "EEG")
+        shape = shapes[number][::-1] if time_first else shapes[number]
         n_channels = n_channels or shape[0]
         if len(shape) != 2 or shape[0] != n_channels or shape[1] > per_hour:
             raise DataError(
                 f"{path.name}: 'EEG' has shape {shape}, expected ({n_channels} channels, at most {per_hour} samples)"
             )
-        pieces.append(Piece(start=(number - 1) * per_hour, n_samples=shape[1], read=mat_reader(path, "EEG")))
+        pieces.append(
+            Piece(
+                start=(number - 1) * per_hour, n_samples=shape[1], read=mat_reader(path, "EEG", time_first=time_first)
+            )
+        )
     begin, end = (read_mat(info, n).ravel().astype(np.float64).tolist() for n in ("seizure_begin", "seizure_end"))
     if len(begin) != len(end):
         raise DataError(f"{info.name}: {len(begin)} seizures begin and {len(end)} end")

@@ -122,11 +122,11 @@ class LinearPhase(Stage):
 
     def start(self, info: SignalInfo) -> SignalInfo:
         """Begin an interval."""
-        self._kernel = self.design(info)
-        if self._convolver is None or not np.array_equal(self._convolver.kernel, self._kernel):
-            self._convolver = Convolver(self._kernel)
+        self.kernel = self.design(info)
+        if self._convolver is None or not np.array_equal(self._convolver.kernel, self.kernel):
+            self._convolver = Convolver(self.kernel)
         self._rate = info.rate_hz
-        half = len(self._kernel) // 2
+        half = len(self.kernel) // 2
         self.delay_s = self.shortest_s = half / info.rate_hz
         self._extender = Extender(half)
         self._rows: np.ndarray | None = None
@@ -149,21 +149,21 @@ class LinearPhase(Stage):
         rest = self._extender.flush()
         if rest is None:
             return None
-        half = len(self._kernel) // 2
+        half = len(self.kernel) // 2
         if self._n <= half:
             raise DataError(
                 f"an interval of {self._n / self._rate:.3g} s is too short for a filter of "
-                f"{len(self._kernel) / self._rate:.3g} s; filter before cutting trials, or widen the transition band"
+                f"{len(self.kernel) / self._rate:.3g} s; filter before cutting trials, or widen the transition band"
             )
         return self._convolve(rest)
 
     def _convolve(self, new: np.ndarray) -> np.ndarray:
         assert self._convolver is not None
         rows = joined_rows(self._rows, new)
-        if rows.shape[1] < len(self._kernel):
+        if rows.shape[1] < len(self.kernel):
             self._rows = rows
             return new[:0]
-        self._rows = rows[:, rows.shape[1] - len(self._kernel) + 1 :]
+        self._rows = rows[:, rows.shape[1] - len(self.kernel) + 1 :]
         return self._convolver(rows).T
 
 

@@ -25,7 +25,7 @@ class Rereference(Stage):
     mean of named channels (linked mastoids). ``bipolar`` replaces the channels by differences of neighbours (A1−A2,
     A2−A3 …), which are new rows of the channel table half-way between the two; a channel without a neighbour is left
     out. ``laplacian`` subtracts the mean of a channel's good neighbours (Hjorth 1975; Li et al. 2018 for depth
-    electrodes); a channel without any is marked bad. ``none`` leaves the reference of the recording and says so.
+    electrodes); a channel without any, or with fewer than `least`, is marked bad. ``none`` leaves the reference of the recording and says so.
 
     Parameters
     ----------
@@ -44,6 +44,8 @@ class Rereference(Stage):
         For "distance": how many of the nearest.
     reach_mm : float
         For "distance": none farther away than this.
+    least : int
+        For ``laplacian``: a channel with fewer good neighbours is marked bad (2 along a shaft: its ends, as BrainBERT).
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Rereference(Stage):
         neighbours: str = "shaft",
         n_neighbours: int = 4,
         reach_mm: float = 60.0,
+        least: int = 1,
     ) -> None:
         if method not in METHODS:
             raise ConfigError(f"stage 'rereference': method '{method}' is unknown: {nearest(method, METHODS)}")
@@ -67,6 +70,9 @@ class Rereference(Stage):
             raise ConfigError(f"stage 'rereference': neighbours is '{neighbours}'; expected shaft or distance")
         if n_neighbours < 1 or not reach_mm > 0:
             raise ConfigError("stage 'rereference': n_neighbours and reach_mm must be above 0")
+        if least < 1:
+            raise ConfigError(f"stage 'rereference': least is {least}; expected 1 or more good neighbours")
+        self.least = least
         by_shaft = pairs is None and (method == "bipolar" or (method == "laplacian" and neighbours == "shaft"))
         self.method, self.kinds = method, tuple(kinds or (SHAFT_KINDS if by_shaft else KINDS))
         self.channels, self.pairs = tuple(channels or ()), None if pairs is None else [tuple(p) for p in pairs]
@@ -98,7 +104,7 @@ class Rereference(Stage):
         elif self.method == "laplacian":
             near = self._near(rows, members)
             self._groups = [([i], near[i]) for i in members if near[i]]
-            lonely = {i for i in members if not near[i] and not rows[i].bad}
+            lonely = {i for i in members if len(near[i]) < self.least and not rows[i].bad}
         touched = {i for group, _ in self._groups for i in group}
         name = "+".join(self.channels) if self.method == "channels" else self.method
         if self.method == "none":
@@ -106,13 +112,20 @@ class Rereference(Stage):
         return replace(
             info,
             channels=tuple(
-                replace(c, reference=name)
-                if i in touched
-                else replace(c, bad=True, reason="has no good neighbour for a Laplacian")
+                replace(c, bad=True, reason=self._reason(i in touched), reference=name if i in touched else c.reference)
                 if i in lonely
+                else replace(c, reference=name)
+                if i in touched
                 else c
                 for i, c in enumerate(rows)
             ),
+        )
+
+    def _reason(self, has_some: bool) -> str:
+        return (
+            f"has fewer than {self.least} good neighbours for a Laplacian"
+            if has_some
+            else "has no good neighbour for a Laplacian"
         )
 
     def _near(self, rows: Sequence[Channel], members: list[int]) -> dict[int, list[int]]:

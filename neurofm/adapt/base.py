@@ -12,6 +12,7 @@ from torch import nn
 
 from neurofm.hub.load import LoadedModel
 from neurofm.objectives import OBJECTIVES
+from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 from neurofm.training.schedule import parameter_groups
@@ -37,6 +38,8 @@ class Adapted:
         Whether the whole model stays in evaluation mode (no dropout).
     merge : callable
         Folds what the strategy added into the model's own weights, in place.
+    solve : callable, optional
+        Sets what is trained from the calibration windows in closed form; no step is then taken.
     """
 
     strategy: str
@@ -44,6 +47,7 @@ class Adapted:
     layer_decay: float = 1.0
     frozen_backbone: bool = False
     merge: Callable[[nn.Module], None] = _nothing
+    solve: Callable[[NeuralBatch], None] | None = None
 
     def groups(self, *, lr_peak: float, weight_decay: float) -> list[dict[str, Any]]:
         """Return optimiser groups of the trainable parameters; see `training.schedule.parameter_groups`."""

@@ -22,10 +22,17 @@ PUBLISHED = ("query", "value")
 
 
 class LowRank(nn.Module):
-    """Weight (out, in) plus (alpha / rank) · up · down on its rows `first` to `last` (excluded); zero at first."""
+    """Weight (out, in) plus (alpha / rank) · up · down on its rows `first` to `last` (excluded); zero at first.
 
-    def __init__(self, weight: Tensor, *, rank: int, alpha: float, first: int, last: int) -> None:
+    With `magnitude` each of these rows is then set to a length that is trained too (DoRA, Liu et al. 2024,
+    arXiv:2402.09353, eq. 5; rows are outputs here). The length it is divided by counts as a constant (sec. 4.3).
+    """
+
+    def __init__(
+        self, weight: Tensor, *, rank: int, alpha: float, first: int, last: int, magnitude: bool = False
+    ) -> None:
         super().__init__()
+        self.magnitude = nn.Parameter(weight[first:last].detach().norm(dim=1, keepdim=True)) if magnitude else None
         self.scale, self.first, self.last = alpha / rank, first, last
         self.down = nn.Parameter(weight.new_empty(rank, weight.shape[1]))
         self.up = nn.Parameter(weight.new_zeros(last - first, rank))
@@ -33,8 +40,10 @@ class LowRank(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the adapted weight."""
-        change = self.scale * (self.up @ self.down)
-        return torch.cat([weight[: self.first], weight[self.first : self.last] + change, weight[self.last :]])
+        rows = weight[self.first : self.last] + self.scale * (self.up @ self.down)
+        if self.magnitude is not None:
+            rows = rows * (self.magnitude / rows.detach().norm(dim=1, keepdim=True).clamp(min=1e-12))
+        return torch.cat([weight[: self.first], rows, weight[self.last :]])
 
 
 def lora(
@@ -46,6 +55,7 @@ def lora(
     rank: int = 8,
     alpha: float = 16.0,
     targets: Sequence[str] = PUBLISHED,
+    dora: bool = False,
     seed: int = 0,
 ) -> Adapted:
     """Train low-rank changes of the attention's maps, and the objective's head; merged into the weights on export.
@@ -61,6 +71,8 @@ def lora(
     targets : sequence of str
         Which maps change, of ``query``, ``key`` and ``value``, each with a change of its own (published: query and
         value).
+    dora : bool
+        Whether the length of each changed row is trained apart from its direction.
     seed : int
         Of the changes' random halves.
     """
@@ -79,7 +91,7 @@ def lora(
         torch.manual_seed(seed)
         for linear, name in maps:
             first, last = (int(share * linear.out_features) for share in _TARGETS[name][1:])
-            change = LowRank(linear.weight, rank=rank, alpha=alpha, first=first, last=last)
+            change = LowRank(linear.weight, rank=rank, alpha=alpha, first=first, last=last, magnitude=dora)
             parametrize.register_parametrization(linear, "weight", change)
     return Adapted("lora", start, merge=merge_lora)
 

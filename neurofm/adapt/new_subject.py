@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from neurofm.adapt.budgets import with_budgets
 from neurofm.adapt.crossval import cross_validate, decoder, folds_of
 from neurofm.adapt.finetune import Finetuned, finetune
+from neurofm.adapt.rows import join
+from neurofm.adapt.search import choose_lr
+from neurofm.data.collate import channel_name
 from neurofm.data.transforms import Compose, transform_from_json
+from neurofm.hub.export import export_decoder
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.hub.save import save_model
 from neurofm.schema.errors import ConfigError, nearest
@@ -18,6 +24,8 @@ from neurofm.training.corpus import Corpus
 from neurofm.training.run import RunFolder, environment, refuse_if_finished
 
 CALIBRATION = "calibration-"
+# strategies whose network has seen nothing but the calibration
+FROM_NOTHING = ("scratch", "cnn")
 
 
 def corpus_of(
@@ -85,7 +93,7 @@ def task_facts(loaded: LoadedModel, corpus: Corpus, part: str) -> Facts:
     )  # fmt: skip
 
 
-def calibration_parts(corpus: Corpus, budgets: Sequence[str | int] | None) -> dict[str, str]:
+def calibration_parts(corpus: Corpus, budgets: Sequence[str | int | float] | None) -> dict[str, str]:
     """Budget → part of the split that holds it; a split without budgets has the one part "train".
 
     Raises
@@ -115,11 +123,15 @@ def adapt_subject(
     strategies: Mapping[str, Mapping[str, Any]],
     loop: Mapping[str, Any],
     scratch_loop: Mapping[str, Any] | None = None,
-    budgets: Sequence[str | int] | None = None,
+    budgets: Sequence[str | int | float] | None = None,
+    budget_unit: str | None = None,
     data: Mapping[str, Any] | None = None,
     task: Mapping[str, Any] | None = None,
     objective: Mapping[str, Any] | None = None,
     n_folds: int = 0,
+    lr_search: Sequence[float] = (),
+    n_seeds: int = 1,
+    export: Sequence[str] = (),
     seed: int | None = None,
     overwrite: bool = False,
     allow_import: bool = False,
@@ -133,23 +145,32 @@ def adapt_subject(
     checkpoint : str
         Folder of the pretrained model.
     run_dir : str
-        Gets ``<strategy>-<budget>/model`` for each.
+        Gets ``<strategy>-<budget>/model`` for each, and ``<strategy>-<budget>-seed<n>/model`` with several seeds.
     strategies : mapping of str to mapping
-        Name in `ADAPT` → its choices. "scratch" learns its transforms from the calibration alone as well.
+        Name in `ADAPT` → its choices. "scratch" and "cnn" learn their transforms from the calibration alone as well.
     loop : mapping
         Arguments of `finetune`: steps, lr_peak …
     scratch_loop : mapping, optional
-        What differs for the strategy "scratch".
+        What differs for networks from new random weights, "scratch" and "cnn".
     budgets : sequence, optional
         Labels of the split's calibration parts; default all.
+    budget_unit : str, optional
+        "seconds", "minutes", "volumes" or "trials_per_class": `budgets` are amounts in it, and the split is cut by them
+        instead of by its own; see `adapt.budgets.with_budgets`.
     data, task, objective : mapping, optional
         Default: those of the pretraining.
     n_folds : int
         Folds of a cross-validation over the labelled trials of the calibration, with the same strategy and loop; its
         figures go into the card. 0 for none.
+    lr_search : sequence of float
+        Peak learning rates to choose from, by cross-validation within the calibration (`n_folds`, three where that is
+        0), or by the loss on the calibration's tail where it has no labelled trials; see `adapt.search`.
+    n_seeds : int
+        Decoders per budget and strategy, from `seed` on; evaluation averages what they say.
+    export : sequence of str
+        "torch_export" or "onnx": each decoder is also written so, for the calibration's montage (`hub.export`).
     seed : int, optional
-        Default: that of the checkpoint.
-        Of new weights, order, masks and dropout, and of the folds.
+        Of new weights, order, masks and dropout, and of the folds; default: that of the checkpoint.
     overwrite : bool
         Replace decoders that are there.
     allow_import : bool
@@ -160,49 +181,70 @@ def adapt_subject(
         Kept in the run folder.
     """
     loaded = load_model(checkpoint, allow_import=allow_import)
-    seed = int(loaded.card["provenance"]["seed"]) if seed is None else seed
+    first = int(loaded.card["provenance"]["seed"]) if seed is None else seed
+    if n_seeds < 1:
+        raise ConfigError(f"n_seeds={n_seeds} must be at least 1")
+    if budget_unit is not None:
+        if not budgets:
+            raise ConfigError(f"budget_unit={budget_unit} needs budgets, such as budgets=[1,2,5,10]")
+        own = data or loaded.card["provenance"]["data"]
+        data = with_budgets(own, budgets, budget_unit, rate_hz=loaded.facts.rate_hz)
+        budgets = [f"{float(b):g}" for b in budgets]
     parts = calibration_parts(corpus_of(loaded, data=data, task=task), budgets)
     folder = Path(run_dir)
-    for budget, part in parts.items():
-        for strategy, choices in strategies.items():
-            # a corpus of its own for each: nothing that one learned may reach another
-            corpus = corpus_of(loaded, data=data, task=task, transforms="fresh" if strategy == "scratch" else "fitted")
-            target = folder / f"{strategy}-{budget}"
-            refuse_if_finished(target, overwrite=overwrite)
-            corpus.fit_transforms(part)
-            facts = task_facts(loaded, corpus, part)
-            batches = corpus.loader(part, facts, batch_size=256, seed=seed, training=False)
-            own_loop = {**loop, "device": device, **((scratch_loop or {}) if strategy == "scratch" else {})}
-            result = finetune(
-                loaded, batches, stretches=corpus.stretches(part, facts), strategy=strategy, strategy_choices=choices,
-                objective=objective, facts=facts, seed=seed, **own_loop,
+    for (budget, part), (strategy, choices), k in product(parts.items(), strategies.items(), range(n_seeds)):
+        seed = first + k
+        untaught = strategy in FROM_NOTHING
+        # a corpus of its own for each: nothing that one learned may reach another
+        corpus = corpus_of(loaded, data=data, task=task, transforms="fresh" if untaught else "fitted")
+        target = folder / (f"{strategy}-{budget}" + (f"-seed{seed}" if n_seeds > 1 else ""))
+        refuse_if_finished(target, overwrite=overwrite)
+        corpus.fit_transforms(part)
+        facts = task_facts(loaded, corpus, part)
+        own_loop = {**loop, "device": device, **((scratch_loop or {}) if untaught else {})}
+        how: dict[str, Any] = {
+            "strategy": strategy, "strategy_choices": choices, "objective": objective, "facts": facts, "seed": seed,
+        }  # fmt: skip
+        batches = join(corpus.loader(part, facts, batch_size=256, seed=seed, training=False))
+        chosen: dict[str, float] = {}
+        if lr_search:
+            chosen = choose_lr(
+                loaded, corpus, part, batches, rates=lr_search, n_folds=n_folds or 3, loop=own_loop, **how
             )  # fmt: skip
-            if n_folds:
-                fit_predict = decoder(
-                    loaded, facts=facts, strategy=strategy, strategy_choices=choices, objective=objective, loop=own_loop,
-                    seed=seed,
-                )  # fmt: skip
-                folds = folds_of(corpus, part, facts, n_folds=n_folds, seed=seed)
-                result.metrics.update(cross_validate(folds, fit_predict).metrics)
-            # claimed only now, so that a wrong choice leaves no folder behind
-            run = RunFolder(target, overwrite=overwrite)
-            run.write_config(config or {})
-            _save(run, result, corpus, part, checkpoint=loaded, budget=budget, seed=seed, data=data, task=task)
-            yield budget, strategy, result
+            own_loop["lr_peak"] = chosen["search/lr_peak"]
+        result = finetune(loaded, batches, stretches=corpus.stretches(part, facts), **how, **own_loop)
+        result.metrics.update(chosen)
+        if n_folds:
+            folds = folds_of(corpus, part, facts, n_folds=n_folds, seed=seed)
+            result.metrics.update(cross_validate(folds, decoder(loaded, loop=own_loop, **how)).metrics)
+        # claimed only now, so that a wrong choice leaves no folder behind
+        run = RunFolder(target, overwrite=overwrite)
+        run.write_config(config or {})
+        _save(
+            run, result, corpus, part, checkpoint=loaded, budget=budget, budget_unit=budget_unit or "", seed=seed,
+            data=data, task=task,
+        )  # fmt: skip
+        result.folder = str(run.model_dir)
+        if export:
+            names = [channel_name(c) for c in corpus.dataset.channels(corpus.split[part][0].recording_id)]
+            export_decoder(load_model(run.model_dir, allow_import=allow_import), target / "export", batch=batches,
+                           formats=export, channel_names=names)  # fmt: skip
+        yield budget, strategy, result
 
 
 def _save(
-    run: RunFolder, result: Finetuned, corpus: Corpus, part: str, *, checkpoint: LoadedModel, budget: str, seed: int,
-    data: Mapping[str, Any] | None, task: Mapping[str, Any] | None,
+    run: RunFolder, result: Finetuned, corpus: Corpus, part: str, *, checkpoint: LoadedModel, budget: str,
+    budget_unit: str, seed: int, data: Mapping[str, Any] | None, task: Mapping[str, Any] | None,
 ) -> None:  # fmt: skip
     card, origin = result.loaded.card, checkpoint.card
     own = origin["provenance"]
-    from_scratch = result.strategy == "scratch"
+    from_scratch = result.strategy in FROM_NOTHING
     provenance = {
         **corpus.provenance(part),
         "role": "adaptation",
         "strategy": result.strategy,
         "budget": budget,
+        "budget_unit": budget_unit,
         "steps": result.best_step,
         "seed": seed,
         "data": dict(data or own["data"]),

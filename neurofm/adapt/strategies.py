@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from neurofm.adapt.base import Adapted, begin, freeze_all_but, require_head
+from neurofm.adapt.ridge_head import ridge_head
 from neurofm.hub.load import LoadedModel
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
+
+SOLVERS = ("steps", "ridge")
 
 
 def full(
@@ -45,13 +48,16 @@ def probe(
     objective: Mapping[str, Any] | None = None,
     /,
     *,
+    solver: str = "steps",
     seed: int = 0,
 ) -> Adapted:
-    """Train the objective's head on the frozen model."""
+    """Train the objective's head on the frozen model: by "steps" of gradient, or as "ridge" regression in closed form."""
+    if solver not in SOLVERS:
+        raise ConfigError(f"adapt=probe: unknown solver '{solver}': {nearest(solver, SOLVERS)}")
     start = begin(loaded, facts, objective, seed=seed)
     require_head(start, "probe")
     freeze_all_but(start.model, ())
-    return Adapted("probe", start, frozen_backbone=True)
+    return Adapted("probe", start, frozen_backbone=True, solve=ridge_head(start) if solver == "ridge" else None)
 
 
 def bitfit(
@@ -95,6 +101,30 @@ def unit_embedding(
     own_objective: Any = start.objective
     freeze_all_but(start.objective, own_objective.subject_parameters() if hasattr(own_objective, "grow") else ())
     return Adapted("unit_embedding", start, frozen_backbone=True)
+
+
+def norm(
+    loaded: LoadedModel,
+    facts: Facts | None = None,
+    objective: Mapping[str, Any] | None = None,
+    /,
+    *,
+    seed: int = 0,
+) -> Adapted:
+    """Train the gains and offsets of the model's norm layers, and the objective's head (Frankle et al. 2021, 2003.00152)."""
+    start = begin(loaded, facts, objective, seed=seed)
+    gains = [
+        f"{prefix}.{name}" if prefix else name
+        for prefix, part in start.model.named_modules()
+        if "norm" in type(part).__name__.lower()
+        for name, _ in part.named_parameters(recurse=False)
+    ]
+    if not gains:
+        raise ConfigError(
+            f"adapt=norm: model '{start.card['model']['name']}' has no norm layer with weights; use adapt=bitfit or lora"
+        )
+    freeze_all_but(start.model, gains)
+    return Adapted("norm", start)
 
 
 def scratch(

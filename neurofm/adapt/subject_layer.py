@@ -56,6 +56,12 @@ def subject_layer(
         name = begun.card["model"]["name"]
         raise ConfigError(f"adapt=subject_layer: model '{name}' has no layer that belongs to a subject; use adapt=lora")
     if start == "mean":
+        if not hasattr(begun.model, "start_new_subject"):
+            name = begun.card["model"]["name"]
+            raise ConfigError(
+                f"adapt=subject_layer: what belongs to a subject in model '{name}' has no mean over subjects; use "
+                "adapt.start=kept"
+            )
         begun.model.start_new_subject()  # type: ignore[operator]
     elif start == "reset":
         _reset(begun, names, seed)

@@ -1,1 +1,1 @@
-"""State, structure and geometry methods over the same shards. Empty so far."""
+"""What trained models and shards show of states, structure and geometry: functions, no verb."""

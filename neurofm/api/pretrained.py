@@ -24,8 +24,10 @@ from neurofm.schema.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
     from data_prep.given import Prepared
+    from neurofm.api.decode import Decoded
     from neurofm.data.index import Dataset
     from neurofm.schema.batch import NeuralBatch
+    from neurofm.schema.recording import Channel, Recording
 
 POLICIES = ("error", "drop", "keep")
 
@@ -55,7 +57,7 @@ class Pretrained:
     """
 
     def __init__(self, loaded: LoadedModel, device: str = "cpu", allow_import: bool = False) -> None:
-        self.loaded, self.device, self._allow_import = loaded, device, allow_import
+        self.loaded, self.device, self.allow_import = loaded, device, allow_import
 
     def __repr__(self) -> str:
         facts, name = self.loaded.facts, self.loaded.card["model"]["name"]
@@ -124,17 +126,46 @@ class Pretrained:
         ConfigError
             When the model is not a classifier.
         """
-        classes = self.loaded.facts.classes
-        name = self.loaded.card["objective"]["name"]
-        if name != "supervised" or not classes:
-            raise ConfigError(
-                f"predict: this model was trained by '{name}' and knows no classes; fine-tune it on a task"
-            )
+        classes = require_classifier(self.loaded, "predict")
         batches, about = self._windows(raw, **how)
         objective: Any = self.loaded.objective
         logits = _run(lambda b: objective.predict(self.loaded.model, b), batches, self.device)
         keep = {k: about[k] for k in ("start_s", "interval", "transductive", "notes")}
         return Prediction(probabilities=torch.softmax(torch.from_numpy(logits), 1).numpy(), classes=classes, **keep)
+
+    def recording_of(self, raw: Any, *, modality: str | None = None, **given: Any) -> Recording:
+        """Return what a user holds as a recording, before any stage; arguments as of `embed`."""
+        from data_prep.given import recording_of
+
+        facts = self.loaded.facts
+        wanted = f"; the model knows {len(facts.channels)} regions: {', '.join(facts.channels[:3])} …"
+        modality = modality or self.loaded.card["prep"].get("source", {}).get("modality")
+        return recording_of(raw, modality=modality, wanted=wanted, **given)
+
+    def export(self, folder: str | Path, raw: Any, *, formats: Sequence[str] = ("torch_export",), **how: Any) -> None:
+        """Write a decoder for programs without neurofm, for the channels of `raw`; see `neurofm.hub.export`.
+
+        Parameters
+        ----------
+        folder : path
+            Gets ``decoder.pt2`` or ``decoder.onnx``, and ``decoder.json``.
+        raw, **how
+            A recording of the subject, as for `embed`: its channels are fixed in what is written.
+        formats : sequence of str
+            "torch_export" and "onnx" (extra `export`).
+        """
+        from neurofm.hub.export import export_decoder
+
+        batches, about = self._windows(raw, **how)
+        export_decoder(
+            self.loaded, folder, batch=next(iter(batches)), formats=formats, channel_names=about["channel_names_used"]
+        )
+
+    def decode(self, source: Any, **how: Any) -> Decoded:
+        """Decode window by window, as in real time; see `neurofm.api.decode.decode`."""
+        from neurofm.api.decode import decode
+
+        return decode(self, source, **how)
 
     def _windows(
         self,
@@ -149,17 +180,14 @@ class Pretrained:
         **given: Any,
     ) -> tuple[Iterable[NeuralBatch], dict[str, Any]]:
         """Prepare, transform and cut a recording; return its batches and all of an `Embedding` but the vectors."""
-        from data_prep.given import prepare_like, recording_of
+        from data_prep.given import prepare_like
 
         facts, card = self.loaded.facts, self.loaded.card
         if channel_policy not in POLICIES:
             raise ConfigError(f"channel_policy '{channel_policy}' is unknown: {nearest(channel_policy, POLICIES)}")
-        modality = modality or card["prep"].get("source", {}).get("modality")
-        shown = ", ".join(facts.channels[:3])
-        wanted = f"; the model knows {len(facts.channels)} regions: {shown} …"
-        recording = recording_of(raw, modality=modality, wanted=wanted, **given)
+        recording = self.recording_of(raw, modality=modality, **given)
         stages = card["prep"].get("stages", [])
-        prepared = prepare_like(recording, stages=stages, rate_hz=facts.rate_hz, allow_import=self._allow_import)
+        prepared = prepare_like(recording, stages=stages, rate_hz=facts.rate_hz, allow_import=self.allow_import)
         transform = Compose(transforms=[transform_from_json(t) for t in self.loaded.transforms])
         key = recording_id or recording.recording_id
         known = knows(transform, key)
@@ -195,40 +223,67 @@ class Pretrained:
         self, prepared: Prepared, key: str, subject: str, modality: str, policy: str, *, reorder: bool
     ) -> tuple[InMemory, list[str]]:
         """Match channels to the model's vocabulary; the columns come in its order, unknown ones behind."""
-        vocabulary = self.loaded.facts.channels
-        matched = match_channels(prepared.channels, vocabulary)
-        unknown = [c.name for c, m in zip(prepared.channels, matched, strict=True) if m is None]
-        if not vocabulary:
-            # converted weights know no channel by name, and read them all
-            unknown, policy = [], "keep"
-        notes = []
-        if unknown:
-            listed = ", ".join(unknown[:10]) + (" …" if len(unknown) > 10 else "")
-            sentence = f"the model does not know {len(unknown)} of {len(matched)} channels: {listed}"
-            if policy == "error" or (policy == "drop" and len(unknown) == len(matched)):
-                raise DataError(
-                    f"{sentence}; {nearest(unknown[0], vocabulary)}; rename them, or pass channel_policy='drop' or 'keep'"
-                )
-            sentence += "; they were left out" if policy == "drop" else "; they count as channels without a name"
-            warnings.warn(sentence, UserWarning, stacklevel=5)
-            notes.append(sentence)
-        absent = len(vocabulary) - (len(matched) - len(unknown))
-        if absent:
-            notes.append(f"{absent} of the {len(vocabulary)} channels that the model knows are not in this recording")
-        row = {name: i for i, name in enumerate(vocabulary)}
-        order = [i for i, m in enumerate(matched) if m is not None or policy == "keep"]
-        if reorder:
-            order.sort(key=lambda i: row.get(matched[i] or "", len(row)))
-        channels = [asdict(replace(prepared.channels[i], canonical=matched[i] or "")) for i in order]
-        for channel in channels:
-            if not channel["canonical"] and channel["name"] in row:
-                raise DataError(f"two channels are '{channel['name']}' to the model; rename or drop one")
+        order, channels, notes = columns_for(self.loaded.facts.channels, prepared.channels, policy, reorder=reorder)
         held = InMemory(
             arrays=[a[:, order] for a in prepared.arrays], rate_hz=self.loaded.facts.rate_hz,
             interval_start_s=prepared.interval_start_s, channels=channels, recording_id=key, subject=subject,
             modality=modality,
         )  # fmt: skip
         return held, notes
+
+
+def require_classifier(loaded: LoadedModel, what: str) -> tuple[str, ...]:
+    """Return the classes that a decoder tells apart; a model without any is refused."""
+    classes, name = loaded.facts.classes, loaded.card["objective"]["name"]
+    if name != "supervised" or not classes:
+        raise ConfigError(f"{what}: this model was trained by '{name}' and knows no classes; fine-tune it on a task")
+    return classes
+
+
+def columns_for(
+    vocabulary: Sequence[str], given: Sequence[Channel], policy: str, *, reorder: bool
+) -> tuple[list[int], list[dict[str, Any]], list[str]]:
+    """Which columns of a recording a model reads, their rows of the channel table, and what was done, in sentences.
+
+    Parameters
+    ----------
+    vocabulary : sequence of str
+        Names that the model knows; empty for converted weights, which read all channels without a name.
+    given : sequence of Channel
+        The recording's good channels.
+    policy : str
+        One of `POLICIES`, for channels that the model does not know.
+    reorder : bool
+        Whether columns come in the order of the vocabulary, unknown ones behind.
+    """
+    matched = match_channels(given, vocabulary)
+    unknown = [c.name for c, m in zip(given, matched, strict=True) if m is None]
+    if not vocabulary:
+        # converted weights know no channel by name, and read them all
+        unknown, policy = [], "keep"
+    notes = []
+    if unknown:
+        listed = ", ".join(unknown[:10]) + (" …" if len(unknown) > 10 else "")
+        sentence = f"the model does not know {len(unknown)} of {len(matched)} channels: {listed}"
+        if policy == "error" or (policy == "drop" and len(unknown) == len(matched)):
+            raise DataError(
+                f"{sentence}; {nearest(unknown[0], vocabulary)}; rename them, or pass channel_policy='drop' or 'keep'"
+            )
+        sentence += "; they were left out" if policy == "drop" else "; they count as channels without a name"
+        warnings.warn(sentence, UserWarning, stacklevel=6)
+        notes.append(sentence)
+    absent = len(vocabulary) - (len(matched) - len(unknown))
+    if absent:
+        notes.append(f"{absent} of the {len(vocabulary)} channels that the model knows are not in this recording")
+    row = {name: i for i, name in enumerate(vocabulary)}
+    order = [i for i, m in enumerate(matched) if m is not None or policy == "keep"]
+    if reorder:
+        order.sort(key=lambda i: row.get(matched[i] or "", len(row)))
+    channels = [asdict(replace(given[i], canonical=matched[i] or "")) for i in order]
+    for channel in channels:
+        if not channel["canonical"] and channel["name"] in row:
+            raise DataError(f"two channels are '{channel['name']}' to the model; rename or drop one")
+    return order, channels, notes
 
 
 def embed_batches(loaded: LoadedModel, batches: Iterable[NeuralBatch], device: str = "cpu") -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from neurofm.adapt.new_subject import corpus_of
+from neurofm.data.index import Dataset
 from neurofm.data.splits import Span
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.schema.batch import NeuralBatch
@@ -70,6 +71,16 @@ class Decoder:
         return [Span(*s) for s in self.loaded.card["provenance"]["split"]["spans"]]
 
     @property
+    def content_of(self) -> dict[str, str]:
+        """Recording → fingerprint of its values, of the scored dataset and of all that the cards name."""
+        return contents(self.corpus.dataset, self.loaded.card["provenance"])
+
+    @property
+    def promised_gap_s(self) -> float:
+        """Gap that its split says lies between parts, less a microsecond of rounding."""
+        return max(0.0, self.corpus.split.gap_s - 1e-6)
+
+    @property
     def volumes(self) -> int:
         """Length of its calibration in samples of the recording, whatever the budget is called."""
         rate_hz = self.corpus.dataset.rate_hz
@@ -81,6 +92,16 @@ class Decoder:
         while before:
             yield before
             before = before.get("pretrained")
+
+
+def contents(dataset: Dataset, provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Recording → fingerprint of its values, of a dataset and of all that a card and those before it name."""
+    found: dict[str, str] = {}
+    before: Mapping[str, Any] = provenance
+    while before:
+        found = {**before.get("content", {}), **found}
+        before = before.get("pretrained") or {}
+    return found | {r: h for r in dataset.recordings if (h := dataset.content(r))}
 
 
 def find_decoders(runs: str | Path, *, task: str, dataset: str | None = None) -> list[Path]:

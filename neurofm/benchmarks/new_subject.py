@@ -149,7 +149,8 @@ def _audit(decoder: Decoder) -> list[Finding]:
     dataset = decoder.corpus.dataset
     return audit(
         train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, new_subject=True,
-        train_subjects=decoder.people_trained_on, chronological=True,
+        train_subjects=decoder.people_trained_on, chronological=True, content_of=decoder.content_of,
+        gap_s=decoder.promised_gap_s,
         subject_of={r: dataset.subject(r) for r in dataset.recordings},
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from neurofm.benchmarks.audit import Finding, audit, refuse_on_leak
 from neurofm.benchmarks.decoders import Decoder, find_decoders, open_decoder, refuse_mixtures
 from neurofm.benchmarks.population_arms import score_arm
 from neurofm.benchmarks.population_bars import BARS, answer
-from neurofm.benchmarks.population_data import Reading, Session, make_session, session_name, sessions_of
+from neurofm.benchmarks.population_data import Reading, Session, calibration_of, make_session, session_name, sessions_of
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.benchmarks.spiking import bits_per_spike, psth_r2, r2_uniform, r2_weighted
 from neurofm.data.index import Dataset
@@ -104,6 +104,7 @@ def score_population(
     baselines: Sequence[str] | None = None,
     arms: Mapping[str, Mapping[str, str]] | None = None,
     task: str = "",
+    new_subject: bool = True,
     allow_leak: str = "",
     allow_import: bool = False,
     versions: str = "",
@@ -130,6 +131,9 @@ def score_population(
         Name → ``{runs: folder, strategy: name}``.
     task : str
         Task of the arms' decoders.
+    new_subject : bool
+        Whether the arms' sessions are of people that pretraining must not have met; false where a model is trained and
+        tested on parts of one session (their overlap in time is refused all the same).
     """
     if protocol not in METRICS:
         raise ConfigError(f"benchmark '{name}': protocol '{protocol}' is unknown: {nearest(protocol, METRICS)}")
@@ -156,6 +160,7 @@ def score_population(
         allow_leak,
         bars,
         hash_of([protocol, vars(reading)]),
+        new_subject,
     )
     if not arms:
         dataset = Dataset(path, bin_s=bin_s)
@@ -199,6 +204,7 @@ class _Scoring:
     allow_leak: str
     bars: list[str]
     protocol_hash: str
+    new_subject: bool
     out: PopulationScores = field(default_factory=PopulationScores)
     done: set[tuple[str, float]] = field(default_factory=set)
 
@@ -224,18 +230,16 @@ class _Scoring:
         """Score a decoder of an arm, and the baselines fitted on its calibration where that was not done yet."""
         dataset = decoder.corpus.dataset
         findings = audit(
-            train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, new_subject=True,
-            train_subjects=decoder.people_trained_on, chronological=True,
+            train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on,
+            new_subject=self.new_subject, train_subjects=decoder.people_trained_on, chronological=True,
             subject_of={r: dataset.subject(r) for r in dataset.recordings},
         )  # fmt: skip
         refuse_on_leak(findings, allow_leak=self.allow_leak)
         self.out.findings += [f for f in findings if f not in self.out.findings]
         lines = []
         for name in sorted({session_name(dataset, s.recording_id) for s in decoder.test}):
-            train, test = (
-                [s for s in part if session_name(dataset, s.recording_id) == name]
-                for part in (decoder.calibrated_on, decoder.test)
-            )
+            test = [s for s in decoder.test if session_name(dataset, s.recording_id) == name]
+            train = calibration_of(dataset, decoder.calibrated_on, test)
             session = make_session(dataset, name, train, test, reading=self.reading)
             if (name, session.budget_s) not in self.done:
                 self.done.add((name, session.budget_s))

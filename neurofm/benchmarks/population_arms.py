@@ -35,7 +35,7 @@ def score_arm(protocol: str, decoder: Decoder, session: Session, *, stream: str)
     stream : str
         "decoding": the stream that the benchmark scores; the decoder's must be the same.
     """
-    ids = {t.span.recording_id for t in session.test}
+    wanted = {t.span.recording_id for t in session.test}
     objective: Any = decoder.loaded.objective
     needed = ("predict", "wanted") if protocol == "decoding" else ("rates",)
     if not all(callable(getattr(objective, n, None)) for n in needed):
@@ -43,24 +43,57 @@ def score_arm(protocol: str, decoder: Decoder, session: Session, *, stream: str)
         raise ConfigError(f"objective '{word}' cannot answer '{protocol}': it lacks {' and '.join(needed)}")
     if protocol == "decoding" and getattr(objective, "stream", stream) != stream:
         raise ConfigError(f"the decoder gives the stream '{objective.stream}', the benchmark scores '{stream}'")
-    said, true = [], []
+    said, true, ids, clock, off_centre = [], [], [], [], []
     for batch in _batches(decoder):
-        mine = torch.tensor([r in ids for r in batch.recording_id or []])
+        mine = torch.tensor([r in wanted for r in batch.recording_id or []])
         if not bool(mine.any()):
             continue
         a, b = (_behaviour if protocol == "decoding" else _counts)(objective, decoder, batch, protocol, session)
         said.append(a[mine.numpy()].reshape(-1, a.shape[-1]))
         true.append(b[mine.numpy()].reshape(-1, b.shape[-1]))
+        if protocol == "decoding":
+            where = _times(objective, batch, mine)
+            for kept, part in zip((ids, clock, off_centre), where, strict=True):
+                kept.append(part)
     if not said:
         raise DataError(f"session '{session.name}': the decoder's test part has no window of it")
     given, found = np.concatenate(said), np.concatenate(true)
     if protocol == "decoding":
         there = np.isfinite(found).all(1)
-        return {
-            "r2": r2_weighted(found[there], given[there]), "r2_uniform": r2_uniform(found[there], given[there]),
-        }  # fmt: skip
+        where = [np.concatenate(x)[there] for x in (ids, clock, off_centre)]
+        chosen = np.flatnonzero(there)[once(*where)]
+        given, found = given[chosen], found[chosen]
+        return {"r2": r2_weighted(found, given), "r2_uniform": r2_uniform(found, given)}
     # what was not hidden is no question
     return {MODES[protocol][1]: bits_per_spike(given, found)}
+
+
+def once(ids: np.ndarray, time_s: np.ndarray, off_centre_s: np.ndarray) -> np.ndarray:
+    """Choose each sample once where windows overlap: in the window whose middle is nearest.
+
+    Parameters
+    ----------
+    ids, time_s, off_centre_s : array, shape (sample,)
+        Recording, time in it, and distance from the middle of the window in which the sample was read.
+
+    Returns
+    -------
+    array of int
+        In order of recording and time.
+    """
+    order = np.lexsort((off_centre_s, np.round(time_s, 6), ids))
+    key = list(zip(ids[order].tolist(), np.round(time_s[order], 6).tolist(), strict=True))
+    return order[[i for i in range(len(key)) if i == 0 or key[i] != key[i - 1]]]
+
+
+def _times(objective: Any, batch: NeuralBatch, mine: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Recording, time in it and distance from its window's middle of every sample of the windows `mine`."""
+    time_s = objective.wanted(batch).time_s.double()[mine]
+    start_s = torch.zeros(len(batch)) if batch.start_s is None else batch.start_s
+    names = np.array(batch.recording_id)[mine.numpy()]
+    off = (time_s - batch.signal.shape[-1] / batch.rate_hz / 2).abs()
+    absolute = start_s.to(time_s)[mine][:, None] + time_s
+    return np.repeat(names, time_s.shape[1]), absolute.flatten().numpy(), off.flatten().numpy()
 
 
 def _batches(decoder: Decoder) -> Any:

@@ -149,6 +149,19 @@ def session_name(dataset: Dataset, recording_id: str) -> str:
     return "/".join(str(row[k]) for k in ("subject", "session", "task") if row[k])
 
 
+def calibration_of(dataset: Dataset, calibrated_on: Sequence[Span], test: Sequence[Span]) -> list[Span]:
+    """Spans that the baselines of a session learn from: of the session, or else of its subject's other sessions.
+
+    A decoder that was calibrated on one day and is tested on another is compared with baselines that were fitted on the
+    first day too; both days must have the same units.
+    """
+    sessions, people = (
+        {key(s.recording_id) for s in test} for key in (lambda r: session_name(dataset, r), dataset.subject)
+    )
+    own = [s for s in calibrated_on if session_name(dataset, s.recording_id) in sessions]
+    return own or [s for s in calibrated_on if dataset.subject(s.recording_id) in people]
+
+
 def make_session(
     dataset: Dataset, name: str, train: Sequence[Span], test: Sequence[Span], *, reading: Reading
 ) -> Session:

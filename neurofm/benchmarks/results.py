@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +39,14 @@ def span_hash(spans: Iterable[Mapping[str, Any]]) -> str:
     """Identity of a test part: the hash of its spans, whatever their order."""
     keys = ("recording_id", "start_s", "stop_s")
     return hash_of(sorted([str(s[keys[0]]), round(float(s[keys[1]]), 6), round(float(s[keys[2]]), 6)] for s in spans))
+
+
+def machine() -> str:
+    """Kind of machine, without its name: processor, number of cores, accelerator."""
+    import torch
+
+    accelerator = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no accelerator"
+    return f"{platform.machine()}, {os.cpu_count()} cores, {accelerator}"
 
 
 @contextmanager
@@ -75,7 +85,7 @@ def count_looks(rows: Iterable[Mapping[str, Any]], test: str) -> int:
 
 
 def append_results(folder: str | Path, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Append rows, atomically; `date` and `looks` are filled in here.
+    """Append rows, atomically; `date`, `looks` and `machine` are filled in here.
 
     `looks` is the number of runs, this one included, that had scored on the row's test part when it was written.
 
@@ -96,6 +106,8 @@ def append_results(folder: str | Path, rows: Iterable[Mapping[str, Any]]) -> lis
     for r in new:
         if not r["run_id"] or not r["test_hash"]:
             raise ConfigError("results: every row needs run_id and test_hash, else looks at the test cannot be counted")
+        if r["metric"] != LOOK and not r["protocol_hash"]:
+            raise ConfigError("results: every row needs protocol_hash; without the protocol a figure means nothing")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     with _locked(folder):
         old = read_results(folder)
@@ -103,6 +115,7 @@ def append_results(folder: str | Path, rows: Iterable[Mapping[str, Any]]) -> lis
         for r in new:
             r["date"] = r["date"] or now
             r["looks"] = looks[r["test_hash"]]
+            r["machine"] = r["machine"] or machine()
         write_table(folder, TABLE, [*old, *new])
     return new
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from neurofm.adapt.new_subject import corpus_of
 from neurofm.benchmarks.audit import Finding, audit, refuse_on_leak
+from neurofm.benchmarks.decoders import contents
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.benchmarks.retrieval import Retrieval, cosine, ranks_of, retrieve, subsets_of_k, summarise, two_way
 from neurofm.benchmarks.retrieval_average import WORDS, counts_up_to, draw_repetitions
@@ -289,8 +290,9 @@ def _audit(out: RetrievalScores, loaded: LoadedModel, corpus: Corpus, allow_leak
     trained = [s for part, spans in corpus.split.parts.items() if part in ("pretrain", "train") for s in spans]
     stated = [Span(*s) for s in loaded.card["provenance"]["split"]["spans"]]
     findings = audit(
-        train=[*stated, *trained], test=corpus.split["test"], calibration=[], subject_of=subject_of, new_stimulus=True
-    )
+        train=[*stated, *trained], test=corpus.split["test"], calibration=[], subject_of=subject_of, new_stimulus=True,
+        content_of=contents(corpus.dataset, loaded.card["provenance"]),
+    )  # fmt: skip
     refuse_on_leak(findings, allow_leak=allow_leak)
     out.findings += [f for f in findings if f not in out.findings]
 

@@ -230,3 +230,29 @@ def permutation_chance(
     low, high = np.quantile(null, [(1 - level) / 2, (1 + level) / 2])
     p = (1 + np.count_nonzero(null >= metric(a, b) - 1e-12)) / (1 + n_draws)
     return Chance(float(null.mean()), float(low), float(high), float(p))
+
+
+def uniform_p(observed: float, null: ArrayLike, *, rng: np.random.Generator) -> float:
+    """Permutation p with ties broken at random: exactly uniform on (0, 1] when nothing is there.
+
+    (#{null > observed} + U · (1 + #{null = observed})) / (1 + n), U uniform (Lehmann & Romano 2005, 15.2); the usual p
+    counts every tie, so that coarse scores such as accuracies give values that are too large.
+    """
+    x = np.asarray(null, dtype=np.float64)
+    ties = np.abs(x - observed) <= 1e-12
+    return float((np.count_nonzero((x > observed) & ~ties) + rng.uniform() * (1 + ties.sum())) / (1 + len(x)))
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """P-values corrected for their number by Holm's step-down procedure (Holm 1979), in the order given."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return corrected
+
+
+def mean_over_units(values: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Mean over people or sessions: Student's t below ten of them, where the percentile bootstrap is too narrow."""
+    x = _sample(values, "mean over units")
+    return t_interval(x, level=level) if len(x) < 10 else bootstrap_mean(x, level=level)

@@ -65,6 +65,7 @@ def score_trials(
     dataset: str | None = None,
     event_s: float | None = None,
     is_control: bool = False,
+    new_stimulus: bool = False,
     allow_leak: str = "",
     allow_import: bool = False,
     versions: str = "",
@@ -81,6 +82,8 @@ def score_trials(
         Time of the event in the trial; then LDA is also refitted on sub-windows, which must be at chance before it.
     is_control : bool
         Whether the task carries no signal, so that a score above chance is a leak.
+    new_stimulus : bool
+        Whether the tested stimuli must be new to pretraining and calibration.
     """
     folders = find_decoders(runs, task=task, dataset=dataset)
     refuse_mixtures(folders)
@@ -96,7 +99,13 @@ def score_trials(
     for decoder in found:
         subject_of = {r: decoder.corpus.dataset.subject(r) for r in decoder.corpus.dataset.recordings}
         findings = audit(
-            train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, subject_of=subject_of
+            train=decoder.trained_on,
+            test=decoder.test,
+            calibration=decoder.calibrated_on,
+            subject_of=subject_of,
+            content_of=decoder.content_of,
+            gap_s=decoder.promised_gap_s,
+            new_stimulus=new_stimulus,
         )
         refuse_on_leak(findings, allow_leak=allow_leak)
         out.findings += [f for f in findings if f not in out.findings]

@@ -1,13 +1,16 @@
-"""`neurofm evaluate benchmark=…`: decoders → scores with baselines, and a report."""
+"""`neurofm evaluate benchmark=… | suite=… | leaderboard=FILES`: decoders → scores with baselines, and a report."""
 
 from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from neurofm.cli.app import run_app
+
+if TYPE_CHECKING:
+    from neurofm.cli.part import Part
 
 
 def main(argv: list[str]) -> int:
@@ -16,20 +19,36 @@ def main(argv: list[str]) -> int:
 
 
 def evaluate(config: dict[str, Any]) -> Path:
-    """Score every decoder that the benchmark's parts find, write the report, and return its path."""
-    from neurofm.cli.evaluate_parts import PARTS, Part, keys_of
-    from neurofm.report.content import Report
-    from neurofm.report.html import write_report
-    from neurofm.schema.errors import ConfigError, nearest
+    """Score what the benchmark's parts find, write the report, and return its path."""
+    from neurofm.cli.part import Part
     from neurofm.training.run import environment
 
-    benchmark = config["benchmark"]
+    if config.get("leaderboard"):
+        return leaderboard(config)
+    suite = config.get("suite")
+    benchmarks = list(suite["benchmarks"].values()) if suite else [config["benchmark"]]
     about = environment()
     versions = " ".join(f"{k}={v}" for k, v in about["versions"].items())
     common = {
         "results": config["results"], "run_id": uuid.uuid4().hex[:12], "versions": versions,
         "allow_leak": config["allow_leak"] or "", "allow_import": config["allow_import"],
     }  # fmt: skip
+    total = Part()
+    for benchmark in benchmarks:
+        total += _scored(benchmark, common, control=config.get("control"), go_on=suite is not None)
+    git = about["git"] or {}
+    total.facts |= {"versions": versions, "commit": git.get("commit", "not from a repository")}
+    title = (suite or config["benchmark"])["title"]
+    return _written(config, title, f"run {common['run_id']}", total, common["allow_leak"])
+
+
+def _scored(benchmark: dict[str, Any], common: dict[str, Any], *, control: Any, go_on: bool) -> Part:
+    """Score one benchmark; in a suite (`go_on`) a part whose data are not there is a claim that was not tested."""
+    from neurofm.cli.evaluate_parts import PARTS, keys_of
+    from neurofm.cli.part import Part, published_section
+    from neurofm.report.content import Claim
+    from neurofm.schema.errors import ConfigError, NeurofmError, nearest
+
     total = Part()
     for part in benchmark["parts"]:
         choices = dict(part)
@@ -42,29 +61,46 @@ def evaluate(config: dict[str, Any]) -> Path:
                 raise ConfigError(
                     f"benchmark '{benchmark['name']}': kind '{kind}' has no key '{key}': {nearest(key, known)}"
                 )
-        found = PARTS[kind](name=benchmark["name"], **common, **choices)
-        total.claims += found.claims
-        total.sections += found.sections
-        total.rows += found.rows
-        total.looks |= found.looks
-        total.facts |= found.facts
-    git = about["git"] or {}
-    total.facts |= {"versions": versions, "commit": git.get("commit", "not from a repository")}
-    out = Path(config["out"])
+        if control and "control" in known:
+            choices["control"] = control
+        try:
+            total += PARTS[kind](name=benchmark["name"], **common, **choices)
+        except NeurofmError as error:
+            # a leak stops a suite as well
+            if not go_on or "refused" in str(error):
+                raise
+            text = f"{benchmark['title']}, part {kind}, can be scored."
+            total.claims.append(Claim(text=text, held=None, detail=str(error)))
+    if benchmark.get("published"):
+        total.sections.append(published_section(benchmark["title"], benchmark["published"]))
+    return total
+
+
+def leaderboard(config: dict[str, Any]) -> Path:
+    """Make one page of any number of results.parquet files."""
+    from neurofm.benchmarks.leaderboard import find_results, standings_of
+    from neurofm.cli.part import Part
+    from neurofm.report.leaderboard import claims_of, sections_of
+
+    files = find_results(config["leaderboard"])
+    boards, rows = standings_of(files, metric=config.get("metric"))
+    part = Part(claims=claims_of(boards), sections=sections_of(boards), rows=rows)
+    part.facts = {f"file {i}": str(path) for i, path in enumerate(files, 1)}
+    return _written(config, "Leaderboard", f"{len(files)} files of results", part, "")
+
+
+def _written(config: dict[str, Any], title: str, subtitle: str, part: Part, leak_reason: str) -> Path:
+    from neurofm.report.content import Report
+    from neurofm.report.html import write_report
+
     path = write_report(
-        out,
+        Path(config["out"]),
         Report(
-            title=benchmark["title"],
-            subtitle=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, run {common['run_id']}",
-            claims=total.claims,
-            sections=total.sections,
-            scores=total.rows,
-            looks=total.looks,
-            facts=total.facts,
-            leak_reason=common["allow_leak"],
+            title=title, subtitle=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {subtitle}", claims=part.claims,
+            sections=part.sections, scores=part.rows, looks=part.looks, facts=part.facts, leak_reason=leak_reason,
         ),
-    )
-    for claim in sorted(total.claims, key=lambda c: c.held is not False):
+    )  # fmt: skip
+    for claim in sorted(part.claims, key=lambda c: c.held is not False):
         print(f"{claim.verdict:<10} {claim.text}\n           {claim.detail}")
     print(f"report: {path}")
     return path

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from neurofm.benchmarks.decoding_task import score_decoding
+from neurofm.benchmarks.few_shot import FewShotScores, score_few_shot
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
 from neurofm.benchmarks.population import PopulationScores, score_population
 from neurofm.benchmarks.retrieval_scores import RetrievalScores, score_retrieval
 from neurofm.benchmarks.seizure import METRICS, SeizureScores, score_seizures
+from neurofm.benchmarks.trial_curves import METRICS as TRIAL_METRICS
+from neurofm.benchmarks.trial_curves import TrialCurves, score_trial_curves
 from neurofm.benchmarks.trials import TrialScores, score_trials
+from neurofm.cli.evaluate_fitted import decoding, neuroprobe
+from neurofm.cli.part import Part
 from neurofm.data.index import Dataset
-from neurofm.report import new_subject, population, retrieval, seizure, trials
-from neurofm.report.content import Claim, Section
+from neurofm.report import few_shot, new_subject, population, retrieval, seizure, trial_curves, trials
+from neurofm.report.content import Section
 from neurofm.report.figures import dataset_overview, training_curves
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.training.loggers import read_metrics
-
-
-@dataclass
-class Part:
-    """What one part adds to the report."""
-
-    claims: list[Claim] = field(default_factory=list)
-    sections: list[Section] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    looks: dict[str, int] = field(default_factory=dict)
-    facts: dict[str, str] = field(default_factory=dict)
 
 
 def regions(
@@ -123,6 +117,39 @@ def adaptation(
     part.claims, section = seizure.adaptation_section(curves, next(iter(arms)), metric, title)
     part.sections.insert(0, section)
     return part
+
+
+def curves(
+    *, strategy: str = "full", metric: str = "balanced_accuracy", title: str = "Which strategy at which budget",
+    **choices: Any,
+) -> Part:  # fmt: skip
+    """Draw every strategy's adaptation curve on labelled trials, beside classical baselines on the same calibration."""
+    if metric not in TRIAL_METRICS:
+        raise ConfigError(
+            f"benchmark '{choices['name']}': metric '{metric}' is unknown: {nearest(metric, TRIAL_METRICS)}"
+        )
+    found = TrialCurves()
+    for line, found in score_trial_curves(**choices):  # noqa: B007
+        print(line, flush=True)
+    return Part(
+        claims=trial_curves.claims_of(found, strategy, metric, title),
+        sections=[trial_curves.section_of(found, strategy, metric, title)],
+        rows=found.rows,
+        looks={f"{choices['task']}, test trials of {who}": n for who, n in found.looks.items()},
+    )
+
+
+def few_trials(*, title: str = "A few trials of new people", note: str = "", **choices: Any) -> Part:
+    """Score models and classical decoders on new people by trials per class: the first of `arms` against each other."""
+    scored = FewShotScores()
+    for line, scored in score_few_shot(**choices):  # noqa: B007
+        print(line, flush=True)
+    return Part(
+        claims=few_shot.claims_of(scored, next(iter(choices["arms"])), title),
+        sections=[few_shot.section_of(scored, title, note)],
+        rows=scored.rows,
+        looks={f"{title}, test of {who}": n for who, n in scored.looks.items()},
+    )
 
 
 def _seizures(choices: dict[str, Any]) -> SeizureScores:
@@ -245,17 +272,24 @@ PARTS: dict[str, Callable[..., Part]] = {
     "seizures": seizures,
     "retrieval": found_stimuli,
     "adaptation": adaptation,
+    "curves": curves,
+    "few_shot": few_trials,
     "population": populations,
     "corpus": corpus,
     "training": training,
+    "decoding": decoding,
+    "neuroprobe": neuroprobe,
 }
 # what a part hands on to, whose arguments may be chosen in a benchmark's YAML as well
 _SCORERS: dict[str, Callable[..., Any]] = {
     "regions": score_new_subjects, "trials": score_trials, "seizures": score_seizures, "adaptation": score_seizures,
+    "curves": score_trial_curves,
     "retrieval": score_retrieval,
-    "population": score_population,
+    "population": score_population, "few_shot": score_few_shot,
 }  # fmt: skip
+_SCORERS |= {"decoding": score_decoding, "neuroprobe": score_decoding}
 _NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}
+_NOT_CHOSEN |= {"protocol"}
 
 
 def keys_of(kind: str) -> list[str]:

@@ -26,31 +26,36 @@ def finetune(config: dict[str, Any]) -> None:
     run_dir = config["run_dir"] or str(run.with_name(f"{run.name}-{config['suffix']}"))
     adapt = dict(config["adapt"])
     strategies = {adapt.pop("name"): adapt}
+    for name in config["beside"]:
+        strategies.setdefault(str(name), {})
     if config["from_scratch"]:
-        strategies["scratch"] = {}
-    for budget, strategy, result in adapt_subject(
+        strategies.setdefault("scratch", {})
+    for _, _, result in adapt_subject(
         checkpoint=config["checkpoint"],
         run_dir=run_dir,
         strategies=strategies,
         loop=config["loop"],
         scratch_loop=config["scratch_loop"],
         budgets=config["budgets"],
+        budget_unit=config["budget_unit"],
         data=config["data"],
         task=config["task"],
         objective=config["objective"],
         n_folds=config["cross_validate"],
+        lr_search=config["lr_search"],
+        n_seeds=config["n_seeds"],
+        export=config["export"],
         seed=config["seed"],
         overwrite=config["overwrite"],
         allow_import=config["allow_import"],
         device=config["device"],
         config=config,
     ):
-        line = (
-            f"{run_dir}/{strategy}-{budget}/model  {result.n_train} windows, {result.best_step} steps, "
-            f"{result.seconds:.1f} s"
-        )
+        line = f"{result.folder}  {result.n_train} windows, {result.best_step} steps, {result.seconds:.1f} s"
         if config["loop"]["steps"] and not result.best_step:
             line += "  (no step was better than the start on the watched tail: this is the starting model)"
+        if len(config["lr_search"]) and "search/lr_peak" in result.metrics:
+            line += f"  lr_peak {result.metrics['search/lr_peak']:g} chosen within the calibration"
         if "cv/balanced_accuracy" in result.metrics:
             mean, sd = result.metrics["cv/balanced_accuracy"], result.metrics["cv/balanced_accuracy_sd"]
             line += f"  cross-validated balanced accuracy {mean:.3f} ± {sd:.3f} ({config['cross_validate']} folds)"

@@ -23,6 +23,7 @@ GROUPS = {
     "experiments": ("experiment", "neurofm train experiment="),
     "strategies": ("adapt", "neurofm finetune adapt="),
     "benchmarks": ("benchmark", "neurofm evaluate benchmark="),
+    "suites": ("suite", "neurofm evaluate suite="),
 }
 
 

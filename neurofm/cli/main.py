@@ -19,6 +19,7 @@ VERBS = {
     "finetune": ("neurofm.cli.finetune", "pretrained model → a new subject's decoder", "checkpoint=runs/…/model"),
     "evaluate": ("neurofm.cli.evaluate", "decoders → scores with baselines, and a report", "benchmark=hcp7"),
     "embed": ("neurofm.cli.embed", "model + shards → one vector per window", "checkpoint=runs/…/model data=hcp7"),
+    "decode": ("neurofm.cli.decode", "a decoder on a recording as if it came in now", "checkpoint=… source=night.edf"),
     "list": ("neurofm.cli.list", "what is here by name", "datasets | models | objectives | experiments | benchmarks"),
     "inspect": ("neurofm.cli.inspect", "what is in this folder, and is it whole", "SHARD_DIR | CHECKPOINT"),
 }

@@ -138,6 +138,10 @@ class Catalogue:
         """Return the subject of a recording."""
         return str(self._row(recording_id)["subject"])
 
+    def content(self, recording_id: str) -> str:
+        """Return the fingerprint of a recording's values after preparation; "" where it was prepared without one."""
+        return str(self._row(recording_id).get("content") or "")
+
     def interval_samples(self, recording_id: str) -> list[int]:
         """Length of each valid interval in whole samples (bins) of the signal, from the tables alone."""
         rate = self.rate_hz(recording_id)

@@ -8,6 +8,7 @@ from typing import Any
 from neurofm.data.filter_length import filter_length_s
 from neurofm.data.index import Dataset
 from neurofm.data.spans import Split
+from neurofm.data.split_first_trials import new_subject_trials
 from neurofm.data.split_groups import by_column, by_concept, by_run, by_session, by_stimulus
 from neurofm.data.split_people import by_subject
 from neurofm.data.split_stimuli import folds_in_time, folds_of_recordings, zero_shot
@@ -17,10 +18,18 @@ from neurofm.schema.errors import ConfigError, DataError, nearest
 
 
 def _new_subject(dataset: Dataset, *, subject: str | None = None, **choices: Any) -> Split:
+    return new_subject(dataset, subject=_named(dataset, subject), **choices)
+
+
+def _new_subject_trials(dataset: Dataset, *, subject: str | None = None, **choices: Any) -> Split:
+    return new_subject_trials(dataset, subject=_named(dataset, subject), **choices)
+
+
+def _named(dataset: Dataset, subject: str | None) -> str:
     if subject is None:
         known = ", ".join(dataset.subjects)
         raise ConfigError(f"held_out must name the subject that is left out of pretraining: held_out=… ({known})")
-    return new_subject(dataset, subject=str(subject), **choices)
+    return str(subject)
 
 
 def _official(
@@ -43,6 +52,7 @@ def _by_time(dataset: Dataset, *, fractions: Mapping[str, float], gap_s: float |
 
 RULES: dict[str, Callable[..., Split]] = {
     "new_subject": _new_subject,
+    "new_subject_trials": _new_subject_trials,
     "official": _official,
     "by_subject": by_subject,
     "by_column": by_column,

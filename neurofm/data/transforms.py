@@ -27,6 +27,7 @@ TRANSFORMS = Registry(
         "frequency_shift": "neurofm.data.augment:FrequencyShift",
         "gaussian_noise": "neurofm.data.augment:GaussianNoise",
         "left_right": "neurofm.data.augment_mirror:LeftRight",
+        "recenter": "neurofm.data.recenter:Recenter",
         "mvnn": "neurofm.data.mvnn:Mvnn",
         "pca": "neurofm.data.pca:Pca",
         "robust_scale": "neurofm.data.robust_scale:RobustScale",

@@ -12,6 +12,7 @@ MODELS = Registry(
         "cbramod": "neurofm.models.cbramod:CBraMod",
         "du_in": "neurofm.models.du_in:DuIN",
         "du_in_tokenizer": "neurofm.models.du_in_tokenizer:DuINTokenizer",
+        "eegnet": "neurofm.models.eegnet:EEGNet",
         "labram": "neurofm.models.labram:LaBraM",
         "labram_tokenizer": "neurofm.models.labram_tokenizer:LaBraMTokenizer",
         "lipcot": "neurofm.models.lipcot:LiPCoT",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from neurofm.models import streaming
 from neurofm.models.base import Encoded
 from neurofm.models.streaming import StreamState
-from neurofm.nn.channel_distance import check_missing, distance_classes
+from neurofm.nn.channel_distance import check_bins, check_missing, distance_classes
 from neurofm.nn.feedforward import SwiGLU
 from neurofm.nn.mvpa import MultivariateParallelAttention
 from neurofm.nn.patching import count_patches
@@ -92,6 +92,8 @@ class MVPFormer(nn.Module):
         electrodes, see `nn.channel_distance`; then the order of channels does not matter. Not in the paper.
     missing_positions : str
         For ``coordinates``: ``refuse`` a channel without position, or take it to be ``far`` from all others.
+    distance_bins : str
+        For ``coordinates``: how distances become classes, ``uniform`` or by ``rank`` (classes equally full).
     use_time, use_channel : bool
         False: without the time or the channel term of the attention, for ablations.
     channel_embedding : bool
@@ -141,6 +143,7 @@ class MVPFormer(nn.Module):
         n_channels: int | None = None,
         channel_distance: str = "index",
         missing_positions: str = "refuse",
+        distance_bins: str = "uniform",
         use_time: bool = True,
         use_channel: bool = True,
         channel_embedding: bool = False,
@@ -156,7 +159,9 @@ class MVPFormer(nn.Module):
             known = nearest(channel_distance, ("index", "coordinates"))
             raise ConfigError(f"unknown channel_distance '{channel_distance}': {known}")
         check_missing(missing_positions)
+        check_bins(distance_bins)
         self.channel_distance, self.missing_positions = channel_distance, missing_positions
+        self.distance_bins = distance_bins
         self.dim, self.causal = dim, causal
         self.patch_samples = _patch_samples(facts.rate_hz, patch_s, patch_samples)
         self.n_segments = count_patches(facts.window_samples, self.patch_samples)
@@ -269,7 +274,9 @@ class MVPFormer(nn.Module):
                 "field positions: needed by channel_distance=coordinates; load data with electrode positions, or "
                 "choose channel_distance=index"
             )
-        return distance_classes(batch.positions, batch.channel_mask, missing=self.missing_positions)
+        return distance_classes(
+            batch.positions, batch.channel_mask, missing=self.missing_positions, bins=self.distance_bins
+        )
 
     def forward(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch; see `encode`."""

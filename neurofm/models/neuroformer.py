@@ -150,7 +150,10 @@ class Neuroformer(nn.Module):
         """Where the current part begins, from the window's start."""
         return batch.signal.shape[-1] / batch.rate_hz - self.n_steps * self.step_s
 
-    def run(self, batch: NeuralBatch, current: SpikeTokens | None = None, attended: Attended | None = None) -> States:
+    def run(
+        self, batch: NeuralBatch, current: SpikeTokens | None = None, attended: Attended | None = None,
+        unseen: Tensor | None = None,
+    ) -> States:  # fmt: skip
         """Run the network.
 
         Parameters
@@ -161,6 +164,8 @@ class Neuroformer(nn.Module):
             Other spikes than the batch's own in the current part: those generated so far.
         attended : Attended, optional
             Gets the attention weights between spikes.
+        unseen : Tensor, shape (B, K), bool, optional
+            Spikes of `past` that nothing may attend to, as if they had not been.
         """
         ids = check_units(batch)
         current = self.current(batch) if current is None else current
@@ -178,7 +183,7 @@ class Neuroformer(nn.Module):
         # counted back from the present, so that a cut or a longer row changes no position of the others
         back = past.mask.flip(1).cumsum(1).flip(1) - 1
         h = self.dropout(h + self.past_position[back.clamp(min=0)] * past.mask[..., None])
-        h, there = _begun(self.past_start, h, past.mask)
+        h, there = _begun(self.past_start, h, past.mask if unseen is None else past.mask & ~unseen)
         for block in self.history:
             x = block(x, there[:, None, None], h, weights=attended.past if attended else None)
         if self.frames is not None:

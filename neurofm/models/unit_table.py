@@ -22,8 +22,14 @@ class GrowingTable(nn.Embedding):
 
     @torch.no_grad()
     def grow(self, n_names: int) -> None:
-        """Add rows at the end for names that the vocabulary got since; those there stay to the bit."""
+        """Add rows at the end for names that the vocabulary got since; those there stay to the bit.
+
+        New rows start about the mean of those there: training has moved them together, and a row at the origin is no
+        unit that the network has met.
+        """
         new = self.weight.new_empty(n_names + 1 - self.num_embeddings, self.embedding_dim).normal_(std=self.std)
+        if self.num_embeddings > 1:
+            new += self.weight[1:].mean(0)
         self.weight = nn.Parameter(torch.cat([self.weight, new]))
         self.num_embeddings = n_names + 1
 

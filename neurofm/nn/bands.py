@@ -5,6 +5,7 @@ Shape legend: B batch, C channel, S sample.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
@@ -38,7 +39,12 @@ def bands_for(rate_hz: float) -> dict[str, tuple[float, float]]:
 
 @torch.no_grad()
 def band_powers(
-    estimate: Tensor, truth: Tensor, channel_mask: Tensor, *, rate_hz: float
+    estimate: Tensor,
+    truth: Tensor,
+    channel_mask: Tensor,
+    *,
+    rate_hz: float,
+    bands_hz: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Power of the error and of the truth in each band, over all good channels and windows.
 
@@ -50,6 +56,8 @@ def band_powers(
         Channels that count.
     rate_hz : float
         Samples per second.
+    bands_hz : mapping of str to (low, high), optional
+        Other bands than `bands_for` names.
 
     Returns
     -------
@@ -57,11 +65,12 @@ def band_powers(
         Summed over the frequencies of a Hann-tapered window (without the taper slow waves leak into the fast bands);
         bands without a frequency of the window are left out.
     """
+    bands = bands_for(rate_hz) if bands_hz is None else bands_hz
     taper = torch.hann_window(truth.shape[-1], periodic=False, device=truth.device, dtype=truth.dtype)
     centred = [x[channel_mask] - x[channel_mask].mean(-1, keepdim=True) for x in (estimate - truth, truth)]
     error, whole = (torch.fft.rfft(x * taper).abs().square().double().sum(0) for x in centred)
     frequency = torch.fft.rfftfreq(truth.shape[-1], 1 / rate_hz, device=truth.device)
-    inside = {name: (frequency >= low) & (frequency < high) for name, (low, high) in bands_for(rate_hz).items()}
+    inside = {name: (frequency >= low) & (frequency < high) for name, (low, high) in bands.items()}
     return {name: (error[at].sum(), whole[at].sum()) for name, at in inside.items() if bool(at.any())}
 
 

@@ -125,13 +125,8 @@ class MultivariateParallelAttention(nn.Module):
         ConfigError
             When a table has too few rows, a distance is out of range, or ``flex`` finds no CUDA device.
         """
-        B, T, C, D = tokens.shape
-        if isinstance(self.time_key, _NoTerm):
-            time_table = tokens.new_zeros(T, D)
-        if isinstance(self.channel_key, _NoTerm):
-            channel_table = tokens.new_zeros(C, D)
-        time_table = _check_rows("time", time_table, T, "segments", "n_positions")
-        channel_table = _check_rows("channel", channel_table, C, "channels", "n_channels")
+        B, T, C, _ = tokens.shape
+        time_table, channel_table = self.checked_tables(tokens, time_table, channel_table)
         alike = self.training and self.dropout > 0  # dropped keys are the same for all samples of the batch
         if torch.is_grad_enabled() or alike or tokens.device.type != "cpu":
             return self._attend(tokens, time_table, channel_table, channel_mask, channel_distance)
@@ -144,22 +139,49 @@ class MultivariateParallelAttention(nn.Module):
         ]
         return out[0] if len(out) == 1 else torch.cat(out)
 
-    def _attend(
-        self, tokens: Tensor, time_table: Tensor, channel_table: Tensor, mask: Tensor | None, distance: Tensor | None
-    ) -> Tensor:
-        B, T, C, D = tokens.shape
+    def checked_tables(
+        self, tokens: Tensor, time_table: Tensor | None, channel_table: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return tables with rows enough for `tokens` (B, T, C, D), zeros for a term that is left out."""
+        _, T, C, D = tokens.shape
+        if isinstance(self.time_key, _NoTerm):
+            time_table = tokens.new_zeros(T, D)
+        if isinstance(self.channel_key, _NoTerm):
+            channel_table = tokens.new_zeros(C, D)
+        return (
+            _check_rows("time", time_table, T, "segments", "n_positions"),
+            _check_rows("channel", channel_table, C, "channels", "n_channels"),
+        )
+
+    def terms(
+        self,
+        tokens: Tensor,
+        time_table: Tensor,
+        channel_table: Tensor,
+        channel_mask: Tensor | None = None,
+        channel_distance: Tensor | None = None,
+    ) -> Terms:
+        """Return what every road starts from; arguments as `forward`, tables of the terms that there are."""
+        B, T, C, _ = tokens.shape
         K, d = self.n_kv_heads, self.head_dim
         query = self.query(tokens).view(B, T, C, K, -1, d).permute(0, 3, 1, 4, 2, 5)  # B K T G C d
         query = query.reshape(B, K, T, -1, d) * self.scale
         key, value = self.key_value(tokens).view(B, T, C, 2, K, d).permute(3, 0, 4, 1, 2, 5)  # each B K T C d
         content_bias, time_bias, channel_bias = (self.bias * self.scale)[:, :, None, None]
-        terms = Terms(
+        return Terms(
             query=query + content_bias,
             key=key,
             value=self._drop_keys(value),
             time=self._time_term(query + time_bias, time_table[:T]),
-            channel=self._channel_term(query + channel_bias, channel_table[:C], mask, distance),
+            channel=self._channel_term(query + channel_bias, channel_table[:C], channel_mask, channel_distance),
         )
+
+    def _attend(
+        self, tokens: Tensor, time_table: Tensor, channel_table: Tensor, mask: Tensor | None, distance: Tensor | None
+    ) -> Tensor:
+        B, T, C, D = tokens.shape
+        K, d = self.n_kv_heads, self.head_dim
+        terms = self.terms(tokens, time_table, channel_table, mask, distance)
         backend = self.backend
         if backend == "auto":
             gradient = terms.query.requires_grad

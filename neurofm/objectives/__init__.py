@@ -6,6 +6,7 @@ OBJECTIVES = Registry(
     "objective",
     {
         "alignment": "neurofm.objectives.alignment:Alignment",
+        "forecast": "neurofm.objectives.forecast:Forecast",
         "in_context": "neurofm.objectives.in_context:InContextEncoding",
         "next_state": "neurofm.objectives.next_state:NextState",
         "masked_patch": "neurofm.objectives.masked_patch:MaskedPatch",

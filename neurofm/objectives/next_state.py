@@ -231,11 +231,11 @@ class NextState(nn.Module):
         if self.skip is not None:
             self.skip.solve(stretches, new_subject=new_subject)
 
-    @torch.no_grad()
     def _features(self, model: Model, batch: NeuralBatch) -> Tensor:
         if self.target == "samples":
-            return to_patches(batch.signal, self.patch_samples)
-        return model.tokenizer.patch_features(batch.signal)  # type: ignore[attr-defined]
+            return to_patches(batch.signal, self.patch_samples)  # with a gradient where the signal has one
+        with torch.no_grad():
+            return model.tokenizer.patch_features(batch.signal)  # type: ignore[attr-defined]
 
 
 def _one_of(choice: str, value: str, known: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from neurofm.benchmarks.adaptation import areas, compare
 from neurofm.benchmarks.population import METRICS, PopulationScores
 from neurofm.benchmarks.statistics import paired_interval, t_interval
 from neurofm.report.content import Claim, Section, Table, notes_of
@@ -43,7 +44,41 @@ def claims_of(scored: PopulationScores, protocol: str, first: Sequence[str], tit
             gain = paired_interval([ours[s] for s in shared], [theirs[s] for s in shared])
             detail = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {gain.n} sessions, sign-flip p = {gain.p:.3g}."
             claims.append(Claim(text=text, held=gain.low > 0, detail=detail))
+    return claims + _area_claims(areas_of(scored, metric), first, title, metric)
+
+
+def areas_of(scored: PopulationScores, metric: str) -> dict[str, dict[str, float]]:
+    """Area under score against log training length, by series and session; empty where there is one length only.
+
+    A session counts where a series has all lengths of it.
+    """
+    curves: dict[str, dict[str, dict[float, float]]] = {}
+    for key in scored.sessions:
+        for session, value in per_session(scored, key, metric).items():
+            curves.setdefault(_name(key), {}).setdefault(session, {})[key[2]] = value
+    lengths = {key[2] for key in scored.sessions}
+    if len(lengths) < 2:
+        return {}
+    whole = {n: {s: c for s, c in by.items() if set(c) == lengths} for n, by in curves.items()}
+    return areas({n: by for n, by in whole.items() if by})
+
+
+def _area_claims(found: dict[str, dict[str, float]], first: Sequence[str], title: str, metric: str) -> list[Claim]:
+    claims, arms = [], {n: next((f for f in first if n.startswith(f"{f}, ")), "") for n in found}
+    for name in sorted(n for n in found if arms[n]):
+        for other in sorted(n for n in found if n != name):
+            later = arms[other] and first.index(arms[other]) < first.index(arms[name])
+            if other.startswith("oracle") or later or set(found[other]) != set(found[name]) or len(found[name]) < 2:
+                continue
+            gain = compare({name: found[name], other: found[other]}, name)[other]
+            text = f"{title}: {name} has the larger area over training lengths than {other} ({TITLES[metric]})."
+            detail = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {gain.n} sessions, sign-flip p = {gain.p:.3g}."
+            claims.append(Claim(text=text, held=gain.low > 0, detail=detail))
     return claims
+
+
+def _name(key: tuple[str, str, float]) -> str:
+    return f"{key[0]}, {key[1]}" if key[1] else key[0]
 
 
 def section_of(scored: PopulationScores, protocol: str, title: str) -> Section:
@@ -58,8 +93,7 @@ def section_of(scored: PopulationScores, protocol: str, title: str) -> Section:
                 continue
             found = t_interval(values)
             cells += [found.value, f"[{found.low:.3f}, {found.high:.3f}]" if len(values) > 1 else ""]
-        name = f"{key[0]}, {key[1]}" if key[1] else key[0]
-        rows.append([name, f"{key[2]:g}", len(scored.sessions[key]), *cells])
+        rows.append([_name(key), f"{key[2]:g}", len(scored.sessions[key]), *cells])
     columns = ["model", "training, s", "sessions"]
     for metric in METRICS[protocol]:
         columns += [TITLES[metric], "95 % interval"]
@@ -67,6 +101,17 @@ def section_of(scored: PopulationScores, protocol: str, title: str) -> Section:
         title=title,
         lead="Means over sessions with Student's t interval. Bits per spike are gained over each unit's mean rate in what is "
         "scored (Neural Latents Benchmark '21).",
-        tables=[Table(caption=title, columns=columns, rows=rows)],
+        tables=[Table(caption=title, columns=columns, rows=rows), *_area_table(areas_of(scored, METRICS[protocol][0]))],
         notes=notes_of(scored.findings),
     )
+
+
+def _area_table(found: dict[str, dict[str, float]]) -> list[Table]:
+    if not found:
+        return []
+    rows = []
+    for name, by in sorted(found.items()):
+        mean = t_interval(list(by.values()))
+        rows.append([name, len(by), mean.value, f"[{mean.low:.3f}, {mean.high:.3f}]" if len(by) > 1 else ""])
+    caption = "Area under the score against the logarithm of the training length, divided by its width"
+    return [Table(caption=caption, columns=["model", "sessions", "area", "95 % interval"], rows=rows)]

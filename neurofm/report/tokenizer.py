@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,13 @@ def prefixes(n_levels: int) -> list[int]:
 
 
 @torch.inference_mode()
-def reconstruct(loaded: LoadedModel, *, batch_size: int = 64) -> Reconstruction:
-    """Encode and decode the validation part of what the tokenizer was trained on, or that itself where there is none."""
+def reconstruct(
+    loaded: LoadedModel, *, batch_size: int = 64, bands_hz: Mapping[str, tuple[float, float]] | None = None
+) -> Reconstruction:
+    """Encode and decode the validation part of what the tokenizer was trained on, or that itself where there is none.
+
+    `bands_hz` names other bands than the usual ones.
+    """
     model: Any = loaded.model
     assert isinstance(model, CodebookModel)
     corpus = corpus_of(loaded)
@@ -79,7 +85,7 @@ def reconstruct(loaded: LoadedModel, *, batch_size: int = 64) -> Reconstruction:
         for n in levels:
             code = codes.code.unflatten(-1, (n_branches, -1))[..., :n].flatten(-2)
             estimate = model.decode(codes._replace(code=code), batch)
-            _add(error, power, n, estimate, truth, there, batch.rate_hz)
+            _add(error, power, n, estimate, truth, there, batch.rate_hz, bands_hz)
             if len(example) < 1 + len({1, levels[-1]}) and bool(there[0].any()):
                 channel = int(there[0].nonzero()[0])
                 example.setdefault("real", truth[0, channel].numpy())
@@ -187,9 +193,9 @@ def band_figure(found: Reconstruction) -> Drawing:
 
 def _add(
     error: dict[tuple[int, str], float], power: dict[tuple[int, str], float], n: int,
-    estimate: Tensor, truth: Tensor, there: Tensor, rate_hz: float,
+    estimate: Tensor, truth: Tensor, there: Tensor, rate_hz: float, bands_hz: Mapping[str, tuple[float, float]] | None,
 ) -> None:  # fmt: skip
-    for band, (e, p) in band_powers(estimate, truth, there, rate_hz=rate_hz).items():
+    for band, (e, p) in band_powers(estimate, truth, there, rate_hz=rate_hz, bands_hz=bands_hz).items():
         error[n, band] += float(e)
         power[n, band] += float(p)
     y = truth[there].double()

@@ -17,7 +17,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "recordings": {
         "recording_id": "s", "dataset": "s", "subject": "s", "session": "s", "task": "s", "run": "s", "modality": "s",
         "part": "s", "duration_s": "f", "valid": "F", "source_file": "s", "source_sha256": "s", "quality": "s",
-        "shards": "S",
+        "shards": "S", "content": "s",
     },
     "streams": {
         "recording_id": "s", "name": "s", "role": "s", "regular": "b", "rate_hz": "f", "t0_s": "f", "unit": "s",
@@ -50,7 +50,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "model": "s", "strategy": "s", "budget": "f", "budget_unit": "s", "seed": "i", "metric": "s", "value": "f",
         "low": "f", "high": "f", "n": "i", "baseline": "b", "transductive": "b", "normalised_by": "s", "looks": "i",
         "test_hash": "s", "protocol_hash": "s", "checkpoint_hash": "s", "split_hash": "s", "leak_reason": "s",
-        "versions": "s", "machine": "s", "seconds": "f", "note": "s",
+        "versions": "s", "machine": "s", "seconds": "f", "note": "s", "control": "s", "fold": "s", "unit": "s", "p": "f",
     },
     # what a report's figures show, one row per plotted point (neurofm.report)
     "report_figures": {
@@ -59,6 +59,11 @@ COLUMNS: dict[str, dict[str, str]] = {
     },
 }  # fmt: skip
 COLUMNS["report_scores"] = COLUMNS["results"]
+# columns that older files lack, and what stands for them
+ADDED: dict[str, dict[str, Any]] = {
+    "recordings": {"content": ""},
+    "results": {"control": "", "fold": "", "unit": "", "p": float("nan")},
+}
 
 
 def _schema(table: str) -> pa.Schema:
@@ -103,10 +108,13 @@ def read_table(folder: str | Path, table: str) -> list[dict[str, Any]]:
             data = f.read()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: is not a readable parquet table ({error})") from error
-    missing = [c for c in COLUMNS[table] if c not in data.column_names]
+    added = ADDED.get(table, {})
+    missing = [c for c in COLUMNS[table] if c not in data.column_names and c not in added]
     if missing:
         raise DataError(f"{path}: column '{missing[0]}' is missing; expected {', '.join(COLUMNS[table])}")
-    return data.to_pylist()
+    rows = data.to_pylist()
+    absent = {c: v for c, v in added.items() if c not in data.column_names}
+    return [{**r, **absent} for r in rows] if absent else rows
 
 
 def parquet_groups(path: str | Path, columns: list[str]) -> list[dict[str, list[Any]]]:

@@ -11,6 +11,7 @@ TOKENIZERS = Registry(
     "tokenizer",
     {
         "linear_patch": "neurofm.tokenizers.linear_patch:LinearPatch",
+        "log_spectrum": "neurofm.tokenizers.log_spectrum:LogSpectrum",
         "wavelet": "neurofm.tokenizers.wavelet:WaveletPatch",
     },
 )

@@ -183,6 +183,10 @@ class Corpus:
 
     def fit_transforms(self, part: str) -> None:
         """Fit the transforms on one part, and on nothing outside it."""
+        if part.startswith("test"):
+            raise ConfigError(
+                f"part '{part}' is only for `neurofm evaluate`; fit transforms on another part of the split"
+            )
         spans = self.split[part]
         self.transform.fit(self.dataset, spans, allowed=spans)
 
@@ -266,7 +270,9 @@ class Corpus:
     def loader(
         self, part: str, facts: Facts, *, batch_size: int, seed: int, training: bool, rank: int = 0, world_size: int = 1
     ) -> WindowLoader:
-        """Batches of one part: shuffled and augmented in training, in order and whole otherwise."""
+        """Batches of one part: shuffled and augmented in training, in order and whole otherwise; never of a test part in training."""
+        if training and part.startswith("test"):
+            raise ConfigError(f"part '{part}' is only for `neurofm evaluate`; train on another part of the split")
         windows = self.cut(part, facts)
         if facts.classes:
             self.transform.tell_classes(facts.classes)
@@ -331,8 +337,10 @@ class Corpus:
             )  # fmt: skip
         id_of = {r: d for d in members_of(self.dataset) for r in d.recordings}
         people = {(id_of[s.recording_id].id, id_of[s.recording_id].subject(s.recording_id)) for s in spans}
+        content = {r: id_of[r].content(r) for r in sorted({s.recording_id for s in spans})}
         return {
             "datasets": members,
+            "content": {r: h for r, h in content.items() if h},
             "split": {
                 "hash": self.split.hash, "rule": self.split.rule, "part": part, "spans": merged(spans),
             },

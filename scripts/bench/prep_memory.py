@@ -2,8 +2,10 @@
 
     python scripts/bench/prep_memory.py              # 24 h × 64 channels × 1024 Hz: 22.6 GB of input, a while
     python scripts/bench/prep_memory.py --hours 1    # the same blocks, fewer of them
+    python scripts/bench/prep_memory.py --stored 1   # 24 h that are one hour on disk, read again and again
 
-The input is a float32 file written block by block. The stages look at all of it for units, holes and bad channels,
+The input is a float32 file written block by block. Where the disk has no room for it (and for the output, twice),
+fewer hours are stored and the reader begins again at the file's end; preparation is none the wiser. The stages look at all of it for units, holes and bad channels,
 filter, re-reference and resample. Peak memory is the largest resident set of the process, Python and libraries included.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shutil
 import tempfile
 import time
 from functools import partial
@@ -54,14 +57,30 @@ def write_file(path: Path, hours: float, n_channels: int, rate_hz: float) -> int
     return total
 
 
-def read(path: Path, n_channels: int, interval: int, start: int, stop: int) -> np.ndarray:
-    values = np.fromfile(path, "<f4", (stop - start) * n_channels, offset=4 * start * n_channels)
-    return values.reshape(-1, n_channels)
+def read(path: Path, stored: int, n_channels: int, interval: int, start: int, stop: int) -> np.ndarray:
+    """Read samples of a file of `stored` samples that goes on from its beginning."""
+    parts, at = [], start
+    while at < stop:
+        n = min(stop - at, stored - at % stored)
+        parts.append(np.fromfile(path, "<f4", n * n_channels, offset=4 * (at % stored) * n_channels))
+        at += n
+    return np.concatenate(parts).reshape(-1, n_channels)
 
 
-def open_file(path: Path, n: int, n_channels: int, rate_hz: float) -> Recording:
+def hours_that_fit(folder: Path, hours: float, n_channels: int, rate_hz: float) -> float:
+    """Return how many hours of input the disk takes beside the output, at half the rate in int16, written twice."""
+    per_hour = 3600 * rate_hz * n_channels
+    room = shutil.disk_usage(folder).free - 2 * hours * per_hour - (2 << 30)
+    if room < 0.1 * 4 * per_hour:
+        raise SystemExit(f"{folder}: too little room for the output; choose another --folder")
+    return min(hours, room / (4 * per_hour))
+
+
+def open_file(path: Path, stored: int, n: int, n_channels: int, rate_hz: float) -> Recording:
     channels = tuple(Channel(name=f"A{i + 1}", kind="seeg", unit="uV") for i in range(n_channels))
-    stream = Stream(rate_hz=rate_hz, channels=channels, n_samples=(n,), unit="uV", read=partial(read, path, n_channels))
+    stream = Stream(
+        rate_hz=rate_hz, channels=channels, n_samples=(n,), unit="uV", read=partial(read, path, stored, n_channels)
+    )
     return Recording(dataset="long", subject="1", modality="ieeg", streams=(stream,))
 
 
@@ -71,8 +90,8 @@ class OneFile(Source):
     name = id = "long"
     modalities = ("ieeg",)
 
-    def __init__(self, path: Path, n: int, n_channels: int, rate_hz: float) -> None:
-        self._open = partial(open_file, path, n, n_channels, rate_hz)
+    def __init__(self, path: Path, stored: int, n: int, n_channels: int, rate_hz: float) -> None:
+        self._open = partial(open_file, path, stored, n, n_channels, rate_hz)
 
     def list(self) -> list[Item]:
         """Return the one item."""
@@ -89,17 +108,21 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1024.0, help="Hz")
     parser.add_argument("--folder", type=Path, default=None, help="where there is room for input and output")
+    parser.add_argument("--stored", type=float, default=None, help="hours on disk; default all that fit")
     args = parser.parse_args()
     from data_prep.pipeline import prepare
 
     with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
         top = Path(temporary)
-        n = write_file(top / "long.f4", args.hours, args.channels, args.rate)
+        n = round(args.hours * 3600 * args.rate)
+        wanted = args.stored or hours_that_fit(top, args.hours, args.channels, args.rate)
+        stored = write_file(top / "long.f4", min(wanted, args.hours), args.channels, args.rate)
         print(
-            f"{args.hours:g} h × {args.channels} channels × {args.rate:g} Hz: {n * args.channels * 4 / 1e9:.2f} GB of input"
+            f"{args.hours:g} h × {args.channels} channels × {args.rate:g} Hz: {n * args.channels * 4 / 1e9:.2f} GB of input, "
+            f"{stored * args.channels * 4 / 1e9:.2f} GB of it on disk"
         )
         before = peak_mb()
-        source = OneFile(top / "long.f4", n, args.channels, args.rate)
+        source = OneFile(top / "long.f4", stored, n, args.channels, args.rate)
         began, cpu = time.monotonic(), time.process_time()
         report = prepare(source=source, out=top / "out", stages=STAGES, dask="none", progress=False)
         wall, cpu = time.monotonic() - began, time.process_time() - cpu

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import shards
+from data_prep import atomic, shards
 from data_prep.packing import publish
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
@@ -296,7 +296,7 @@ def test_an_unwritable_folder_is_a_sentence(tmp_path):
 @pytest.mark.parametrize("after", [0, 7, 40])
 def test_a_full_disk_leaves_no_dataset_and_nothing_half_written(tmp_path, monkeypatch, after):
     written = []
-    original = shards._Guarded.write
+    original = atomic._Guarded.write
 
     def full(self, data):
         written.append(data)
@@ -305,7 +305,7 @@ def test_a_full_disk_leaves_no_dataset_and_nothing_half_written(tmp_path, monkey
         return original(self, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards._Guarded, "write", full)
+        patch.setattr(atomic._Guarded, "write", full)
         with pytest.raises(DataError, match=r"No space left on device.*finished recordings are kept"):
             prep(tmp_path / "d")
     left = content(tmp_path / "d")
@@ -318,7 +318,7 @@ def test_a_full_disk_leaves_no_dataset_and_nothing_half_written(tmp_path, monkey
 
 @pytest.mark.parametrize("when", ["packing", "publishing"])
 def test_a_full_disk_at_the_end(tmp_path, monkeypatch, when):
-    original = shards._Guarded.write
+    original = atomic._Guarded.write
 
     def full(self, data):
         if "new" in self.path.parts:
@@ -327,7 +327,7 @@ def test_a_full_disk_at_the_end(tmp_path, monkeypatch, when):
 
     with monkeypatch.context() as patch:
         if when == "packing":
-            patch.setattr(shards._Guarded, "write", full)
+            patch.setattr(atomic._Guarded, "write", full)
         else:
             patch.setattr("data_prep.place.publish", partial(publish_without_room, monkeypatch))
         with pytest.raises(DataError, match="No space left on device"):

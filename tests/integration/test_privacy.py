@@ -18,6 +18,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from pynwb import NWBHDF5IO, NWBFile, TimeSeries
+from pynwb.ecephys import ElectricalSeries
+from pynwb.file import Subject
 from scipy.io import savemat
 
 from neurofm.cli.main import main
@@ -171,7 +174,67 @@ def hdf5(folder: Path) -> dict:
     return {"dataset": "arrays"}
 
 
-FORMATS = (edf, broken_edf, fif, epochs, brainvision, eeglab, bids, mat, hdf5)
+def nwb_of(folder: Path) -> NWBFile:
+    """Everything an NWB file says about a person, its people and its day, and trials with labels, notes and clocks."""
+    nwb = NWBFile(
+        session_description=NOTE, identifier="Zyxname-2017-07-23", session_start_time=MEASURED,
+        timestamps_reference_time=MEASURED, file_create_date=[MEASURED], experimenter=["Jkltechnician"], notes=NOTE,
+        experiment_description=NOTE, session_id="2017-07-23_probeA", institution="hospitalx", lab="hospitalx",
+        keywords=["secretnote"], pharmacology=NOTE, protocol="secretnote", surgery="secretnote", virus="secretnote",
+        data_collection=NOTE, slices="secretnote", source_script="/home/zyxname/convert.py",
+        source_script_file_name="/home/zyxname/convert.py", was_generated_by=[["Zyxname", "1"]],
+    )  # fmt: skip
+    born = dt.datetime.combine(BORN, dt.time(), dt.UTC)
+    nwb.subject = Subject(
+        subject_id="P7_20170723", date_of_birth=born, description=NOTE, sex="F", genotype="secretnote"
+    )
+    device = nwb.create_device("secretnote", description=NOTE, manufacturer="hospitalx")
+    group = nwb.create_electrode_group("g", description=NOTE, location="secretnote", device=device)
+    nwb.add_electrode_column("comment", "Zyxname")
+    nwb.add_electrode_column("label", "name of the contact")
+    for i in range(3):
+        nwb.add_electrode(location=["CA1", NOTE, "23.07.2017"][i], group=group, comment=NOTE, label=f"A{i}")
+    for column in ("cue", "note", "recorded_time"):
+        nwb.add_trial_column(column, NOTE)
+    cues = ["go", NOTE, "Jkltechnician", "stop", "23.07.2017", "12:34:56", "2017-07-23"]
+    for i, cue in enumerate(cues):
+        nwb.add_trial(start_time=1.0 + i, stop_time=1.5 + i, cue=cue, note=NOTE, recorded_time=float(STAMPS[0]))
+    nwb.add_epoch(10.0, 11.0, ["secretnote", "Zyxname"])
+    nwb.add_invalid_time_interval(start_time=19.5, stop_time=19.9, tags=["secretnote"])
+    hand = TimeSeries(name="hand", data=np.zeros((2000, 1)), rate=RATE, unit="m", description=NOTE, comments=NOTE)
+    nwb.add_acquisition(hand)
+    return nwb
+
+
+def written(nwb: NWBFile, folder: Path) -> None:
+    with NWBHDF5IO(str(folder / "s1.nwb"), "w") as io:
+        io.write(nwb)
+
+
+def nwb_units(folder: Path) -> dict:
+    nwb = nwb_of(folder)
+    for column in ("quality", "label", "note"):
+        nwb.add_unit_column(column, NOTE)
+    for quality in ("good", "2017-07-23"):
+        nwb.add_unit(spike_times=np.arange(0.1, 19, 0.2), quality=quality, label="Zyxname", note=NOTE, electrodes=[1])
+    written(nwb, folder)
+    return {"dataset": "nwb", "choices": ["dataset.source.label=cue", "stages=[]"], "plot": []}
+
+
+def nwb_potentials(folder: Path) -> dict:
+    nwb = nwb_of(folder)
+    region = nwb.create_electrode_table_region([0, 1, 2], "secretnote")
+    nwb.add_acquisition(
+        ElectricalSeries(name="lfp", data=values().T, electrodes=region, rate=RATE, description=NOTE, comments=NOTE)
+    )
+    written(nwb, folder)
+    (folder / "s2.nwb").write_bytes((folder / "s1.nwb").read_bytes()[:20_000])
+    return {
+        "dataset": "nwb", "choices": ["dataset.source.label=cue", "dataset.source.signal=electrical"], "n_rejected": 1,
+    }  # fmt: skip
+
+
+FORMATS = (edf, broken_edf, fif, epochs, brainvision, eeglab, bids, mat, hdf5, nwb_units, nwb_potentials)
 
 
 def everything_written(folder: Path) -> bytes:
@@ -217,14 +280,14 @@ def test_nothing_personal_comes_out(plant, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "raw").mkdir()
     how = plant(tmp_path / "raw")
-    choices = [f"dataset.source.glob='{how['glob']}'"] if "glob" in how else []
+    choices = how.get("choices", []) + ([f"dataset.source.glob='{how['glob']}'"] if "glob" in how else [])
     status = main(
         ["prep", f"dataset={how['dataset']}", "dataset.source.root=raw", "dataset.id=d", "dask=none", "out=shards/d",
          "stages=[{name: demean}]", *choices]
     )  # fmt: skip
     said = capfd.readouterr()
     assert status == 0, said.err
-    assert main(["inspect", "shards/d", "--verify", "--plot"]) == 0
+    assert main(["inspect", "shards/d", "--verify", *how.get("plot", ["--plot"])]) == 0
     shown = capfd.readouterr()
     rows = {t: pq.read_table(tmp_path / "shards" / "d" / f"{t}.parquet").to_pylist() for t in ("events", "rejected")}
     assert len(rows["rejected"]) == how.get("n_rejected", 0)

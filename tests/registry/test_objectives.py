@@ -37,6 +37,7 @@ CASES = [
     ("alignment", {"loss": "siglip", "learn_temperature": True, "head": "mlp"}),
     ("alignment", {"loss": "bi_mix_co", "transport_weight": 1.0, "head": "factorised", "rank": 3}),
     ("alignment", {"transport": "sinkhorn", "transport_weight": 1.0, "normalise": "target", "head": "residual"}),
+    ("forecast", {"horizon": 6}),
     ("in_context", {"context": [1, 2]}),
     ("behaviour", {"stream": "velocity"}),
     ("behaviour", {"stream": "velocity", "max_outputs": 3, "keep_units": [1, 2, 3], "scale": [2.0, 3.0]}),

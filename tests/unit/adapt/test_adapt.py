@@ -35,8 +35,8 @@ def weights(x):
     return torch.cat([p.detach().flatten() for m in (x.model, x.objective) for p in m.parameters()])
 
 
-# those that need a model with subject layers or units have tests of their own
-ANY_MODEL = sorted(set(ADAPT.names()) - {"subject_layer", "unit_embedding"})
+# those that need a certain model or objective, or build another one, have tests of their own
+ANY_MODEL = sorted(set(ADAPT.names()) - {"subject_layer", "cnn", "reset", "in_context", "unit_embedding"})
 
 
 @pytest.mark.parametrize("name", ANY_MODEL)
@@ -53,6 +53,7 @@ def test_every_strategy_moves_what_it_says_and_leaves_the_original(loaded, tiny,
         "probe": set(),
         "lora": {f"{a}.{w}.weight" for a in attention for w in ("query", "key_value")},
         "bitfit": {f"{a}.bias" for a in attention} | {"tokenizer.embed.bias"},
+        "norm": {n for n in names if "norm" in n},
     }
     if name in expected:
         assert moved == expected[name]

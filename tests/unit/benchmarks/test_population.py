@@ -270,3 +270,40 @@ def test_wrong_choices_are_told(choices, word, lorenz, tmp_path):
 def test_held_out_units_are_needed_for_co_smoothing(velocity, tmp_path):
     with pytest.raises(ConfigError, match="held_out"):
         scores(velocity, tmp_path, bin_s=0.02)
+
+
+def test_a_sample_in_two_windows_is_scored_once_where_it_is_central():
+    from neurofm.benchmarks.population_arms import once
+
+    # windows of one second from 0 and from 0.5, samples every quarter
+    time_s = np.array([0.0, 0.25, 0.5, 0.75, 0.5, 0.75, 1.0, 1.25, 0.5])
+    ids = np.array(["a"] * 8 + ["b"])
+    off = np.abs(np.array([0.0, 0.25, 0.5, 0.75, 0.0, 0.25, 0.5, 0.75, 0.5]) - 0.5)
+    chosen = once(ids, time_s, off)
+    assert list(zip(ids[chosen], time_s[chosen], strict=True)) == [
+        ("a", 0.0), ("a", 0.25), ("a", 0.5), ("a", 0.75), ("a", 1.0), ("a", 1.25), ("b", 0.5),
+    ]  # fmt: skip
+    # 0.5 from the first window, where it is in the middle; 0.75 lies equally far from both middles
+    assert 2 in chosen
+    assert 4 not in chosen
+
+
+def test_arms_are_paired_by_area_too():
+    from neurofm.benchmarks.population import PopulationScores
+
+    base = {f"s{k}": 0.3 + 0.02 * k for k in range(10)}
+    gains = np.linspace(0.08, 0.12, 10)
+    sessions = {}
+    for budget, more in ((5.0, 0.0), (80.0, 0.2)):
+        sessions["ours", "unit_embedding", budget] = {
+            s: [{"r2": v + more + g}] for (s, v), g in zip(base.items(), gains, strict=True)
+        }
+        sessions["ridge", "", budget] = {s: [{"r2": v + more}] for s, v in base.items()}
+    claims = claims_of(PopulationScores(sessions=sessions), "decoding", ["ours"], "New")
+    (area,) = [c for c in claims if "area" in c.text]
+    assert area.held
+    assert "+0.100" in area.detail
+    assert "over 10 sessions" in area.detail
+    tables = section_of(PopulationScores(sessions=sessions), "decoding", "t").tables
+    assert [row[0] for row in tables[1].rows] == ["ours, unit_embedding", "ridge"]
+    assert tables[1].rows[1][2] == pytest.approx(np.mean(list(base.values())) + 0.1)

@@ -19,11 +19,15 @@ from neurofm.schema.errors import ConfigError, DataError
 
 
 def _append(folder: str, run: int) -> None:
-    append_results(folder, [{"run_id": f"run-{run}", "test_hash": "t", "metric": "r2", "value": run / 10}])
+    append_results(
+        folder, [{"run_id": f"run-{run}", "test_hash": "t", "protocol_hash": "p", "metric": "r2", "value": run / 10}]
+    )
 
 
 def test_rows_survive_and_missing_cells_are_neutral(tmp_path: Path) -> None:
-    append_results(tmp_path, [{"run_id": "a", "test_hash": "t", "metric": "r2", "value": 0.5, "budget": 50}])
+    append_results(
+        tmp_path, [{"run_id": "a", "test_hash": "t", "protocol_hash": "p", "metric": "r2", "value": 0.5, "budget": 50}]
+    )
     (back,) = read_results(tmp_path)
     assert (back["value"], back["budget"], back["looks"], back["baseline"], back["seed"]) == (0.5, 50.0, 1, False, -1)
     assert math.isnan(back["low"])
@@ -40,7 +44,10 @@ def test_appends_of_many_processes_lose_nothing(tmp_path: Path) -> None:
 
 def test_a_look_counts_once_per_run_and_test_part(tmp_path: Path) -> None:
     assert record_look(tmp_path, run_id="a", test_hash="t", benchmark="b") == 1
-    append_results(tmp_path, [{"run_id": "a", "test_hash": "t", "metric": m, "value": 1.0} for m in ("r2", "r")])
+    append_results(
+        tmp_path,
+        [{"run_id": "a", "test_hash": "t", "protocol_hash": "p", "metric": m, "value": 1.0} for m in ("r2", "r")],
+    )
     assert record_look(tmp_path, run_id="b", test_hash="other") == 1
     assert record_look(tmp_path, run_id="b", test_hash="t") == 2
     rows = read_results(tmp_path)

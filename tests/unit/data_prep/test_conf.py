@@ -15,6 +15,7 @@ from data_prep.pipeline import build_source
 from data_prep.sources import SOURCES
 
 CONF = Path(__file__).parents[3] / "conf"
+OWN = {"arrays", "bids", "bids_fmri", "files", "nifti", "nwb"}
 
 
 def load(name: str, *overrides: str) -> dict:
@@ -27,8 +28,8 @@ def load(name: str, *overrides: str) -> dict:
 def test_dataset(name, tmp_path):
     config = load(f"dataset/{name}")["dataset"]
     assert set(config) == {"id", "source", "licence", "citation", "stages", "segment_s", "storage_dtype"}
-    own = name in ("arrays", "bids", "bids_fmri", "files", "nifti", "nwb")  # named after the folder they are prepared into
-    assert config["id"] == (None if own else name)
+    # one's own recordings are named after the folder they are prepared into
+    assert config["id"] == (None if name in OWN else name)
     choices = config["source"]
     if choices.get("root") == "???":
         choices["root"] = tmp_path

@@ -140,6 +140,16 @@ def test_laplacian_along_a_shaft():
     assert [c.reference for c in after] == ["laplacian"] * 4 + [""]
 
 
+def test_laplacian_that_asks_for_both_neighbours_gives_up_the_ends_of_a_shaft():
+    """BrainBERT (Wang et al. 2023) leaves contacts out that have not both; their neighbours still use them."""
+    chans = rows("A1", "A2", "A3", "B1", "B2")
+    x = np.random.default_rng(0).standard_normal((50, 5))
+    y, after = run(chans, x, method="laplacian", least=2)
+    assert [c.bad for c in after] == [True, False, True, True, True]
+    assert after[0].reason == "has fewer than 2 good neighbours for a Laplacian"
+    np.testing.assert_allclose(y[:, 1], x[:, 1] - (x[:, 0] + x[:, 2]) / 2)
+
+
 def test_laplacian_by_distance_takes_the_nearest_good_ones():
     grid = [(i, j) for i in range(3) for j in range(3)]
     chans = [Channel(name=f"e{i}", kind="eeg", unit="uV", x=a / 50, y=b / 50, z=0.0) for i, (a, b) in enumerate(grid)]
@@ -185,6 +195,7 @@ def test_primes_and_kinds_are_shafts_of_their_own():
         {"method": "average", "pairs": [["A1", "A2"]]},
         {"method": "laplacian", "neighbours": "near"},
         {"method": "laplacian", "n_neighbours": 0},
+        {"method": "laplacian", "least": 0},
     ],
 )
 def test_contradicting_choices_are_refused(choices):

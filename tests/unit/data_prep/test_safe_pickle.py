@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from data_prep.readers import safe_pickle
+from data_prep.readers import pickle_machine
 from data_prep.readers.safe_pickle import load_npy, load_pickle
 from neurofm.schema.errors import DataError
 
@@ -81,7 +81,7 @@ def test_values_are_as_the_library_reads_them(put, protocol):
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_large_arrays_are_mapped(put, monkeypatch, protocol, order):
-    monkeypatch.setattr(safe_pickle, "MAPPED_BYTES", 64)
+    monkeypatch.setattr(pickle_machine, "MAPPED_BYTES", 64)
     x = np.asarray(np.random.default_rng(0).standard_normal((7, 9, 3)), order=order)
     read = load_pickle(put(pickle.dumps({"a": x, "b": b"y" * 100}, protocol=protocol)))
     np.testing.assert_array_equal(read["a"], x)
@@ -102,7 +102,7 @@ def python2(x: np.ndarray, mangled: str = "") -> bytes:
 
 @pytest.mark.parametrize("mapped_bytes", [8, 1 << 20])
 def test_python_2_pickle(put, monkeypatch, mapped_bytes):
-    monkeypatch.setattr(safe_pickle, "MAPPED_BYTES", mapped_bytes)
+    monkeypatch.setattr(pickle_machine, "MAPPED_BYTES", mapped_bytes)
     x = np.linspace(-1, 1, 12).reshape(3, 4)
     content = python2(x)
     same(pickle.loads(content, encoding="latin1"), {"data": x, "labels": [5]})

@@ -13,10 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_prep.atomic import WriteError, writing
 from data_prep.flow import run_stages
 from data_prep.packing import Staged, pack
+from data_prep.quantize import DTYPES, quantizer
 from data_prep.receipts import rows_of
-from data_prep.shards import DTYPES, WriteError, npy_bytes, quantizer, write_fragment, writing
+from data_prep.segment import npy_bytes
+from data_prep.shards import write_fragment
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Channel, Event, Recording, Stream
 from neurofm.schema.segments import read_index
@@ -158,15 +161,32 @@ def test_members_carry_no_time_user_or_mode(tmp_path):
             assert (m.mtime, m.uid, m.gid, m.mode, m.uname, m.gname) == (0, 0, 0, 0o644, "", "")
 
 
-def test_segments_carry_their_statistics_and_events(tmp_path):
+def metas_of(folder: Path, file: str) -> list[dict]:
+    with tarfile.open(folder / "shards" / file) as tar:
+        return [json.load(tar.extractfile(n)) for n in tar.getnames() if n.endswith(".json")]
+
+
+def test_segments_carry_their_events_without_the_fields_that_say_nothing(tmp_path):
     x = np.random.default_rng(1).standard_normal((50, 2))
-    events = (Event(onset_s=0.0, label="a"), Event(onset_s=2.0, label="b", value=3.0), Event(onset_s=4.9, label="c"))
+    events = (Event(onset_s=0.0, label="a"), Event(onset_s=2.0, label="b", value=3.0), Event(onset_s=4.9, trial=0))
     _, _, shards = write(make([x], events=events), tmp_path, 2.0, "float32")
-    with tarfile.open(tmp_path / "shards" / shards[0].file) as tar:
-        metas = [json.load(tar.extractfile(n)) for n in tar.getnames() if n.endswith(".json")]
-    assert [[e["label"] for e in m["events"]] for m in metas] == [["a"], ["b"], ["c"]]
-    assert metas[1]["channel_statistics"]["signal"]["sd"] == pytest.approx(x[20:40].std(axis=0), rel=1e-6)
+    metas = metas_of(tmp_path, shards[0].file)
+    timing = {"duration_s": 0.0, "kind": "event"}
+    assert [m["events"] for m in metas] == [
+        [{"onset_s": 0.0, "label": "a", **timing}],
+        [{"onset_s": 2.0, "label": "b", "value": 3.0, **timing}],
+        [{"onset_s": 4.9, "trial": 0, **timing}],
+    ]
     assert metas[0]["rate_hz"] == {"signal": 10.0}
+
+
+def test_long_segments_carry_their_statistics_and_short_ones_do_without(tmp_path):
+    x = np.random.default_rng(1).standard_normal((2500, 2))
+    _, _, shards = write(make([x]), tmp_path, 100.0, "float32")
+    first, second, third = metas_of(tmp_path, shards[0].file)
+    assert second["channel_statistics"]["signal"]["sd"] == pytest.approx(x[1000:2000].std(axis=0), rel=1e-6)
+    assert first["channel_statistics"]["signal"]["max"] == pytest.approx(x[:1000].max(axis=0), rel=1e-6)
+    assert "channel_statistics" not in third
 
 
 def test_further_streams_keep_their_own_clock(tmp_path):

@@ -100,6 +100,26 @@ def test_hours_are_channel_first_and_seizures_are_channel_last(tmp_path):
         second.load()
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_time_is_the_longer_side_in_hours_and_seizures(tmp_path, turned):
+    """Both ways round; the last hour has fewer samples than channels, and goes with the others."""
+    rng = np.random.default_rng(2)
+    (tmp_path / "ID01").mkdir()
+    hours = [rng.integers(-99, 99, (n, 4)).astype("i2") for n in (7200, 3)]
+    for i, x in enumerate(hours):
+        savemat(tmp_path / "ID01" / f"ID01_{i + 1}h.mat", {"EEG": x if turned else x.T})
+    savemat(tmp_path / "ID01" / "ID01_info.mat", {"fs": 2.0, "seizure_begin": [[10.0]], "seizure_end": [[20.0]]})
+    rec = SOURCES.build("swec", root=tmp_path).list()[0].load()
+    assert (rec.signal.n_samples, len(rec.signal.channels)) == ((7203,), 4)
+    np.testing.assert_array_equal(rec.signal.read(0, 7100, 7203), np.concatenate(hours)[7100:])
+    (tmp_path / "ID1").mkdir()
+    x = rng.standard_normal((2 * 92160 + 512, 2)).astype("f4")
+    savemat(tmp_path / "ID1" / "Sz1.mat", {"EEG": x.T if turned else x})
+    rec = SOURCES.build("swec", root=tmp_path, variant="short").list()[0].load()
+    np.testing.assert_array_equal(rec.signal.read(0, 5, 9), x[5:9])
+    assert rec.events[0].duration_s == 1.0
+
+
 def test_mat_of_version_73_has_its_axes_turned_back(tmp_path):
     x = np.arange(12.0).reshape(3, 4)
     with h5py.File(tmp_path / "x.mat", "w", userblock_size=512) as f:

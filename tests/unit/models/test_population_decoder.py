@@ -120,3 +120,18 @@ def test_wrong_choices_and_missing_events():
         made(latents_per_step=0)
     with pytest.raises(DataError, match=r"batch\.events is missing"):
         made()(replace(batch_of(random_rows(1)), events=None))
+
+
+def test_new_rows_start_where_those_there_are():
+    from neurofm.models.unit_table import GrowingTable
+
+    table = GrowingTable(50, 8, std=0.02)
+    with torch.no_grad():
+        table.weight[1:] += 3.0
+    before = table.weight.detach().clone()
+    table.grow(60)
+    assert torch.equal(table.weight[:51], before)
+    assert (table.weight[51:] - 3.0).abs().max() < 0.2
+    empty = GrowingTable(0, 8)
+    empty.grow(3)
+    assert empty.weight.isfinite().all()

@@ -71,3 +71,25 @@ def test_wavelet_is_the_published_encoder():
 
 def test_published_size():
     assert TOKENIZERS.build("wavelet", 8, patch_samples=2560).n_features == 2610
+
+
+def test_log_spectrum_is_scipys_periodogram_in_bands():
+    from scipy.signal import periodogram
+
+    rate, patch = 128.0, 256
+    x = np.random.default_rng(0).standard_normal((1, 2, 3 * patch)) * 3
+    x[0, 1] += 20 * np.sin(2 * np.pi * 10 * np.arange(3 * patch) / rate)
+    tokenizer = TOKENIZERS.build("log_spectrum", 4, patch_samples=patch, n_bands=12, floor=1e-12)
+    ours = tokenizer.double().patch_features(torch.from_numpy(x)).numpy()
+    _, density = periodogram(x.reshape(2, 3, patch), fs=rate, window="hann", detrend="constant")
+    # a one-sided density over half the rate, brought to 1 for white noise of variance 1
+    power = density[..., 1:] * rate / 2
+    sizes = [int((w > 0).sum()) for w in tokenizer.mean_in_band.T]
+    assert sum(sizes) == patch // 2
+    stops = np.cumsum(sizes)
+    for k, (a, b) in enumerate(zip(stops - sizes, stops, strict=True)):
+        weight = np.where(np.arange(a, b) == patch // 2 - 1, 1.0, 2.0)
+        mean = (power[..., a:b] * np.where(weight == 1.0, 2.0, 1.0) * weight).sum(-1) / weight.sum()
+        assert np.allclose(ours[0, :, :, k].T, np.log(mean), atol=1e-9)
+    loudest = int(ours[0, :, 1].mean(0).argmax())
+    assert stops[loudest] - sizes[loudest] <= 19 < stops[loudest]  # bin 20 of 0.5 Hz is 10 Hz

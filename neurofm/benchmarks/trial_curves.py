@@ -1,0 +1,231 @@
+"""Adaptation curves of labelled trials: every decoder found, beside classical baselines fitted on the same calibration."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurofm.benchmarks.audit import Finding, audit, refuse_on_leak
+from neurofm.benchmarks.baselines.trial_pipelines import TRIAL_BASELINES, trial_baseline
+from neurofm.benchmarks.decoders import Decoder, find_decoders, logits_of, open_decoder, refuse_mixtures
+from neurofm.benchmarks.decoding import classification_scores
+from neurofm.benchmarks.results import append_results, record_look, span_hash
+from neurofm.benchmarks.trials import ENSEMBLE, MODEL, trials_of
+from neurofm.schema.errors import ConfigError, DataError, nearest
+from neurofm.schema.hashing import hash_of
+
+METRICS = ("balanced_accuracy", "accuracy")
+_UNITS = {"seconds": "seconds", "minutes": "minutes", "volumes": "volumes", "trials_per_class": "trials per class"}
+
+
+@dataclass
+class TrialCurves:
+    """What was found.
+
+    Attributes
+    ----------
+    rows : list of dict
+        Rows of the results table; `budget` is the number in the budget's label.
+    curves : dict of series → person → budget → dict of metric to value
+        Seeds of one strategy are averaged before they are scored.
+    unit : str
+        What budgets are counted in, in words.
+    n_classes : int
+    findings, looks
+        As in `TrialScores`.
+    notes : list of str
+        What could not be scored, and why.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    curves: dict[str, dict[str, dict[float, dict[str, float]]]] = field(default_factory=dict)
+    unit: str = "budget"
+    n_classes: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    looks: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, series: str, person: str, budget: float, values: dict[str, float]) -> None:
+        """Keep one score."""
+        self.curves.setdefault(series, {}).setdefault(person, {})[budget] = values
+
+    def of(self, metric: str) -> dict[str, dict[str, dict[float, float]]]:
+        """Series → person → budget → score of one metric."""
+        return {
+            s: {
+                p: {b: values[metric] for b, values in sorted(budgets.items())} for p, budgets in sorted(people.items())
+            }
+            for s, people in self.curves.items()
+        }
+
+
+def score_trial_curves(
+    *,
+    name: str,
+    runs: str,
+    results: str,
+    run_id: str,
+    task: str,
+    dataset: str | None = None,
+    baselines: Sequence[str] = tuple(TRIAL_BASELINES),
+    allow_leak: str = "",
+    allow_import: bool = False,
+    versions: str = "",
+) -> Iterator[tuple[str, TrialCurves]]:
+    """Score every decoder of `task` under `runs`, and the baselines on each person's every budget; yield progress.
+
+    Parameters
+    ----------
+    name, runs, results, run_id, dataset, allow_leak, allow_import, versions
+        As in `new_subject.score_new_subjects`.
+    task : str
+        Only decoders of this task, of labelled trials.
+    baselines : sequence of str
+        Of `TRIAL_BASELINES`; they see the trials as stored.
+    """
+    for baseline in baselines:
+        if baseline not in TRIAL_BASELINES:
+            raise ConfigError(
+                f"benchmark '{name}': unknown baseline '{baseline}': {nearest(baseline, TRIAL_BASELINES)}"
+            )
+    folders = find_decoders(runs, task=task, dataset=dataset)
+    refuse_mixtures(folders)
+    out = TrialCurves()
+    groups: dict[tuple[str, float], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    # all of them before the first score, so that what is refused has not looked at anybody
+    tests: dict[str, Any] = {}
+    for folder in folders:
+        decoder = open_decoder(folder, allow_import=allow_import)
+        _check(decoder, out, allow_leak)
+        if tests.setdefault(decoder.subject, decoder.test) != decoder.test:
+            raise ConfigError(f"{folder}: has another test part of '{decoder.subject}' than the decoders before it")
+        groups[decoder.subject, _budget(decoder)][decoder.strategy].append(folder)
+    for (subject, budget), strategies in sorted(groups.items()):
+        for strategy, members in sorted(strategies.items()):
+            decoders = [open_decoder(folder, allow_import=allow_import) for folder in members]
+            first = decoders[0]
+            common = _common(name, first, run_id, versions, allow_leak, budget, out.unit)
+            if subject not in out.looks:
+                out.looks[subject] = record_look(results, **{k: v for k, v in common.items() if k not in _OWN})
+            value = _score_strategy(out, decoders, common, results, subject, budget, strategy)
+            yield f"{subject}  {budget:>6g} {out.unit}  {strategy:<14} balanced accuracy {value:.3f}", out
+        for baseline in baselines:
+            line = _score_baseline(out, first, common, results, subject, budget, baseline)
+            yield f"{subject}  {budget:>6g} {out.unit}  {line}", out
+
+
+_OWN = ("budget", "budget_unit")
+
+
+def _score_strategy(
+    out: TrialCurves, decoders: Sequence[Decoder], common: dict[str, Any], results: str, subject: str, budget: float,
+    strategy: str,
+) -> float:  # fmt: skip
+    said: list[NDArray[np.float64]] = []
+    classes = np.array(decoders[0].loaded.facts.classes)
+    for decoder in decoders:
+        logits, target = logits_of(decoder, "test")
+        said.append(logits)
+        about = {
+            "model": MODEL, "strategy": strategy, "seed": decoder.seed,
+            "transductive": decoder.corpus.transform.is_transductive,
+            "checkpoint_hash": decoder.loaded.card["weights"]["sha256"],
+        }  # fmt: skip
+        values = _write(out, results, common, logits, classes, target, about)
+    if len(decoders) > 1:
+        values = _write(
+            out, results, common, np.mean(said, axis=0), classes, target, {"model": ENSEMBLE, "strategy": strategy}
+        )
+    out.add(strategy, subject, budget, values)
+    return values["balanced_accuracy"]
+
+
+def _score_baseline(
+    out: TrialCurves, decoder: Decoder, common: dict[str, Any], results: str, subject: str, budget: float, name: str
+) -> str:
+    classes = np.array(decoder.loaded.facts.classes)
+    train, y = trials_of(decoder, decoder.loaded.card["provenance"]["split"]["part"], transformed=False)
+    test, target = trials_of(decoder, "test", transformed=False)
+    try:
+        logits = trial_baseline(name, train, y, test, rate_hz=decoder.loaded.facts.rate_hz)
+    except DataError as error:
+        note = f"{subject}, {budget:g} {out.unit}: {error}"
+        out.notes.append(note)
+        return f"{name:<24} not fitted"
+    if logits.shape[1] != len(classes):
+        out.notes.append(
+            f"{subject}, {budget:g} {out.unit}: baseline '{name}': a class is missing from the calibration"
+        )
+        return f"{name:<24} not fitted"
+    values = _write(out, results, common, logits, classes, target.tolist(), {"model": name, "baseline": True})
+    out.add(name, subject, budget, values)
+    return f"{name:<24} balanced accuracy {values['balanced_accuracy']:.3f}"
+
+
+def _write(
+    out: TrialCurves, results: str, common: dict[str, Any], logits: NDArray, classes: NDArray, target: Sequence[int],
+    about: dict[str, Any],
+) -> dict[str, float]:  # fmt: skip
+    scores = classification_scores(logits, classes[list(target)], classes=classes)
+    both = {"accuracy": scores.accuracy, "balanced_accuracy": scores.balanced}
+    out.rows += append_results(
+        results,
+        [
+            {**common, **about, "metric": m, "value": i.value, "low": i.low, "high": i.high, "n": i.n}
+            for m, i in both.items()
+        ],
+    )
+    return {m: float(i.value) for m, i in both.items()}
+
+
+def _check(decoder: Decoder, out: TrialCurves, allow_leak: str) -> None:
+    facts, origin = decoder.loaded.facts, decoder.loaded.card["provenance"]
+    if decoder.loaded.card["objective"]["name"] != "supervised" or not facts.classes:
+        raise ConfigError(
+            f"{decoder.loaded.folder}: is no classifier; adapt with objective=supervised and a labelled task"
+        )
+    unit = _UNITS.get(origin.get("budget_unit", ""), "budget")
+    if out.n_classes and (out.unit, out.n_classes) != (unit, len(facts.classes)):
+        raise ConfigError(
+            f"{decoder.loaded.folder}: budgets are in '{unit}' over {len(facts.classes)} classes, those before it in "
+            f"'{out.unit}' over {out.n_classes}; give the benchmark a narrower folder with runs=…"
+        )
+    out.unit, out.n_classes = unit, len(facts.classes)
+    dataset = decoder.corpus.dataset
+    findings = audit(
+        train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, new_subject=True,
+        train_subjects=decoder.people_trained_on, chronological=True,
+        subject_of={r: dataset.subject(r) for r in dataset.recordings},
+    )  # fmt: skip
+    refuse_on_leak(findings, allow_leak=allow_leak)
+    out.findings += [f for f in findings if f not in out.findings]
+
+
+def _budget(decoder: Decoder) -> float:
+    try:
+        return float(decoder.budget)
+    except ValueError:
+        raise ConfigError(
+            f"{decoder.loaded.folder}: its budget is '{decoder.budget}', which is no number to draw a curve over; adapt with "
+            "budget_unit=…"
+        ) from None
+
+
+def _common(
+    name: str, decoder: Decoder, run_id: str, versions: str, leak: str, budget: float, unit: str
+) -> dict[str, Any]:
+    origin, test = decoder.loaded.card["provenance"], decoder.test
+    classes = list(decoder.loaded.facts.classes)
+    return {
+        "run_id": run_id, "benchmark": name, "dataset": decoder.corpus.dataset.id, "subject": decoder.subject,
+        "task": str(origin["task"]["name"]), "part": "test", "versions": versions, "leak_reason": leak,
+        "test_hash": span_hash([s._asdict() for s in test]), "split_hash": origin["split"]["hash"],
+        "protocol_hash": hash_of(["trial_curves", classes, [list(s) for s in test]]), "budget": budget,
+        "budget_unit": unit,
+    }  # fmt: skip

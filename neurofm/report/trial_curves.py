@@ -1,0 +1,137 @@
+"""Which strategy at which budget: claims, the adaptation curve and its tables, for labelled trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from neurofm.benchmarks.adaptation import areas, compare
+from neurofm.benchmarks.statistics import t_interval
+from neurofm.benchmarks.trial_curves import TrialCurves
+from neurofm.report.content import Claim, Section, Table, notes_of
+from neurofm.report.figures import adaptation_curve
+from neurofm.schema.errors import ConfigError, nearest
+
+NAMES = {
+    "full": "full fine-tuning", "probe": "frozen probe", "lora": "LoRA", "bitfit": "biases only", "norm": "norms only",
+    "subject_layer": "subject layer", "reset": "reset layers", "in_context": "in context", "unit_embedding": "units only",
+    "scratch": "same network from scratch", "cnn": "CNN from scratch",
+}  # fmt: skip
+TITLES = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy"}
+# what five colours can still tell apart
+DRAWN = 8
+# an exact sign-flip test of fewer people cannot reach p < .05
+ENOUGH_PEOPLE = 6
+NOT_PRETRAINED = ("scratch", "cnn")
+
+
+def claims_of(found: TrialCurves, strategy: str, metric: str, title: str) -> list[Claim]:
+    """The area under the curve of `strategy` against every other series, paired over people; chosen before scoring."""
+    curves = _on_common_budgets(found.of(metric))
+    if strategy not in curves:
+        raise ConfigError(f"{title}: no decoder of strategy '{strategy}' was found: {nearest(strategy, found.curves)}")
+    claims = []
+    alone = len(curves[strategy]) < 2
+    gains = {} if alone else compare(areas(curves), strategy)
+    for other in (s for s in curves if s != strategy):
+        gain = gains.get(other)
+        few = gain is None or gain.n < ENOUGH_PEOPLE
+        n = len(curves[strategy])
+        said = f"{n} {'people are' if n > 1 else 'person is'} too few to judge by. " if few else ""
+        if gain is not None:
+            said += f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {gain.n} people, sign-flip p = {gain.p:.3g}."
+        claims.append(
+            Claim(
+                text=f"{title}: {_name(strategy)} of the pretrained model is ahead of {_name(other)} (area under the "
+                f"adaptation curve, {TITLES[metric]}).",
+                held=None if few else gain is not None and gain.low > 0,
+                detail=said.strip(),
+            )
+        )
+    return claims
+
+
+def section_of(found: TrialCurves, strategy: str, metric: str, title: str) -> Section:
+    """The curve of every series, the mean at every budget with its interval, and who was best where."""
+    curves = found.of(metric)
+    drawn = _most_wanted(curves, strategy)
+    people = sorted({p for by_person in curves.values() for p in by_person})
+    drawing = adaptation_curve(
+        {_name(s): curves[s] for s in drawn}, name=f"curve-{_slug(title)}", metric=TITLES[metric], budget_unit=found.unit,
+        ceiling=(1 / found.n_classes, "chance") if found.n_classes else None,
+    )  # fmt: skip
+    left_out = [_name(s) for s in curves if s not in drawn]
+    more = f" In the table only: {', '.join(left_out)}." if left_out else ""
+    return Section(
+        title=title,
+        lead=f"Every decoder and baseline saw the beginning of what {len(people)} new "
+        f"{'people' if len(people) > 1 else 'person'} gave and was scored on what came later. {best_by_budget(curves)}",
+        drawings=[(drawing, f"Mean over people with its t interval, and each person.{more}")],
+        tables=[_table(curves, found.unit, metric)],
+        notes=[*notes_of(found.findings), *found.notes],
+    )
+
+
+def best_by_budget(curves: Mapping[str, Mapping[str, Mapping[float, float]]]) -> str:
+    """A sentence: which series has the highest mean at each budget. Seen on the test part, so it chooses nothing."""
+    means: dict[float, dict[str, float]] = {}
+    for series, people in curves.items():
+        for b in {b for scores in people.values() for b in scores}:
+            values = [scores[b] for scores in people.values() if b in scores]
+            means.setdefault(b, {})[series] = float(np.mean(values))
+    best = {b: max(sorted(of), key=lambda s, of=of: of[s]) for b, of in sorted(means.items())}  # type: ignore[misc]
+    return "Best on average: " + ", ".join(f"{_name(s)} at {b:g} ({means[b][s]:.3f})" for b, s in best.items()) + "."
+
+
+def _on_common_budgets(
+    curves: Mapping[str, Mapping[str, Mapping[float, float]]],
+) -> dict[str, dict[str, dict[float, float]]]:
+    """Areas compare over equal budgets and people only: those that every series has; a series without any is left out."""
+    largest = {b for people in curves.values() for scores in people.values() for b in scores}
+    kept = {s: set.intersection(*(set(scores) for scores in people.values())) for s, people in curves.items()}
+    # a baseline that cannot be fitted on one trial costs everybody that budget, not the whole comparison
+    common = set.intersection(largest, *(b for b in kept.values() if b)) if kept else set()
+    people = set.intersection(*(set(p) for p in curves.values())) if curves else set()
+    if not common or not people:
+        return {s: {p: dict(v) for p, v in by.items()} for s, by in curves.items()}
+    return {
+        s: {p: {b: scores[b] for b in sorted(common)} for p, scores in sorted(by.items()) if p in people}
+        for s, by in curves.items()
+        if kept[s]
+    }
+
+
+def _most_wanted(curves: Mapping[str, Any], strategy: str) -> list[str]:
+    """The asked-for strategy, those it has to beat, then the rest by their place."""
+    order = [strategy, *(s for s in NOT_PRETRAINED if s in curves), *(s for s in curves if s not in NAMES)]
+    order += [s for s in curves if s not in order]
+    return [s for s in order if s in curves][:DRAWN]
+
+
+def _table(curves: Mapping[str, Mapping[str, Mapping[float, float]]], unit: str, metric: str) -> Table:
+    budgets = sorted({b for people in curves.values() for scores in people.values() for b in scores})
+    rows: list[Sequence[Any]] = []
+    for series, people in curves.items():
+        cells: list[str] = []
+        for b in budgets:
+            values = [scores[b] for scores in people.values() if b in scores]
+            if not values:
+                cells.append("–")
+            elif len(values) == 1:
+                cells.append(f"{values[0]:.3f}")
+            else:
+                mean = t_interval(values)
+                cells.append(f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
+        rows.append([_name(series), *cells])
+    caption = f"Mean {TITLES[metric]} over people, 95 % t interval"
+    return Table(caption=caption, columns=["", *(f"{b:g} {unit}" for b in budgets)], rows=rows)
+
+
+def _name(series: str) -> str:
+    return NAMES.get(series, series)
+
+
+def _slug(title: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in title.lower() if c.isascii()).strip("-")

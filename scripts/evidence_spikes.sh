@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Issue of populations: what models say of simulated circuits and of new sessions, beside classical baselines and oracles.
+#   1. sim_lorenz: co-smoothing by ndt, between smoothing and the oracle
+#   2. sim_hub: next spike and connectivity by Neuroformer, beside unigrams and the correlogram
+#   3. sim_velocity_hard: 20 subjects pretrain a population decoder; ten new ones with 5, 30, 60 and 300 s:
+#      new units only, everything, from scratch, ridge
+# Which parts: PARTS="lorenz hub velocity". One core, about 10, 25 and 60 minutes. Everything that could be tuned stands in
+# conf/. Tune on others: EXTRA="dataset.id=dev dataset.source.seed=21", DATA="data.path=shards/dev", SHARDS=shards/dev.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PARTS=${PARTS:-lorenz hub velocity}
+RUNS=${RUNS:-runs/evidence_spikes}
+SHARDS=${SHARDS:-shards}
+SEED=${SEED:-0}
+LORENZ=${LORENZ:-}            # further overrides of each training, e.g. trainer.max_steps=1200
+HUB=${HUB:-}
+VELOCITY=${VELOCITY:-}
+NEW=${NEW:-}                  # subjects to adapt to; default the ten of the split
+BUDGETS=${BUDGETS:-"[5s,30s,60s,300s]"}
+STEPS=${STEPS:-100}           # of fine-tuning, per subject and budget
+started=$SECONDS
+step() { printf '\n== %s (%d s)\n' "$1" "$((SECONDS - started))"; }
+prep() { [ -f "$SHARDS/$1/dataset.json" ] || neurofm prep dataset="$1" out="$SHARDS/$1"; }
+common="runs=$RUNS seed=$SEED trainer.progress=false trainer.count_flops=false overwrite=true"
+
+for part in $PARTS; do
+  case $part in
+  lorenz)
+    step "sim_lorenz: train ndt, score it on the test trials"
+    prep sim_lorenz
+    # shellcheck disable=SC2086
+    neurofm train experiment=sim_lorenz data.path="$SHARDS/sim_lorenz" $common $LORENZ
+    neurofm finetune checkpoint="$RUNS/sim_lorenz/ndt-seed$SEED" loop.steps=0 from_scratch=false overwrite=true
+    neurofm evaluate benchmark=sim_lorenz_ndt runs="$RUNS" results="$RUNS/lorenz" out="$RUNS/report_lorenz"
+    ;;
+  hub)
+    step "sim_hub: train neuroformer, read what it knows of the circuit"
+    prep sim_hub
+    # shellcheck disable=SC2086
+    neurofm train experiment=sim_hub data.path="$SHARDS/sim_hub" $common $HUB
+    python scripts/hub_connectivity.py "$RUNS/sim_hub/neuroformer-seed$SEED"
+    ;;
+  velocity)
+    step "sim_velocity_hard: pretrain on 20 subjects"
+    prep sim_velocity_hard
+    data="data=sim_velocity_hard data.path=$SHARDS/sim_velocity_hard"
+    # shellcheck disable=SC2086
+    neurofm train experiment=sim_velocity_hard data.path="$SHARDS/sim_velocity_hard" $common $VELOCITY
+    # shellcheck disable=SC2086
+    [ -n "$NEW" ] || NEW=$(python scripts/new_people.py $data)
+    few="checkpoint=$RUNS/sim_velocity_hard/decoder/seed$SEED $data task=velocity_1s seed=$SEED overwrite=true \
+      loop.steps=$STEPS loop.batch_size=16 loop.tail=none"
+    step "sim_velocity_hard: new units only"
+    # shellcheck disable=SC2086
+    neurofm finetune --multirun $few held_out="$NEW" suffix='${held_out}' budgets="$BUDGETS" \
+      adapt=unit_embedding loop.lr_peak=1e-2 from_scratch=false
+    step "sim_velocity_hard: everything, and from scratch"
+    # shellcheck disable=SC2086
+    neurofm finetune --multirun $few held_out="$NEW" suffix='${held_out}' budgets="$BUDGETS" adapt=full loop.lr_peak=2e-3
+    neurofm evaluate benchmark=sim_velocity_hard runs="$RUNS" results="$RUNS/velocity" out="$RUNS/report_velocity"
+    ;;
+  *)
+    echo "PARTS: '$part' is none of lorenz, hub, velocity" >&2
+    exit 1
+    ;;
+  esac
+done
+step "done"
