@@ -13,7 +13,7 @@ from neurofm.benchmarks.retrieval_trials import Decode, Trials
 
 CONTROLS = {
     "shuffled labels": "the right answers dealt out anew among the queries",
-    "permuted signal": "the samples of each window in random order, the same for all its channels",
+    "permuted signal": "the samples of each window in random order, the same for all its channels; left out where there is one sample",
     "noise": "Gaussian noise of each channel's mean and spread",
     "time only": "ridge from the time of the trial in its recording, without any signal",
 }
@@ -54,6 +54,9 @@ def controls_of(
     mean, sd = trials.values.mean(axis=(0, 1)), trials.values.std(axis=(0, 1))
     noise = (mean + sd * rng.standard_normal(trials.values.shape)).astype(np.float32)
     for name, values in (("permuted signal", permuted), ("noise", noise)):
+        if name == "permuted signal" and values.shape[1] == 1:
+            # one sample (fMRI betas) has no order to lose
+            continue
         found[name] = _control(retrieve(decode(values, trials.recording) - centre, gallery, target))
     if train is not None:
         clock = EmbeddingRidge().fit(time_features(train), train.own)

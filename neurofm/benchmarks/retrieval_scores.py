@@ -190,7 +190,7 @@ def score_retrieval(
         decoders = {label: model_decoder(loaded, corpus)}
         if corpus.split.hash not in ridges:
             ridges[corpus.split.hash] = decoders[RIDGE] = ridge_decoder(train, rate_hz=_frames(corpus, chosen))
-        out.oracle |= _oracle(corpus)
+        out.oracle |= {s: by for s, by in _oracle(corpus).items() if s in set(test.subject)}
         for model, decode in decoders.items():
             for subject in sorted(set(test.subject)):
                 rule = "new person" if subject in new or subject not in people else "trained on"

@@ -48,8 +48,8 @@ def repetition_curves(
             ]  # fmt: skip
         if oracle:
             n = sorted(oracle)
-            ax.plot(n, [oracle[i] for i in n], color=colour("ceiling"), linewidth=1.2)
-            ends["best possible"] = (float(n[-1]), oracle[n[-1]], colour("ceiling"))
+            ax.plot(n, [oracle[i] for i in n], color=colour("ink"), linewidth=1.2, linestyle=(0, (5, 2)))
+            ends["best possible"] = (float(n[-1]), oracle[n[-1]], colour("ink"))
             rows += [row(name, series="best possible", x=i, x_label="averaged repetitions", y=oracle[i], y_label="top-1")
                      for i in n]  # fmt: skip
         last = max(x for x, _, _ in ends.values())
@@ -115,7 +115,9 @@ def panels(
     n = 1 + max(len(c) for _, c in shown)
     rows = []
     with style():
-        figure = new_figure(1.25 * n + 0.4, 1.45 * len(shown) + 0.3)
+        # names alone need one line each
+        height = 1.45 if any(k in pictures for s, found in shown for k in (s, *found)) else 0.36
+        figure = new_figure(1.25 * n + 0.4, height * len(shown) + 0.3)
         axes = figure.subplots(len(shown), n, squeeze=False)
         for i, (stimulus, candidates) in enumerate(shown):
             for j, key in enumerate([stimulus, *candidates]):

@@ -59,7 +59,7 @@ def section_of(scored: RetrievalScores, title: str, *, files: str | None = None)
         drawings.append(
             (
                 repetition_curves(curves, chance=chance, oracle=oracle, name=f"repetitions-{slug}"),
-                "Signals of so many repetitions were averaged before decoding; shaded: range over people; dashed: chance.",
+                "Signals of so many repetitions were averaged before decoding; shaded: range over people; dotted: chance.",
             )
         )
     if scored.resolved:
