@@ -43,7 +43,9 @@ def score_arm(protocol: str, decoder: Decoder, session: Session, *, stream: str)
         raise ConfigError(f"objective '{word}' cannot answer '{protocol}': it lacks {' and '.join(needed)}")
     if protocol == "decoding" and getattr(objective, "stream", stream) != stream:
         raise ConfigError(f"the decoder gives the stream '{objective.stream}', the benchmark scores '{stream}'")
-    said, true, ids, clock, off_centre = [], [], [], [], []
+    said, true = [], []
+    # recording, time in it, distance from the middle of the window
+    places: tuple[list[np.ndarray], ...] = ([], [], [])
     for batch in _batches(decoder):
         mine = torch.tensor([r in wanted for r in batch.recording_id or []])
         if not bool(mine.any()):
@@ -52,16 +54,15 @@ def score_arm(protocol: str, decoder: Decoder, session: Session, *, stream: str)
         said.append(a[mine.numpy()].reshape(-1, a.shape[-1]))
         true.append(b[mine.numpy()].reshape(-1, b.shape[-1]))
         if protocol == "decoding":
-            where = _times(objective, batch, mine)
-            for kept, part in zip((ids, clock, off_centre), where, strict=True):
+            for kept, part in zip(places, _times(objective, batch, mine), strict=True):
                 kept.append(part)
     if not said:
         raise DataError(f"session '{session.name}': the decoder's test part has no window of it")
     given, found = np.concatenate(said), np.concatenate(true)
     if protocol == "decoding":
         there = np.isfinite(found).all(1)
-        where = [np.concatenate(x)[there] for x in (ids, clock, off_centre)]
-        chosen = np.flatnonzero(there)[once(*where)]
+        ids, time_s, off_centre_s = (np.concatenate(x)[there] for x in places)
+        chosen = np.flatnonzero(there)[once(ids, time_s, off_centre_s)]
         given, found = given[chosen], found[chosen]
         return {"r2": r2_weighted(found, given), "r2_uniform": r2_uniform(found, given)}
     # what was not hidden is no question
