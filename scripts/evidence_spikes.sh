@@ -5,7 +5,7 @@
 #   3. sim_velocity_hard: 20 subjects pretrain a population decoder; ten new ones with 5, 30, 60 and 300 s:
 #      new units only, everything, from scratch, ridge
 # Which parts: PARTS="lorenz hub velocity". One core, about 10, 25 and 60 minutes. Everything that could be tuned stands in
-# conf/. Tune on others: EXTRA="dataset.id=dev dataset.source.seed=21", DATA="data.path=shards/dev", SHARDS=shards/dev.
+# conf/. Tune on people beyond those of the split (a larger n_subjects): another seed would name other units alike.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PARTS=${PARTS:-lorenz hub velocity}

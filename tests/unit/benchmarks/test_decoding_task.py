@@ -186,7 +186,7 @@ def test_neuroprobe_items_are_balanced_sorted_and_alternate(films):
     with pytest.raises(DataError, match=r"dataset\.source\.features"):
         items_of(dataset, recording, "face_num")
     with pytest.raises(ConfigError, match="speech"):
-        items_of(dataset, recording, "speach")
+        items_of(dataset, recording, "speec")
 
 
 def test_every_stored_split_is_whole():
