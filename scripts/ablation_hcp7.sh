@@ -2,7 +2,7 @@
 # What each part of multivariate parallel attention is worth on seven people's resting fMRI: one row per conf/ablation/.
 # The network alone (no closed-form path, which would hide it), trained briefly on six people; two people held out in
 # turn, nothing adapted, scored on volumes 330 to 599 of them. The test volumes (600 to 1199) are not read.
-# Under ten minutes on one quiet thread. A small try: ROWS=full,no_time PEOPLE=101309 STEPS=5
+# About ten minutes on one quiet thread. A small try: ROWS=full,no_time PEOPLE=101309 STEPS=5
 set -euo pipefail
 cd "$(dirname "$0")/.."
 RUNS=${RUNS:-runs/ablation}
