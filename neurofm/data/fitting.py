@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from neurofm.data.index import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.windows import stretches
 from neurofm.schema.errors import ConfigError, DataError
+
+Fitted = TypeVar("Fitted")
 
 # samples read at once
 READ_SAMPLES = 1 << 16
@@ -80,6 +82,39 @@ def values_of(dataset: Dataset, pool: Pool) -> Iterator[np.ndarray]:
 def n_samples_of(dataset: Dataset, pool: Pool) -> int:
     """Count the samples of the spans."""
     return sum(last - first for span in pool.spans for _, first, last in stretches(dataset, span))
+
+
+def fitted_on(
+    fitted: Mapping[str, Fitted], recording_id: str, n_channels: int, *, mean: str, transform: str, where: str
+) -> Fitted:
+    """Return what was fitted on a recording, for a window of `n_channels`.
+
+    Parameters
+    ----------
+    fitted : mapping
+        Recording → what was learned.
+    mean : str
+        Its field that has one value per channel.
+    transform, where : str
+        Name of the transform, and on what it can be fitted, for messages.
+
+    Raises
+    ------
+    DataError
+        When the recording was never fitted, or has another number of channels.
+    """
+    if recording_id not in fitted:
+        raise DataError(
+            f"transform '{transform}' was never fitted on recording '{recording_id}'; calibrate it: fit on {where}"
+        )
+    known = fitted[recording_id]
+    n = len(getattr(known, mean))
+    if n != n_channels:
+        raise DataError(
+            f"transform '{transform}' was fitted on {n} channels of '{recording_id}', the window has {n_channels}; "
+            "fit it again on this dataset"
+        )
+    return known
 
 
 def _names(dataset: Dataset, recording_id: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from neurofm.data.fitting import Pool, check_per, moments, n_samples_of, pools, values_of
+from neurofm.data.fitting import Pool, check_per, fitted_on, moments, n_samples_of, pools, values_of
 from neurofm.data.index import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.transforms import Transform
@@ -108,18 +108,10 @@ class Pca(Transform):
         DataError
             When the recording was never fitted, or has another number of channels.
         """
-        if recording_id not in self._fitted:
-            raise DataError(
-                f"transform 'pca' was never fitted on recording '{recording_id}'; calibrate it: fit on a part of this "
-                "subject that may be looked at"
-            )
-        known = self._fitted[recording_id]
-        if len(known.mean) != n_channels:
-            raise DataError(
-                f"transform 'pca' was fitted on {len(known.mean)} channels of '{recording_id}', the window has "
-                f"{n_channels}; fit it again on this dataset"
-            )
-        return known
+        return fitted_on(
+            self._fitted, recording_id, n_channels, mean="mean", transform="pca",
+            where="a part of this subject that may be looked at",
+        )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """Mean, components and variances of every fitted recording."""

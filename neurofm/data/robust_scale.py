@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from neurofm.data.fitting import Pool, check_per, n_samples_of, pools, values_of
+from neurofm.data.fitting import Pool, check_per, fitted_on, n_samples_of, pools, values_of
 from neurofm.data.index import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.transforms import Transform
@@ -86,18 +86,10 @@ class RobustScale(Transform):
         DataError
             When the recording was never fitted, or has another number of channels.
         """
-        if recording_id not in self._fitted:
-            raise DataError(
-                f"transform 'robust_scale' was never fitted on recording '{recording_id}'; calibrate it: fit on a part "
-                "that may be looked at (per=subject shares what other recordings of the subject give)"
-            )
-        known = self._fitted[recording_id]
-        if len(known.median) != n_channels:
-            raise DataError(
-                f"transform 'robust_scale' was fitted on {len(known.median)} channels of '{recording_id}', the window "
-                f"has {n_channels}; fit it again on this dataset"
-            )
-        return known
+        return fitted_on(
+            self._fitted, recording_id, n_channels, mean="median", transform="robust_scale",
+            where="a part that may be looked at (per=subject shares what other recordings of the subject give)",
+        )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """Median and interquartile range of every fitted recording."""

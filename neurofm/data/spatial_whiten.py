@@ -10,11 +10,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from scipy.signal import butter, sosfiltfilt
 
-from neurofm.data.fitting import check_per, moments, pools, values_of
+from neurofm.data.fitting import check_per, fitted_on, moments, pools, values_of
 from neurofm.data.index import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.transforms import Transform
-from neurofm.schema.errors import ConfigError, DataError
+from neurofm.schema.errors import ConfigError
 
 FILTER_ORDER = 4
 # eigenvalues below this share of the largest are rounding, not signal
@@ -92,18 +92,10 @@ class SpatialWhiten(Transform):
         DataError
             When the recording was never fitted, or has another number of channels.
         """
-        if recording_id not in self._fitted:
-            raise DataError(
-                f"transform 'spatial_whiten' was never fitted on recording '{recording_id}'; calibrate it: fit on a "
-                "part of this subject that may be looked at"
-            )
-        known = self._fitted[recording_id]
-        if len(known.mean) != n_channels:
-            raise DataError(
-                f"transform 'spatial_whiten' was fitted on {len(known.mean)} channels of '{recording_id}', the window "
-                f"has {n_channels}; fit it again on this dataset"
-            )
-        return known
+        return fitted_on(
+            self._fitted, recording_id, n_channels, mean="mean", transform="spatial_whiten",
+            where="a part of this subject that may be looked at",
+        )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """Mean, matrix and rate of every fitted recording."""
