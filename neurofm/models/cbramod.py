@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from neurofm.models.base import Encoded
+from neurofm.models.layout import channel_tokens, mean_token
 from neurofm.models.patch_choice import patch_length
 from neurofm.nn.patching import count_patches
 from neurofm.schema.batch import NeuralBatch
@@ -128,14 +129,7 @@ class CBraMod(nn.Module):
         seen = batch.channel_mask[:, None, None, None]
         for block in self.blocks:
             x = block(x, seen)
-        B, T, C, _ = x.shape
-        centre_s = (torch.arange(T, device=x.device) + 0.5) * (self.patch_samples / batch.rate_hz)
-        return Encoded(
-            tokens=self.norm(x).flatten(1, 2),
-            mask=batch.channel_mask.repeat(1, T),
-            channel=torch.arange(C, device=x.device).repeat(B, T),
-            time_s=centre_s.repeat_interleave(C).expand(B, -1),
-        )
+        return channel_tokens(self.norm(x).flatten(1, 2), batch, self.patch_samples)
 
     def forward(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch; see `encode`."""
@@ -143,8 +137,7 @@ class CBraMod(nn.Module):
 
     def pool(self, encoded: Encoded) -> Tensor:
         """Return the mean token, shape (B, D)."""
-        weight = encoded.mask.unsqueeze(-1).to(encoded.tokens.dtype)
-        return (encoded.tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
+        return mean_token(encoded)
 
     def subject_parameters(self) -> list[str]:
         """Nothing belongs to a subject."""

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from neurofm.models.base import Encoded
-from neurofm.models.du_in_parts import Block, RegionTokenizer, check_whole, region_tokens
+from neurofm.models.du_in_parts import Block, RegionTokenizer, check_whole
+from neurofm.models.layout import segment_tokens
 from neurofm.models.patch_choice import patch_length
 from neurofm.nn.patching import count_patches
 from neurofm.nn.positions import sincos_table
@@ -98,7 +99,7 @@ class DuIN(nn.Module):
         x = x + self.time_table[: x.shape[1]].to(x.dtype)
         for block in self.blocks:
             x = block(x)
-        return region_tokens(x, batch, self.patch_samples)
+        return segment_tokens(x, batch, self.patch_samples)
 
     def forward(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch; see `encode`."""

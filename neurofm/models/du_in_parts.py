@@ -8,11 +8,9 @@ Shape legend: B batch, C channel, S sample, N patch = token, P samples per patch
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded
 from neurofm.nn.patching import count_patches
 from neurofm.nn.subject_layer import SubjectLayer
 from neurofm.schema.batch import NeuralBatch
@@ -104,15 +102,3 @@ def check_whole(batch: NeuralBatch) -> None:
     """Refuse windows with missing samples."""
     if not bool(batch.time_mask.all()):
         raise DataError("field time_mask: du_in takes no missing samples; cut windows inside valid intervals")
-
-
-def region_tokens(x: Tensor, batch: NeuralBatch, patch_samples: int) -> Encoded:
-    """Tokens (B, N, D) that belong to no channel, with their times."""
-    B, N = x.shape[:2]
-    centre_s = (torch.arange(N, device=x.device) + 0.5) * (patch_samples / batch.rate_hz)
-    return Encoded(
-        tokens=x,
-        mask=torch.ones(B, N, dtype=torch.bool, device=x.device),
-        channel=torch.full((B, N), -1, device=x.device),
-        time_s=centre_s.expand(B, -1),
-    )

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from neurofm.models.base import Codes, Encoded
-from neurofm.models.du_in_parts import Block, RegionTokenizer, check_whole, region_tokens
+from neurofm.models.du_in_parts import Block, RegionTokenizer, check_whole
+from neurofm.models.layout import segment_tokens
 from neurofm.models.patch_choice import patch_length
 from neurofm.nn.patching import count_patches
 from neurofm.nn.positions import sincos_table
@@ -115,7 +116,7 @@ class DuINTokenizer(nn.Module):
 
     def forward(self, batch: NeuralBatch) -> Encoded:
         """Return the encoder's tokens before they become codes; the codes, in evaluation, are those of these tokens."""
-        return region_tokens(self._features(batch), batch, self.patch_samples)
+        return segment_tokens(self._features(batch), batch, self.patch_samples)
 
     def _features(self, batch: NeuralBatch) -> Tensor:
         check_whole(batch)

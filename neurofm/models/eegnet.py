@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from neurofm.models.base import Encoded
+from neurofm.models.layout import segment_tokens
 from neurofm.models.patch_choice import patch_length
 from neurofm.nn.montage import to_montage
 from neurofm.nn.patching import count_patches
@@ -81,8 +82,7 @@ class EEGNet(nn.Module):
 
     def forward(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch: N = T tokens that belong to no channel."""
-        B, _, S = batch.signal.shape
-        T = count_patches(S, self.patch_samples)
+        T = count_patches(batch.signal.shape[-1], self.patch_samples)
         x, _ = to_montage(batch.signal, batch.channel_mask, batch.channel_ids, self.n_channels, model="eegnet")
         # (B, D, S): each temporal filter serves its own spatial filters
         x = torch.einsum("dm,bms->bds", self.spatial.weight, x)
@@ -91,13 +91,7 @@ class EEGNet(nn.Module):
         x = self.dropout(F.avg_pool1d(F.elu(self.norm_1(x)), POOL))
         x = self.dropout(F.elu(self.norm_2(self.pointwise(self.depthwise(x)))))
         tokens = x[..., : T * self.patch_samples // POOL].unflatten(-1, (T, -1)).mean(-1).transpose(1, 2)
-        centre_s = (torch.arange(T, device=x.device) + 0.5) * (self.patch_samples / batch.rate_hz)
-        return Encoded(
-            tokens=tokens,
-            mask=torch.ones(B, T, dtype=torch.bool, device=x.device),
-            channel=torch.full((B, T), -1, device=x.device),
-            time_s=centre_s.expand(B, -1),
-        )
+        return segment_tokens(tokens, batch, self.patch_samples)
 
     def pool(self, encoded: Encoded) -> Tensor:
         """Return the mean over segments, shape (B, D)."""

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from neurofm.models.base import Codes, Encoded
+from neurofm.models.layout import channel_tokens, mean_token
 from neurofm.models.patch_choice import patch_length
 from neurofm.nn.linear_prediction import ar_spectrum, burg
 from neurofm.nn.patching import count_patches, cut_patches
@@ -141,7 +142,7 @@ class LiPCoT(nn.Module):
         """Return the word of every patch."""
         code = self._words(batch.signal)
         B, T, C = code.shape
-        encoded = self._place(code.new_zeros(B, T * C, 0), batch, T)
+        encoded = channel_tokens(code.new_zeros(B, T * C, 0), batch, self.patch_samples)
         return Codes(code.flatten(1)[..., None], encoded.mask, encoded.channel, encoded.time_s)
 
     def _words(self, signal: Tensor) -> Tensor:
@@ -203,17 +204,7 @@ class LiPCoT(nn.Module):
         absent = ~batch.channel_mask.repeat(1, T)
         for block in self.blocks:
             x = block(x, src_key_padding_mask=absent)
-        return self._place(x, batch, T)
-
-    def _place(self, x: Tensor, batch: NeuralBatch, T: int) -> Encoded:
-        B, C = batch.channel_mask.shape
-        centre_s = (torch.arange(T, device=x.device) + 0.5) * (self.patch_samples / batch.rate_hz)
-        return Encoded(
-            tokens=x,
-            mask=batch.channel_mask.repeat(1, T),
-            channel=torch.arange(C, device=x.device).repeat(B, T),
-            time_s=centre_s.repeat_interleave(C).expand(B, -1),
-        )
+        return channel_tokens(x, batch, self.patch_samples)
 
     def forward(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch; see `encode`."""
@@ -221,8 +212,7 @@ class LiPCoT(nn.Module):
 
     def pool(self, encoded: Encoded) -> Tensor:
         """Return the mean over tokens, shape (B, D)."""
-        weight = encoded.mask.unsqueeze(-1).to(encoded.tokens.dtype)
-        return (encoded.tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
+        return mean_token(encoded)
 
     def subject_parameters(self) -> list[str]:
         """Nothing belongs to a subject."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from neurofm.models import streaming
 from neurofm.models.base import Encoded
+from neurofm.models.layout import channel_tokens, mean_token
 from neurofm.models.streaming import StreamState
 from neurofm.nn.channel_distance import check_bins, check_missing, distance_classes
 from neurofm.nn.feedforward import SwiGLU
@@ -331,11 +332,7 @@ class MVPFormer(nn.Module):
 
     def pool(self, encoded: Encoded) -> Tensor:
         """Return one vector per window, shape (B, D), by the rule of `pooling`."""
-        keep = encoded.mask
-        if self.pooling == "last":
-            keep = keep & (encoded.time_s >= encoded.time_s.amax(1, keepdim=True))
-        weight = keep.unsqueeze(-1).to(encoded.tokens.dtype)
-        return (encoded.tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
+        return mean_token(encoded, last=self.pooling == "last")
 
     def subject_parameters(self) -> list[str]:
         """Name the channel embedding, if there is one: all else is shared by everyone."""
@@ -343,14 +340,7 @@ class MVPFormer(nn.Module):
 
     def flatten(self, x: Tensor, batch: NeuralBatch, first_segment: int = 0) -> Encoded:
         """Return tokens (B, T, C, D) as `Encoded`; times count from the start of segment 0."""
-        B, T, C, _ = x.shape
-        centre_s = (torch.arange(T, device=x.device) + first_segment + 0.5) * (self.patch_samples / batch.rate_hz)
-        return Encoded(
-            tokens=x.flatten(1, 2),
-            mask=batch.channel_mask.repeat(1, T),
-            channel=torch.arange(C, device=x.device).repeat(B, T),
-            time_s=centre_s.repeat_interleave(C).expand(B, -1),
-        )
+        return channel_tokens(x.flatten(1, 2), batch, self.patch_samples, first_segment=first_segment)
 
 
 def _patch_samples(rate_hz: float, patch_s: float | None, patch_samples: int | None) -> int:

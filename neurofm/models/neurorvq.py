@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from neurofm.models.base import Encoded
+from neurofm.models.layout import mean_token
 from neurofm.models.patch_choice import patch_length
-from neurofm.models.patch_transformer import PatchTransformer, encoded_of, mean_token, token_mask
+from neurofm.models.patch_transformer import PatchTransformer, encoded_of, token_mask
 from neurofm.nn.patching import count_patches
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.facts import Facts

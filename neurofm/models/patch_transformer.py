@@ -169,9 +169,3 @@ def places_of(n_channels: int, n_segments: int, patch_s: float, device: torch.de
     """Channel and centre of each token of a grid, both (N,)."""
     centre_s = (torch.arange(n_segments, device=device) + 0.5) * patch_s
     return torch.arange(n_channels, device=device).repeat(n_segments), centre_s.repeat_interleave(n_channels)
-
-
-def mean_token(encoded: Encoded) -> Tensor:
-    """Mean over the tokens that stand for data, shape (B, D)."""
-    weight = encoded.mask.unsqueeze(-1).to(encoded.tokens.dtype)
-    return (encoded.tokens * weight).sum(1) / weight.sum(1).clamp(min=1)

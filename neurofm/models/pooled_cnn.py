@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from neurofm.models.base import Encoded
+from neurofm.models.layout import segment_tokens
 from neurofm.models.patch_choice import patch_length
 from neurofm.nn.patching import count_patches
 from neurofm.schema.batch import NeuralBatch
@@ -89,13 +90,7 @@ class PooledCNN(nn.Module):
         mean = (x * there).sum(1) / there.sum(1).clamp(min=1)
         highest = x.masked_fill(~there, -torch.inf).amax(1)
         tokens = self.norm(self.mix(torch.cat([mean, highest], dim=1).transpose(1, 2)))
-        centre_s = (torch.arange(T, device=x.device) + 0.5) * (self.patch_samples / batch.rate_hz)
-        return Encoded(
-            tokens=tokens,
-            mask=torch.ones(B, T, dtype=torch.bool, device=x.device),
-            channel=torch.full((B, T), -1, device=x.device),
-            time_s=centre_s.expand(B, -1),
-        )
+        return segment_tokens(tokens, batch, self.patch_samples)
 
     def pool(self, encoded: Encoded) -> Tensor:
         """Return the mean over segments, shape (B, D)."""

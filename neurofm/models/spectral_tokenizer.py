@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from neurofm.models.base import Codes, Encoded
-from neurofm.models.patch_transformer import PatchTransformer, encoded_of, mean_token, places_of, token_mask
+from neurofm.models.layout import mean_token
+from neurofm.models.patch_transformer import PatchTransformer, encoded_of, places_of, token_mask
 from neurofm.nn.patching import count_patches, cut_patches
 from neurofm.nn.quantize import Quantized, ResidualQuantizer, VectorQuantizer
 from neurofm.nn.spectrum import Spectrum, bin_weights, masked_mean, patches_of

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from neurofm.models.base import Encoded
+from neurofm.models.layout import channel_tokens, mean_token
 from neurofm.models.patch_choice import patch_length
 from neurofm.nn.feedforward import SwiGLU
 from neurofm.nn.patching import count_patches
@@ -110,7 +111,7 @@ class TokenTransformer(nn.Module):
                 "token_transformer has no mask token, so no token can be hidden; use objective=next_state"
             )
         x = self.embed_tokens(batch) if tokens is None else tokens
-        B, T, C, _ = x.shape
+        T, C = x.shape[1:3]
         if self.segment.num_embeddings < T or self.channel.num_embeddings < C:
             raise ConfigError(
                 f"token_transformer takes {self.segment.num_embeddings} segments and {self.channel.num_embeddings} "
@@ -121,13 +122,7 @@ class TokenTransformer(nn.Module):
         seen = self._seen(batch.channel_mask, T)
         for block in self.blocks:
             x = block(x, seen)
-        centre_s = (torch.arange(T, device=x.device) + 0.5) * (self.patch_samples / batch.rate_hz)
-        return Encoded(
-            tokens=self.norm(x),
-            mask=batch.channel_mask.repeat(1, T),
-            channel=torch.arange(C, device=x.device).repeat(B, T),
-            time_s=centre_s.repeat_interleave(C).expand(B, -1),
-        )
+        return channel_tokens(self.norm(x), batch, self.patch_samples)
 
     def forward(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch; see `encode`."""
@@ -135,11 +130,7 @@ class TokenTransformer(nn.Module):
 
     def pool(self, encoded: Encoded) -> Tensor:
         """Return one vector per window, shape (B, D), by the rule of `pooling`."""
-        keep = encoded.mask
-        if self.pooling == "last":
-            keep = keep & (encoded.time_s >= encoded.time_s.amax(1, keepdim=True))
-        weight = keep.unsqueeze(-1).to(encoded.tokens.dtype)
-        return (encoded.tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
+        return mean_token(encoded, last=self.pooling == "last")
 
     def subject_parameters(self) -> list[str]:
         """Nothing belongs to a subject."""
