@@ -79,6 +79,7 @@ def score_decoding(
     unit: str = "",
     align: str = "common",
     n_permutations: int = 199,
+    ceiling: Mapping[str, float] | None = None,
     allow_leak: str = "",
     allow_import: bool = False,
     versions: str = "",
@@ -106,8 +107,12 @@ def score_decoding(
         How channels of several recordings meet: see `examples.picked_channels`.
     n_permutations : int
         Of the p of each model.
+    ceiling : mapping of str to float, optional
+        Metric → what no decoder can be expected to pass, where a simulation says so; a column of the results.
     """
     run = _Run(protocol, models, metrics, controls_of(control), [int(s) for s in seeds], align, allow_import)
+    run.ceiling = dict(ceiling or {})
+    check_metrics(list(run.ceiling), values=not protocol.classes)
     out = run.out
     common = {
         "run_id": run_id, "benchmark": name, "dataset": protocol.dataset.id, "task": task, "part": "test",
@@ -174,6 +179,7 @@ class _Run:
                 "comparing models that draw random numbers."
             )
         self.instances = Instances()
+        self.ceiling: dict[str, float] = {}
         self.said: dict[tuple[str, str, int], dict[str, Said]] = {}
         self._read: tuple[str, str, Examples, Examples] | None = None
 
@@ -260,7 +266,12 @@ class _Run:
             "control": control, "seed": seed if model in self.random or control else -1, "baseline": model in self.out.baselines,
             "checkpoint_hash": self._identity(model), "seconds": seconds, "n": len(said.true),
         }  # fmt: skip
-        return [{**about, "metric": m, "value": METRICS[m](said)} for m in self.out.metrics]
+        return [
+            {**about, "metric": m, "value": METRICS[m](said), "ceiling": self._ceiling(m, control)} for m in self.out.metrics
+        ]
+
+    def _ceiling(self, metric: str, control: str) -> float:
+        return float("nan") if control else float(self.ceiling.get(metric, float("nan")))
 
     def _identity(self, model: str) -> str:
         if model in self.probes:
@@ -288,7 +299,7 @@ class _Run:
                         **common, "fold": "all", "model": model, "control": control, "baseline": model in out.baselines,
                         "metric": metric, "value": i.value, "low": i.low, "high": i.high, "n": i.n, "unit": out.unit,
                         "p": out.p[model] if metric == out.metrics[0] and not control else float("nan"),
-                        "checkpoint_hash": self._identity(model),
+                        "checkpoint_hash": self._identity(model), "ceiling": self._ceiling(metric, control),
                     }
                 )  # fmt: skip
         out.pairs = compare({m: out.values[m, "", out.metrics[0]] for m in self.models})
