@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Three pretrained families under four strategies each, on seven new people's fMRI (hidden regions) and one person's MEG, beside the
 # classical bars: one table (benchmark=adaptation_families). Each person is left out of pretraining in turn.
-# About half an hour on one quiet thread. A small try: PEOPLE=101309 STEPS=5 MEG_STEPS=5 BUDGETS='[100]'
+# About half an hour on one quiet thread with one seed. A small try: PEOPLE=101309 MEG_SEEDS=0 STEPS=5 MEG_STEPS=5 BUDGETS='[100]'
 set -euo pipefail
 cd "$(dirname "$0")/.."
 RUNS=${RUNS:-runs/evidence_adaptation}
 PEOPLE=${PEOPLE:-101309,102311,102816,131217,211619,213522,377451}
-SEEDS=${SEEDS:-0,1}
+SEEDS=${SEEDS:-0}         # of pretraining and adaptation on fMRI
+MEG_SEEDS=${MEG_SEEDS:-0,1}
 BUDGETS=${BUDGETS:-[100,400]} # volumes
 STEPS=${STEPS:-100}           # of pretraining on fMRI, each stage
 MEG_STEPS=${MEG_STEPS:-400}   # of pretraining on MEG and EEG, each stage
@@ -15,7 +16,7 @@ step() { printf '\n== %s (%d s)\n' "$1" "$((SECONDS - started))"; }
 quiet="overwrite=true trainer.progress=false trainer.count_flops=false"
 fmri="held_out=$PEOPLE seed=$SEEDS model.patch_samples=8 trainer.max_steps=$STEPS trainer.validate_every=$STEPS
   trainer.checkpoint_every=$STEPS $quiet"
-meg="seed=$SEEDS trainer.max_steps=$MEG_STEPS trainer.validate_every=$MEG_STEPS trainer.checkpoint_every=$MEG_STEPS $quiet"
+meg="seed=$MEG_SEEDS trainer.max_steps=$MEG_STEPS trainer.validate_every=$MEG_STEPS trainer.checkpoint_every=$MEG_STEPS $quiet"
 
 # checkpoints of FOLDER whose names begin so: one per person and seed, joined by commas
 fmri_checkpoints() {
@@ -25,7 +26,7 @@ fmri_checkpoints() {
 }
 meg_checkpoints() {
   local found=""
-  for seed in ${SEEDS//,/ }; do found+=",$RUNS/$1/meg/$2seed$seed"; done
+  for seed in ${MEG_SEEDS//,/ }; do found+=",$RUNS/$1/meg/$2seed$seed"; done
   echo "${found#,}"
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from neurofm.benchmarks.scores import noise_ceiling
 from neurofm.schema.errors import ConfigError, DataError
 
 # rates below this count as this (Neural Latents Benchmark '21)
