@@ -291,7 +291,8 @@ class _Run:
                 out.values[model, control, metric] = values
                 out.intervals[model, control, metric] = self._interval(values, model, control, metric, seeds[0])
             if not control:
-                out.p[model] = self._p(model, seeds[0], n_permutations)
+                said = list(self.said[model, "", seeds[0]].values())
+                out.p[model] = permutation_p(said, out.metrics[0], n=n_permutations)
             for metric in out.metrics:
                 i = out.intervals[model, control, metric]
                 rows.append(
@@ -316,17 +317,23 @@ class _Run:
         drawn = bootstrap(len(said.true), lambda i: METRICS[metric](said.take(i)), strata=strata, n_draws=500)
         return Interval(kept[0], drawn.low, drawn.high, drawn.n)
 
-    def _p(self, model: str, seed: int, n: int) -> float:
-        """P of the first metric, mean over folds, when test labels are permuted within folds."""
-        rng = np.random.default_rng(0)
-        said, metric = self.said[model, "", seed], METRICS[self.out.metrics[0]]
 
-        def value(mix: bool) -> float:
-            found = [metric(_mixed(s, rng)) if mix else metric(s) for s in said.values()]
-            return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
+def permutation_p(said: Sequence[Said], metric: str, *, n: int = 199) -> float:
+    """P of a metric, mean over folds, when test labels are permuted within folds; ties are broken at random.
 
-        observed = value(False)
-        return uniform_p(observed, [value(True) for _ in range(n)], rng=rng) if np.isfinite(observed) else float("nan")
+    The draws follow from the answers themselves: the same answers give the same p, and ties of other data fall otherwise.
+    """
+    digest = hash_of([[s.true.astype(str).tolist(), s.predicted.astype(str).tolist()] for s in said])
+    rng = np.random.default_rng(int(digest, 16))
+
+    def value(folds: Sequence[Said]) -> float:
+        found = [METRICS[metric](s) for s in folds]
+        return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
+
+    observed = value(said)
+    if not np.isfinite(observed):
+        return float("nan")
+    return uniform_p(observed, [value([_mixed(s, rng) for s in said]) for _ in range(n)], rng=rng)
 
 
 def _mixed(s: Said, rng: np.random.Generator) -> Said:
