@@ -20,7 +20,7 @@ from neurofm.benchmarks.probe import Probe, audit_checkpoint
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.benchmarks.scores import METRICS, Said, check_metrics, default_metrics
 from neurofm.benchmarks.statistics import Interval, bootstrap, holm, mean_over_units, sign_flip_p, uniform_p
-from neurofm.schema.errors import ConfigError
+from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import hash_of
 
 TIME_ONLY = "when it was, nearest neighbours"
@@ -230,7 +230,20 @@ class _Run:
                     continue  # a checkpoint reads its own channels
                 for seed in self.seeds if model in self.random or control else self.seeds[:1]:
                     begin = time.perf_counter()
-                    said = self._answers(model, fold, *apply_control(train, test, control, seed=seed), seed)
+                    parts = apply_control(train, test, control, seed=seed)
+                    try:
+                        said = self._answers(model, fold, *parts, seed)
+                    except (ValueError, TypeError, ArithmeticError, np.linalg.LinAlgError) as error:
+                        # what a stranger's estimator raises says nothing of where
+                        sentence = (
+                            f"model '{model}' could not be fitted on {fold.name} ({len(train)} training windows of shape "
+                            f"{train.x.shape[1:]}, classes {', '.join(map(str, np.unique(train.y)[:6]))}): {error}"
+                        )
+                        if model not in self.out.baselines:
+                            raise DataError(sentence) from error
+                        self.out.notes.append(f"Left out: {sentence}")
+                        self.said.setdefault((model, control, seed), {})
+                        continue
                     seconds = time.perf_counter() - begin
                     self.said.setdefault((model, control, seed), {})[fold.name] = said
                     rows = self._rows(common, fold.name, model, control, seed, said, test, seconds)
@@ -284,15 +297,15 @@ class _Run:
         folds = [f.name for f in self.protocol.folds]
         for model, control in dict.fromkeys((m, c) for m, c, _ in self.said):
             seeds = [s for m, c, s in self.said if (m, c) == (model, control)]
+            said = [self.said[model, control, s] for s in seeds]
             for metric in out.metrics:
                 values = {
-                    f: float(np.mean([METRICS[metric](self.said[model, control, s][f]) for s in seeds])) for f in folds
+                    f: float(np.mean([METRICS[metric](found[f]) if f in found else np.nan for found in said])) for f in folds
                 }
                 out.values[model, control, metric] = values
                 out.intervals[model, control, metric] = self._interval(values, model, control, metric, seeds[0])
             if not control:
-                said = list(self.said[model, "", seeds[0]].values())
-                out.p[model] = permutation_p(said, out.metrics[0], n=n_permutations)
+                out.p[model] = permutation_p(list(said[0].values()), out.metrics[0], n=n_permutations)
             for metric in out.metrics:
                 i = out.intervals[model, control, metric]
                 rows.append(

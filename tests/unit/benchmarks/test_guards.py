@@ -87,6 +87,15 @@ def test_block_design():
     # the same labels in random order, and whole blocks held out, are no blocks that are shared
     mixed = np.random.default_rng(3).permutation(labels)
     assert leaks(replace(train, y=mixed[half]), replace(test, y=mixed[~half])) == set()
+    # windows of one clip share its label by nature: clips in random order are no blocks, blocks of clips are
+    clips = replace(everything, y=np.repeat(np.random.default_rng(5).permutation(list("ab") * 8), 5))
+    for shown, found in ((clips.y, set()), (np.repeat(list("abab"), 20), {"block"})):
+        whole = replace(clips, y=shown, stimulus=np.repeat([f"clip{k}" for k in range(16)], 5))
+        cut = {k: getattr(whole, k) for k in vars(whole) if isinstance(getattr(whole, k), np.ndarray)}
+        tested = np.repeat(np.arange(16) % 2 == 1, 5)
+        parts = (replace(whole, **{k: v[m] for k, v in cut.items()}) for m in (~tested, tested))
+        assert leaks(*parts) == found
+    cut = {k: getattr(everything, k) for k in cut}
     later = np.arange(80) >= 40
     whole = [replace(everything, **{k: v[m] for k, v in cut.items()}) for m in (~later, later)]
     assert leaks(*whole) == set()
