@@ -280,7 +280,8 @@ class _Run:
             "checkpoint_hash": self._identity(model), "seconds": seconds, "n": len(said.true),
         }  # fmt: skip
         return [
-            {**about, "metric": m, "value": METRICS[m](said), "ceiling": self._ceiling(m, control)} for m in self.out.metrics
+            {**about, "metric": m, "value": METRICS[m](said), "ceiling": self._ceiling(m, control)}
+            for m in self.out.metrics
         ]
 
     def _ceiling(self, metric: str, control: str) -> float:
@@ -300,7 +301,8 @@ class _Run:
             said = [self.said[model, control, s] for s in seeds]
             for metric in out.metrics:
                 values = {
-                    f: float(np.mean([METRICS[metric](found[f]) if f in found else np.nan for found in said])) for f in folds
+                    f: float(np.mean([METRICS[metric](found[f]) if f in found else np.nan for found in said]))
+                    for f in folds
                 }
                 out.values[model, control, metric] = values
                 out.intervals[model, control, metric] = self._interval(values, model, control, metric, seeds[0])

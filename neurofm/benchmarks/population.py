@@ -268,6 +268,7 @@ class _Scoring:
             "run_id": self.run_id, "benchmark": self.name, "dataset": dataset.id, "task": self.protocol, "part": "test",
             "versions": self.versions, "leak_reason": self.allow_leak, "protocol_hash": self.protocol_hash,
             "test_hash": span_hash([t.span._asdict() for t in session.test]), "subject": session.name,
+            "split_hash": hash_of([[list(t.span) for t in part] for part in (session.train, session.test)]),
         }  # fmt: skip
         if session.name not in self.out.looks:
             self.out.looks[session.name] = record_look(self.results, **common)

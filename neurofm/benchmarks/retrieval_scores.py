@@ -421,7 +421,12 @@ def _oracle(corpus: Corpus) -> dict[str, dict[int, float]]:
 
 
 def _rows(
-    common: dict[str, Any], line: Line, centred: bool, loaded: LoadedModel, model: str, ways: Sequence[int],
+    common: dict[str, Any],
+    line: Line,
+    centred: bool,
+    loaded: LoadedModel,
+    model: str,
+    ways: Sequence[int],
     best: float = float("nan"),
 ) -> list[dict[str, Any]]:
     about = {
@@ -432,7 +437,11 @@ def _rows(
     }  # fmt: skip
     rows = [
         {
-            **about, "metric": f"top{k}", "value": i.value, "low": i.low, "high": i.high,
+            **about,
+            "metric": f"top{k}",
+            "value": i.value,
+            "low": i.low,
+            "high": i.high,
             "ceiling": best if k == 1 and line.gallery.source == "stimulus" else float("nan"),
         }
         for k, i in line.scores.top.items()

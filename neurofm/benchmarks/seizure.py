@@ -252,7 +252,9 @@ def _audit(decoder: Decoder) -> list[Finding]:
 
 
 def _rows(
-    common: Mapping[str, Any], key: tuple[str, str, float, int], people: Mapping[str, PersonScores],
+    common: Mapping[str, Any],
+    key: tuple[str, str, float, int],
+    people: Mapping[str, PersonScores],
     best: Mapping[str, PersonScores] | None = None,
 ) -> list[dict[str, Any]]:
     model, strategy, seconds, _ = key

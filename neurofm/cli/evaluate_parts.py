@@ -97,14 +97,14 @@ def families(
     part = Part()
     for family, runs in families.items():
         if regions is not None:
-            for line, scored in score_new_subjects(**common, **regions, runs=runs, transductive_bars=False):
+            for line, scored in score_new_subjects(**common, **regions, runs=runs, transductive_bars=False):  # noqa: B007
                 print(f"{family}  {line}", flush=True)
             of_regions[family] = scored
             part.rows += scored.rows
             dataset = next(iter(scored.datasets.values()))
             part.looks |= {f"{dataset.id}, {protocol}, last volumes of {s}": n for s, n in scored.looks.items()}
         if trials is not None:
-            for line, judged in score_trials(**common, **trials, runs=runs):
+            for line, judged in score_trials(**common, **trials, runs=runs):  # noqa: B007
                 print(f"{family}  {line}", flush=True)
             of_trials[family] = judged
             part.rows += judged.rows

@@ -48,10 +48,14 @@ def section_of(rows: Sequence[Mapping[str, Any]], title: str) -> list[Section]:
         for k, (value, ceiling, low) in found.items()
     ]
     columns = ["model", "metric", "score", "ceiling", "share", "above it beyond the interval"]
-    lead = "The simulation says what can be reached; a model above it would be scored wrongly, or would know the answers."
+    lead = (
+        "The simulation says what can be reached; a model above it would be scored wrongly, or would know the answers."
+    )
     caption = "Means over people, budgets and seeds; interval of the difference by Student's t, or of the score where it has one"
     return [
-        Section(title=f"{title}: known ceilings", lead=lead, tables=[Table(caption=caption, columns=columns, rows=lines)])
+        Section(
+            title=f"{title}: known ceilings", lead=lead, tables=[Table(caption=caption, columns=columns, rows=lines)]
+        )
     ]
 
 

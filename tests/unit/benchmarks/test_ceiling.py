@@ -90,5 +90,3 @@ def test_noise_ceiling_of_a_trial_average():
     assert abs(noise) < 0.2
     assert same == limit
     assert np.isnan(psth_r(counts[:2], counts[:2], ["a", "b"])).all()
-
-
