@@ -122,9 +122,9 @@ def _table(regions: Regions, trials: Trials, bars: Mapping[str, Scores], protoco
         if scores:
             rows.append([f"bar: {BARS[bar]}", *(_mean(scores.get(b)) for b in budgets), *(["–"] if trials else [])])
     for found in list(trials.values())[:1]:
-        for (model, _), s in found.scores.items():
+        for (model, _), judged in found.scores.items():
             if model != ENSEMBLE:
-                rows.append([f"bar: {model}", *["–"] * len(budgets), _interval(s.balanced)])
+                rows.append([f"bar: {model}", *["–"] * len(budgets), _interval(judged.balanced)])
     return Table(
         caption="Mean over people and seeds with 95 % t interval over people; balanced accuracy of seeds averaged, bootstrap "
         "over the test trials of one person",
