@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.decoding_task import score_decoding
-from neurofm.benchmarks.few_shot import FewShotScores, score_few_shot
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
 from neurofm.benchmarks.population import PopulationScores, score_population
 from neurofm.benchmarks.retrieval_scores import RetrievalScores, score_retrieval
@@ -21,7 +20,7 @@ from neurofm.benchmarks.trials import TrialScores, score_trials
 from neurofm.cli.evaluate_fitted import decoding, neuroprobe
 from neurofm.cli.part import Part
 from neurofm.data.index import Dataset
-from neurofm.report import few_shot, new_subject, population, retrieval, seizure, trial_curves, trials
+from neurofm.report import new_subject, population, retrieval, seizure, trial_curves, trials
 from neurofm.report.content import Section
 from neurofm.report.figures import dataset_overview, training_curves
 from neurofm.schema.errors import ConfigError, nearest
@@ -121,34 +120,25 @@ def adaptation(
 
 def curves(
     *, strategy: str = "full", metric: str = "balanced_accuracy", title: str = "Which strategy at which budget",
-    **choices: Any,
+    judged_by: str = "area", note: str = "", **choices: Any,
 ) -> Part:  # fmt: skip
-    """Draw every strategy's adaptation curve on labelled trials, beside classical baselines on the same calibration."""
+    """Draw adaptation curves on labelled trials, beside classical baselines on the same calibration.
+
+    Of every strategy found under `runs`, or of the models named as `arms`, the first of which is compared with each.
+    """
     if metric not in TRIAL_METRICS:
         raise ConfigError(
             f"benchmark '{choices['name']}': metric '{metric}' is unknown: {nearest(metric, TRIAL_METRICS)}"
         )
+    first = next(iter(choices.get("arms") or ()), strategy)
     found = TrialCurves()
     for line, found in score_trial_curves(**choices):  # noqa: B007
         print(line, flush=True)
     return Part(
-        claims=trial_curves.claims_of(found, strategy, metric, title),
-        sections=[trial_curves.section_of(found, strategy, metric, title)],
+        claims=trial_curves.claims_of(found, first, metric, title, judged_by),
+        sections=[trial_curves.section_of(found, first, metric, title, note)],
         rows=found.rows,
         looks={f"{choices['task']}, test trials of {who}": n for who, n in found.looks.items()},
-    )
-
-
-def few_trials(*, title: str = "A few trials of new people", note: str = "", **choices: Any) -> Part:
-    """Score models and classical decoders on new people by trials per class: the first of `arms` against each other."""
-    scored = FewShotScores()
-    for line, scored in score_few_shot(**choices):  # noqa: B007
-        print(line, flush=True)
-    return Part(
-        claims=few_shot.claims_of(scored, next(iter(choices["arms"])), title),
-        sections=[few_shot.section_of(scored, title, note)],
-        rows=scored.rows,
-        looks={f"{title}, test of {who}": n for who, n in scored.looks.items()},
     )
 
 
@@ -172,13 +162,15 @@ def found_stimuli(*, title: str = "Retrieval", files: str | None = None, **choic
     )
 
 
-def populations(*, title: str = "Spiking populations", protocol: str = "co_smoothing", **choices: Any) -> Part:
-    """Score baselines, and models given as `arms` (name → runs, strategy), on sessions of spiking populations."""
+def populations(
+    *, title: str = "Spiking populations", protocol: str = "co_smoothing", strategy: str = "full", **choices: Any
+) -> Part:
+    """Score baselines, and models given as `runs` or `arms` (name → runs, strategy), on sessions of populations."""
     scored = PopulationScores()
     for line, scored in score_population(protocol=protocol, **choices):  # noqa: B007
         print(line, flush=True)
     return Part(
-        claims=population.claims_of(scored, protocol, list(choices.get("arms") or {}), title),
+        claims=population.claims_of(scored, protocol, list(choices.get("arms") or [strategy]), title),
         sections=[population.section_of(scored, protocol, title)],
         rows=scored.rows,
         looks={f"{title}, test of {who}": n for who, n in scored.looks.items()},
@@ -273,7 +265,6 @@ PARTS: dict[str, Callable[..., Part]] = {
     "retrieval": found_stimuli,
     "adaptation": adaptation,
     "curves": curves,
-    "few_shot": few_trials,
     "population": populations,
     "corpus": corpus,
     "training": training,
@@ -285,7 +276,7 @@ _SCORERS: dict[str, Callable[..., Any]] = {
     "regions": score_new_subjects, "trials": score_trials, "seizures": score_seizures, "adaptation": score_seizures,
     "curves": score_trial_curves,
     "retrieval": score_retrieval,
-    "population": score_population, "few_shot": score_few_shot,
+    "population": score_population,
 }  # fmt: skip
 _SCORERS |= {"decoding": score_decoding, "neuroprobe": score_decoding}
 _NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}
