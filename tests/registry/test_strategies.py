@@ -19,6 +19,7 @@ REASONS = {
     "unit_embedding": "has no embedding per unit",
     "reset": "has no layer that belongs to a subject|grew with its subjects",
     "lora": "has no linear maps named",
+    "in_context": "reads no context",
     "bitfit": "has no biases",
     "norm": "has no norm layer with weights",
 }
