@@ -16,7 +16,7 @@ import numpy as np
 from neurofm.benchmarks.audit import Finding, refuse_on_leak
 from neurofm.benchmarks.decoders import Decoder, arms_of, audit_decoder, by_strategy, open_decoder
 from neurofm.benchmarks.population_arms import score_arm
-from neurofm.benchmarks.population_bars import BARS, answer
+from neurofm.benchmarks.population_bars import BARS, BY_NAME, answer
 from neurofm.benchmarks.population_data import Reading, Session, calibration_of, make_session, session_name, sessions_of
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.benchmarks.spiking import bits_per_spike, psth_r2, r2_uniform, r2_weighted
@@ -127,7 +127,7 @@ def score_population(
     horizon_s : float
         "forward": the last seconds of each trial.
     baselines : sequence of str, optional
-        Of `population_bars.BARS`; default all but "oracle".
+        Of `population_bars.BARS`; default all but `BY_NAME`.
     runs : str
         Every decoder of `task` under this folder, named by its strategy.
     arms : mapping, optional
@@ -146,7 +146,7 @@ def score_population(
         bin_s=bin_s, behaviour=behaviour, lag_s=lag_s, mask=mask, align=align, held_out=held_out,
         window_s=None if window_s is None else (float(window_s[0]), float(window_s[1])),
     )  # fmt: skip
-    bars = [b for b in BARS[protocol] if b != "oracle"] if baselines is None else list(baselines)
+    bars = [b for b in BARS[protocol] if b not in BY_NAME] if baselines is None else list(baselines)
     for b in bars:
         if b not in BARS[protocol]:
             raise ConfigError(f"benchmark '{name}': {protocol} has no baseline '{b}': {nearest(b, BARS[protocol])}")
