@@ -128,7 +128,7 @@ def score_trial_curves(
         for folder in folders:
             decoder = open_decoder(folder, allow_import=allow_import)
             _check(decoder, out, allow_leak, unit)
-            budget = _budget(decoder)
+            budget = budget_of(decoder)
             for word, key, part in (
                 ("test", (decoder.subject,), decoder.test),
                 ("calibration", (decoder.subject, budget), decoder.calibrated_on),
@@ -143,9 +143,9 @@ def score_trial_curves(
         for series in sorted(of_series, key=order.index):
             decoders = [open_decoder(folder, allow_import=allow_import) for folder in of_series[series]]
             first = decoders[0]
-            common = _common(name, first, run_id, versions, allow_leak, budget, out.unit)
+            common = common_of(name, first, run_id, versions, allow_leak, budget, out.unit)
             if subject not in out.looks:
-                out.looks[subject] = record_look(results, **{k: v for k, v in common.items() if k not in _OWN})
+                out.looks[subject] = record_look(results, **{k: v for k, v in common.items() if k not in OWN})
             value = _score_series(out, decoders, common, results, budget, series, MODEL if not arms else series, seeds)
             yield f"{subject}  {budget:>6g} {out.unit}  {series:<14} balanced accuracy {value:.3f}", out
         for baseline in baselines:
@@ -153,7 +153,7 @@ def score_trial_curves(
             yield f"{subject}  {budget:>6g} {out.unit}  {line}", out
 
 
-_OWN = ("budget", "budget_unit")
+OWN = ("budget", "budget_unit")
 
 
 def _score_series(
@@ -237,7 +237,8 @@ def _check(decoder: Decoder, out: TrialCurves, allow_leak: str, unit: str) -> No
     out.findings += [f for f in findings if f not in out.findings]
 
 
-def _budget(decoder: Decoder) -> float:
+def budget_of(decoder: Decoder) -> float:
+    """The number in its budget's label."""
     try:
         return float(decoder.budget)
     except ValueError:
@@ -247,15 +248,17 @@ def _budget(decoder: Decoder) -> float:
         ) from None
 
 
-def _common(
-    name: str, decoder: Decoder, run_id: str, versions: str, leak: str, budget: float, unit: str
-) -> dict[str, Any]:
+def common_of(
+    name: str, decoder: Decoder, run_id: str, versions: str, leak: str, budget: float, unit: str,
+    kind: str = "trial_curves",
+) -> dict[str, Any]:  # fmt: skip
+    """What the rows of one decoder share."""
     origin, test = decoder.loaded.card["provenance"], decoder.test
     classes = list(decoder.loaded.facts.classes)
     return {
         "run_id": run_id, "benchmark": name, "dataset": decoder.corpus.dataset.id, "subject": decoder.subject,
         "task": str(origin["task"]["name"]), "part": "test", "versions": versions, "leak_reason": leak,
         "test_hash": span_hash([s._asdict() for s in test]), "split_hash": origin["split"]["hash"],
-        "protocol_hash": hash_of(["trial_curves", classes, [list(s) for s in test]]), "budget": budget,
+        "protocol_hash": hash_of([kind, classes, [list(s) for s in test]]), "budget": budget,
         "budget_unit": unit,
     }  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.decoding_task import score_decoding
+from neurofm.benchmarks.encoding_curves import score_encoding
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
 from neurofm.benchmarks.population import PopulationScores, score_population
 from neurofm.benchmarks.retrieval_scores import RetrievalScores, score_retrieval
@@ -142,6 +143,21 @@ def curves(
     )
 
 
+def encoding(
+    *, strategy: str = "in_context", title: str = "Responses to new stimuli", note: str = "", **choices: Any
+) -> Part:
+    """Draw how well responses to new stimuli are predicted, against the number of a new person's trials."""
+    found = TrialCurves()
+    for line, found in score_encoding(**choices):  # noqa: B007
+        print(line, flush=True)
+    return Part(
+        claims=trial_curves.claims_of(found, strategy, "r", title),
+        sections=[trial_curves.section_of(found, strategy, "r", title, note)],
+        rows=found.rows,
+        looks={f"{choices['task']}, test trials of {who}": n for who, n in found.looks.items()},
+    )
+
+
 def _seizures(choices: dict[str, Any]) -> SeizureScores:
     scored = SeizureScores()
     for line, scored in score_seizures(**choices):  # noqa: B007
@@ -265,6 +281,7 @@ PARTS: dict[str, Callable[..., Part]] = {
     "retrieval": found_stimuli,
     "adaptation": adaptation,
     "curves": curves,
+    "encoding": encoding,
     "population": populations,
     "corpus": corpus,
     "training": training,
@@ -274,7 +291,7 @@ PARTS: dict[str, Callable[..., Part]] = {
 # what a part hands on to, whose arguments may be chosen in a benchmark's YAML as well
 _SCORERS: dict[str, Callable[..., Any]] = {
     "regions": score_new_subjects, "trials": score_trials, "seizures": score_seizures, "adaptation": score_seizures,
-    "curves": score_trial_curves,
+    "curves": score_trial_curves, "encoding": score_encoding,
     "retrieval": score_retrieval,
     "population": score_population,
 }  # fmt: skip

@@ -99,7 +99,7 @@ class InContextEncoding(nn.Module):
     @torch.no_grad()
     def read_context(self, model: Model, batch: NeuralBatch) -> None:
         """Keep the weights of every channel of one subject, read from all of its trials in the batch as context."""
-        embedding, response = self._trials(batch)
+        embedding, response = self.trials(batch)
         there = batch.channel_mask.all(0)
         if batch.subject is not None and len(batch.subject.unique()) > 1:
             raise DataError("in_context: the calibration holds several subjects; adapt to one at a time")
@@ -110,7 +110,7 @@ class InContextEncoding(nn.Module):
 
     def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Part each subject's trials into context and query, and score the query."""
-        embedding, response = self._trials(batch)
+        embedding, response = self.trials(batch)
         subject = torch.zeros(len(batch)) if batch.subject is None else batch.subject.cpu()
         errors, spreads, n_context = [], [], []
         for one in subject.unique().tolist():
@@ -147,7 +147,7 @@ class InContextEncoding(nn.Module):
         Trials of that half are estimated from the other, so no trial is in its own context. With a context that is
         `held`, all are estimated from it, and their own signal is not looked at.
         """
-        embedding, response = self._trials(batch)
+        embedding, response = self.trials(batch)
         if self.held:
             w = self.context_weights
             if len(w) != response.shape[1]:
@@ -168,7 +168,7 @@ class InContextEncoding(nn.Module):
                 estimate[query] = self.encode(model, embedding[context], response[context].T, embedding[query]).T
         return (estimate * batch.channel_mask)[..., None]
 
-    def _trials(self, batch: NeuralBatch) -> tuple[Tensor, Tensor]:
+    def trials(self, batch: NeuralBatch) -> tuple[Tensor, Tensor]:
         """Embeddings of length one (B, E), and responses as means over time (B, C)."""
         have = batch.stimulus_embedding
         name = self.embedding if self.embedding is not None else next(iter(have), None)

@@ -20,13 +20,14 @@ NAMES = {
     "subject_layer": "subject layer", "reset": "reset layers", "in_context": "in context", "unit_embedding": "units only",
     "scratch": "same network from scratch", "cnn": "CNN from scratch",
 }  # fmt: skip
-TITLES = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy"}
-# what five colours can still tell apart
-DRAWN = 8
+TITLES = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "r": "correlation"}
+# what five colours with two markers can tell apart
+DRAWN = 10
 # an exact sign-flip test of fewer people cannot reach p < .05
 ENOUGH_PEOPLE = 6
 RULES = {"area": "area under the adaptation curve", "budgets": "at half of the budgets or more"}
-NOT_PRETRAINED = ("scratch", "cnn")
+# drawn before all others
+RIVALS = ("full", "probe", "cnn", "scratch")
 
 
 def claims_of(found: TrialCurves, strategy: str, metric: str, title: str, judged_by: str = "area") -> list[Claim]:
@@ -130,12 +131,12 @@ def _on_common_budgets(
 
 
 def _most_wanted(curves: Mapping[str, Any], strategy: str) -> list[str]:
-    """The asked-for strategy, those it has to beat, then the rest by their place."""
+    """What is drawn: the asked-for series, what it has to beat, then the rest by their place."""
     if strategy not in NAMES:
         return [strategy, *(s for s in curves if s != strategy)][:DRAWN]
-    order = [strategy, *(s for s in NOT_PRETRAINED if s in curves), *(s for s in curves if s not in NAMES)]
-    order += [s for s in curves if s not in order]
-    return [s for s in order if s in curves][:DRAWN]
+    classical = [s for s in curves if s not in NAMES]
+    order = [strategy, *RIVALS, *classical[:2], *(s for s in curves if s in NAMES), *classical[2:]]
+    return [s for s in dict.fromkeys(order) if s in curves][:DRAWN]
 
 
 def _table(curves: Mapping[str, Mapping[str, Mapping[float, float]]], unit: str, metric: str) -> Table:
