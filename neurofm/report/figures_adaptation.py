@@ -96,7 +96,8 @@ def adaptation_curve(
         mark = _marks(list(curves), tone)
         ends, rows = _mean_panel(ax, curves, budgets, tone, mark)
         if ceiling:
-            ax.axhline(ceiling[0], color=colour("muted"), linestyle=(0, (4, 3)), linewidth=1.0)
+            # not under the labels
+            ax.hlines(ceiling[0], -0.4, len(budgets) - 0.7, color=colour("muted"), linestyle=(0, (4, 3)), linewidth=1.0)
             ends[ceiling[1]] = (max((x for x, *_ in ends.values()), default=0.0), ceiling[0], colour("muted"))
             rows.append(row("", panel="mean", series="ceiling", y=ceiling[0], label=ceiling[1]))
         ax.set(xlabel=budget_unit, ylabel=metric, title=f"Mean of {len(people)} people, 95 % interval")

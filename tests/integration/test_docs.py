@@ -42,6 +42,7 @@ def test_first_minute(tmp_path):
         run(line, tmp_path)
 
 
+@pytest.mark.timeout(1200)  # thirteen commands, each a process of its own
 def test_own_recording(tmp_path, monkeypatch):
     import mne
 
