@@ -53,14 +53,13 @@ step "train: MEG and EEG, official training trials"
   neurofm train --multirun experiment=meg_masked_patch runs="$RUNS/patches" $meg
 }
 
-# the fourth strategy is LoRA where attention has query and value maps of their own, else biases only
 step "finetune: the person left out, by volumes of calibration"
 fmri_adapt="experiment=hcp7_adapt adapt=full budgets=$BUDGETS overwrite=true"
 # shellcheck disable=SC2086
 {
   neurofm finetune --multirun $fmri_adapt beside='[probe,lora,norm]' checkpoint="$(fmri_checkpoints mvpformer '')"
-  neurofm finetune --multirun $fmri_adapt beside='[probe,bitfit,norm]' checkpoint="$(fmri_checkpoints codes masked_code-)"
-  neurofm finetune --multirun $fmri_adapt beside='[probe,bitfit,norm]' checkpoint="$(fmri_checkpoints patches cbramod-)"
+  neurofm finetune --multirun $fmri_adapt beside='[probe,lora,norm]' checkpoint="$(fmri_checkpoints codes masked_code-)"
+  neurofm finetune --multirun $fmri_adapt beside='[probe,lora,norm]' checkpoint="$(fmri_checkpoints patches cbramod-)"
 }
 
 step "finetune: movement direction, official training trials"
@@ -68,8 +67,8 @@ meg_adapt="experiment=meg_hmd adapt=full overwrite=true"
 # shellcheck disable=SC2086
 {
   neurofm finetune --multirun $meg_adapt beside='[probe,lora,norm]' checkpoint="$(meg_checkpoints mvpformer '')"
-  neurofm finetune --multirun $meg_adapt beside='[probe,bitfit,norm]' checkpoint="$(meg_checkpoints codes masked_code-)"
-  neurofm finetune --multirun $meg_adapt beside='[probe,bitfit,norm]' checkpoint="$(meg_checkpoints patches masked_patch-)"
+  neurofm finetune --multirun $meg_adapt beside='[probe,lora,norm]' checkpoint="$(meg_checkpoints codes masked_code-)"
+  neurofm finetune --multirun $meg_adapt beside='[probe,lora,norm]' checkpoint="$(meg_checkpoints patches masked_patch-)"
 }
 
 step "evaluate: one table, and whether each claim held"
