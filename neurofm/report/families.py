@@ -93,7 +93,7 @@ def section_of(regions: Regions, trials: Trials, protocol: str, title: str, *, n
         series[bar_name] = by_person(bars[bar])
         drawing = adaptation_curve(series, name=f"family-{_slug(family)}")
         drawings.append((drawing, f"{family}: {LABELS[protocol][0].lower()}, mean over people with 95 % interval."))
-    findings = [f for s in [*regions.values(), *trials.values()] for f in s.findings]
+    findings = [f for s in regions.values() for f in s.findings] + [f for t in trials.values() for f in t.findings]
     return Section(
         title=title,
         lead=note,
