@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 from neurofm.models.base import Encoded, Model
 from neurofm.nn.projection import build_head
 from neurofm.nn.transport import sinkhorn_divergence, sliced_wasserstein
-from neurofm.objectives.alignment_gather import check_equal_rows, gather, world
+from neurofm.objectives.over_ranks import check_equal_rows, gather, world
 from neurofm.objectives.alignment_losses import (
     NORMALISE,
     bi_mix_co,
@@ -106,6 +106,7 @@ class Alignment(nn.Module):
     """
 
     needs = ("channel_mask", "time_mask", "stimulus_embedding")
+    contrasts = True
     idle: tuple[str, ...] = ("mask_token",)  # nothing is hidden, so a model's token for it is not trained
     takes_terms = "encode_with_terms"  # a model's own terms join the loss
 
