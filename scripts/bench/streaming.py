@@ -260,7 +260,9 @@ def main() -> None:
         for _ in range(given.repeats + 1):
             for name, batches in ways.items():
                 # the slow ones get fewer windows: enough for a rate
-                rates[name].append(rate_of(batches, len(windows) if name not in ("fif",) else 20 * given.batch, CLOCKS[given.clock]))
+                rates[name].append(
+                    rate_of(batches, len(windows) if name not in ("fif",) else 20 * given.batch, CLOCKS[given.clock])
+                )
     size_mb = sum(len(p) for p in plan) * windows[0].n_samples * given.channels * 4 / 2**20
     print(
         f"{len(windows)} windows of {given.channels} channels × {windows[0].n_samples} samples, {size_mb:.0f} MB as float32, "
