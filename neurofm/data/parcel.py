@@ -47,7 +47,7 @@ def empty(*shape: int) -> torch.Tensor:
     return torch.empty(0, dtype=torch.float32).set_(storage)[: math.prod(shape)].view(shape)
 
 
-def pack(item: Item) -> Item:
+def pack(item: Any) -> Item:
     """Make a batch ready to leave a worker; the result is for `unpack` alone."""
     batch, skipped = item
     return (None if batch is None else batch.mapped(_wrapped)), skipped
