@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.layout.naming import misfit
 from data_prep.readers.array_files import ArrayFile, Values, open_arrays
 from data_prep.readers.events import require_inside
 from neurofm.schema.errors import DataError, nearest
@@ -43,7 +44,7 @@ def load_array_file(root: Path, name: str, who: dict[str, str] | None, facts: di
         When the file is not what the facts say.
     """
     if who is None:
-        raise DataError(f"path '{name}' does not fit pattern '{facts['pattern']}'")
+        raise DataError(misfit(name, facts["pattern"]))
     path = root / name
     file = open_arrays(path)
     values = file.signal(facts["key"])

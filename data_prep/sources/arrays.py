@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.layout.naming import compile_pattern, entities
+from data_prep.layout.naming import compile_pattern, entities, require_fit
 from data_prep.layout.tree import nothing_fits
 from data_prep.readers.array_files import SUFFIXES, Values
 from data_prep.readers.array_recording import KINDS, LAYOUTS, load_array_file, recording_from_values
@@ -137,6 +137,8 @@ class Arrays(Source):
         paths = sorted(self._paths())
         if not paths and self.facts["glob"] is not None:
             raise nothing_fits(self.root, self.facts["glob"])
+        shown = self.facts["glob"] or f"**/*{{{','.join(SUFFIXES)}}}"
+        require_fit(self.root, shown, self.facts["pattern"], (p.relative_to(self.root).as_posix() for p in paths))
         for path in paths:
             name = path.relative_to(self.root).as_posix()
             who = entities(name, compiled)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.layout.naming import compile_pattern, entities
+from data_prep.layout.naming import compile_pattern, entities, misfit, require_fit
 from data_prep.layout.tree import nothing_fits
 from data_prep.readers.from_epochs import recording_from_epochs
 from data_prep.readers.from_mne import COVARIATE, SIGNAL, recording_from_raw, stream_of
@@ -107,6 +107,7 @@ class Files(Source):
         found = sorted(p for p in self.root.glob(self.glob) if not p.name.startswith("."))
         if not found:
             raise nothing_fits(self.root, self.glob)
+        require_fit(self.root, self.glob, self.pattern, (p.relative_to(self.root).as_posix() for p in found))
         if self._compiled is None:
             self._require_names(found)
         items = []
@@ -182,7 +183,7 @@ def load_file(
         When its path does not fit the pattern, it contradicts itself or it has no usable channel.
     """
     if who is None:
-        raise DataError(f"path '{name}' does not fit source.pattern '{pattern}'")
+        raise DataError(misfit(name, str(pattern)))
     path = root / name
     facts: dict[str, Any] = {
         "dataset": "files",
