@@ -131,6 +131,9 @@ def stage_item(job: Job, item: Item) -> Outcome:
         raise
     except DataError as error:
         return Outcome(without_folders(str(error)))
+    except FileNotFoundError as error:
+        gone = Path(error.filename or item.source_file).name
+        return Outcome(f"'{gone}' is not there: a link to a file that was not fetched (datalad get), or it was moved")
     except READER_ERRORS as error:
         return Outcome(f"could not be read ({type(error).__name__}: {unquoted(str(error))})")
     receipt = {"bytes": fragment.bytes, **rows}

@@ -14,7 +14,7 @@ from data_prep.layout.naming import compile_pattern, entities, require_fit
 from data_prep.layout.tree import nothing_fits
 from data_prep.readers.array_files import SUFFIXES, Values
 from data_prep.readers.array_recording import KINDS, LAYOUTS, load_array_file, recording_from_values
-from data_prep.sources.base import Item, Source, file_fingerprint
+from data_prep.sources.base import Item, Source, file_fingerprint, size_of
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of
 from neurofm.schema.recording import Recording
@@ -150,7 +150,7 @@ class Arrays(Source):
                     subject=(who or {}).get("subject", ""),
                     session=(who or {}).get("session", ""),
                     source_file=name,
-                    n_bytes=path.stat().st_size,
+                    n_bytes=size_of(path),
                 )
             )
         return items

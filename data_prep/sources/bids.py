@@ -14,7 +14,7 @@ from data_prep.readers.bids_tables import Place, events_of_table, find_sidecar, 
 from data_prep.readers.edf_header import SUFFIXES, read_edf_header, require_whole
 from data_prep.readers.from_mne import recording_from_raw
 from data_prep.readers.open_mne import heard
-from data_prep.sources.base import Item, Source, file_marks
+from data_prep.sources.base import Item, Source, file_marks, size_of
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import Recording
@@ -113,7 +113,7 @@ class Bids(Source):
                     subject=path.subject or "",
                     session=path.session or "",
                     source_file=name,
-                    n_bytes=sum(p.stat().st_size for p in data_files(path.fpath)),
+                    n_bytes=sum(map(size_of, data_files(path.fpath))),
                 )
             )
         return items
@@ -130,7 +130,7 @@ def data_files(path: Path) -> list[Path]:
 def folder_fingerprint(path: Path) -> str:
     """Hash of names, sizes and times of the recording's files and of the sidecars beside it."""
     near = [p for p in sorted(path.parent.iterdir()) if p.is_file()] + data_files(path)
-    return hash_of([path.name, file_marks(p for p in near if p.exists())])
+    return hash_of([path.name, file_marks(near)])
 
 
 def load_bids(root: Path, name: str, dataset: str, sidecars: str = "required") -> Recording:

@@ -104,7 +104,7 @@ class Files(Source):
         """Return one item per file."""
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; set source.root")
-        found = sorted(p for p in self.root.glob(self.glob) if not p.name.startswith("."))
+        found = files_of(self.root, self.glob)
         if not found:
             raise nothing_fits(self.root, self.glob)
         require_fit(self.root, self.glob, self.pattern, (p.relative_to(self.root).as_posix() for p in found))
@@ -163,6 +163,13 @@ class Files(Source):
                     f"source 'files': '{other}' and '{name}' have the same name, which would be their subject; say where "
                     "the subject stands in the path, e.g. 'dataset.source.pattern=\"{subject}/**\"'"
                 )
+
+
+def files_of(root: Path, glob: str) -> list[Path]:
+    """Return what fits a glob, whether its suffix is written in small letters or capitals; hidden files do not."""
+    suffix = Path(glob).suffix
+    globs = {glob, *(glob.removesuffix(suffix) + s for s in (suffix.lower(), suffix.upper()))}
+    return sorted({p for g in globs for p in root.glob(g) if not p.name.startswith(".")})
 
 
 def load_file(

@@ -13,7 +13,7 @@ from data_prep.readers.fmri_run import Cleaning, fmri_recording
 from data_prep.readers.masking import Masking
 from data_prep.readers.tables import read_rows
 from data_prep.readers.volumes import import_nibabel
-from data_prep.sources.base import Item, Source, file_marks
+from data_prep.sources.base import Item, Source, file_marks, size_of
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import hash_of
 from neurofm.schema.recording import Recording
@@ -123,7 +123,7 @@ class Nifti(Source):
                     subject=(who or {}).get("subject", ""),
                     session=(who or {}).get("session", ""),
                     source_file=name,
-                    n_bytes=path.stat().st_size,
+                    n_bytes=size_of(path),
                 )
             )
         return items

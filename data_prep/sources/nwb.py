@@ -26,7 +26,7 @@ from data_prep.readers.nwb_units import (
     spike_table,
     unit_channels,
 )
-from data_prep.sources.base import Item, Source, file_fingerprint
+from data_prep.sources.base import Item, Source, file_fingerprint, size_of
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import EventStream, Recording, Stream, slug
@@ -111,7 +111,7 @@ class Nwb(Source):
                 subject=who.get("subject", "") if self._compiled else "",
                 session=who.get("session", "") if self._compiled else "",
                 source_file=shown,
-                n_bytes=path.stat().st_size,
+                n_bytes=size_of(path),
             )
             for path, name, shown, who in listed(self.root, self.glob, self.pattern)
         ]
