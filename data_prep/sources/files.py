@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MODALITIES = ("eeg", "ieeg", "meg")
 KINDS = (*SIGNAL, *COVARIATE, "stim")
+# formats that are a single file; others, such as .ds and .mff, are folders
+FILES_ONLY = (".edf", ".bdf", ".fif", ".set", ".vhdr", ".gdf", ".cnt")
 DUPLICATES = ("reject", "number")
 
 
@@ -192,6 +194,8 @@ def load_file(
     if who is None:
         raise DataError(misfit(name, str(pattern)))
     path = root / name
+    if path.is_dir() and path.suffix.lower() in FILES_ONLY:
+        raise DataError(f"is a folder, expected a {path.suffix} file; choose a glob that leaves it out")
     facts: dict[str, Any] = {
         "dataset": "files",
         "modality": modality,

@@ -15,6 +15,7 @@ import numpy as np
 from data_prep.layout.naming import compile_pattern, entities, misfit, require_fit
 from data_prep.layout.tree import nothing_fits
 from data_prep.privacy import undated, without_date
+from data_prep.readers.hdf5 import open_hdf5
 from data_prep.readers.nwb_behaviour import covariates_of, trial_events
 from data_prep.readers.nwb_signal import SIGNALS, electrical_stream, roi_stream, signal_kind
 from data_prep.readers.nwb_units import (
@@ -153,6 +154,8 @@ def opened(path: Path) -> Iterator[NWBFile]:
     with warnings.catch_warnings():
         # pynwb warns of every departure from the newest schema; what matters raises
         warnings.simplefilter("ignore")
+        with open_hdf5(path):
+            pass  # says what is wrong with a file that is none
         with NWBHDF5IO(str(path), "r") as io:
             yield io.read()
 

@@ -219,5 +219,5 @@ def csv_rows(path: Path) -> list[tuple[float, float, str]]:
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            f"{path.name}: is not a table with the columns start_time, stop_time and label ({error})"
+            f"{path.name}: is not a table with the columns start_time, stop_time and label"
         ) from error

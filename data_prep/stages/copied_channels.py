@@ -37,6 +37,7 @@ class CopiedChannels(Stage):
         Seconds of each of the first intervals that are compared, at least four times `max_lag_s`.
     """
 
+    version = 2
     surveys = True
     observes_intervals = N_INTERVALS
 
@@ -95,8 +96,9 @@ def copies(pieces: list[np.ndarray], channels: list[int], *, max_lag: int) -> di
         return found
     first = pieces[0]
     moving = [c for c in channels if len(np.unique(first[:, c])) > LEVELS]
+    values = first[:, moving]
     for k, copy in enumerate(moving):
-        places = _places(first[:, copy], first[:, moving[:k]], max_lag)
+        places = _places(values[:, k], values[:, :k], max_lag)
         # of several, as in a strictly periodic signal, the nearest channel and the smallest shift
         for lag, original in sorted(((lag, moving[e]) for lag, e in places), key=lambda p: (-p[1], abs(p[0]))):
             if all(_equal(p[:, copy], p[:, original], lag) for p in pieces):

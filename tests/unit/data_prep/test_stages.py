@@ -261,6 +261,20 @@ def test_stages_after_a_gap_see_each_piece_by_itself():
     assert flow.intervals[1].start_s == pytest.approx(2010 / 400)
 
 
+def test_a_pause_of_all_channels_is_a_gap_and_makes_none_of_them_bad():
+    """A recorder that stops for a third of the time; one channel lacks a tenth of what the others have."""
+    x = np.random.default_rng(0).standard_normal((9000, 3))
+    x[3000:6000] = np.nan
+    x[6000:6600, 2] = np.nan
+    _, flow = staged(recording([x]), {"name": "quality"})
+    assert [c.reason for c in flow.info.channels] == ["", "", "10.0 % of the samples are missing"]
+    assert [(i.start_s, i.length_s) for i in flow.intervals] == [(0.0, 30.0), (60.0, 30.0)]
+    assert flow.figures["missing"] == 0
+    _, flow = staged(recording([x[:, :1]]), {"name": "quality"})
+    assert flow.figures["gaps"] == 1
+
+
+
 @given(st.lists(st.booleans(), max_size=40))
 def test_runs_of(mask):
     again = np.zeros(len(mask), bool)
