@@ -203,7 +203,9 @@ def recording_from_values(
 def _column(values: Values) -> Values:
     """Return a series of numbers as one channel."""
     return Values(
-        shape=(*values.shape, 1), dtype=values.dtype, read=lambda index: values.read(index[:1])[..., None][..., index[1]]
+        shape=(*values.shape, 1),
+        dtype=values.dtype,
+        read=lambda index: values.read(index[:1])[..., None][..., index[1]],
     )
 
 

@@ -132,7 +132,9 @@ class Bids(Source):
             )
         kinds = {str(p.datatype) for p in paths}
         if not kinds & set(self.datatypes):
-            raise DataError(f"{self.root}: holds no {' or '.join(self.datatypes)} recording, only {', '.join(sorted(kinds))}")
+            raise DataError(
+                f"{self.root}: holds no {' or '.join(self.datatypes)} recording, only {', '.join(sorted(kinds))}"
+            )
         for name, values in self.filters.items():
             entity = name.removesuffix("s")
             known = sorted({str(getattr(p, entity)) for p in paths if getattr(p, entity) is not None})

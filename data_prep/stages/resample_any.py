@@ -39,9 +39,7 @@ class AnyRatio:
         self.reach = -(-half // self.phases) + 1
         # Row f: weights of inputs k − reach … k + reach + 1 for an output f / phases after input k; one row more, so
         # that every phase has a next one.
-        at = (
-            half + np.arange(self.phases + 1)[:, None] - np.arange(-self.reach, self.reach + 2)[None, :] * self.phases
-        )
+        at = half + np.arange(self.phases + 1)[:, None] - np.arange(-self.reach, self.reach + 2)[None, :] * self.phases
         inside = (at >= 0) & (at < len(taps))
         self._table = np.where(inside, taps[np.where(inside, at, 0)], 0.0)
 

@@ -232,7 +232,7 @@ def test_suffixes_in_capitals_links_to_nothing_and_folders(tmp_path):
     (tmp_path / "d.edf").mkdir()
     items = SOURCES.build("files", root=tmp_path, glob="**/*.edf").list()
     assert [i.key for i in items] == ["A.EDF", "b.edf", "c.edf", "d.edf"]
-    with pytest.raises(DataError, match="is a folder, expected a .edf file"):
+    with pytest.raises(DataError, match=r"is a folder, expected a \.edf file"):
         items[3].load()
     out = tmp_path / "out"
     report = prepare(source=SOURCES.build("files", root=tmp_path, glob="*.edf"), out=out, dask="none", progress=False)

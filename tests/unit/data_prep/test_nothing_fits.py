@@ -55,7 +55,10 @@ def test_one_file_that_a_pattern_does_not_fit_is_rejected_by_name(tmp_path):
     report = prepare(source=source, out=tmp_path / "d", dask="none", progress=False)
     ((key, reason),) = report.rejected
     assert key == "x.npy"
-    assert reason == "path 'x.npy' does not fit source.pattern '{subject}/*.npy': it fits '{subject}' and then has no '/*.npy'"
+    assert (
+        reason
+        == "path 'x.npy' does not fit source.pattern '{subject}/*.npy': it fits '{subject}' and then has no '/*.npy'"
+    )
     with pytest.raises(ConfigError, match=r"has no \{subject\}"):
         SOURCES.build("files", root=tmp_path, glob="*", pattern="*_run-{run}.edf")
 

@@ -44,7 +44,9 @@ def test_a_preset_flags_copies(tmp_path, preset):
               "kind": kind, "unit": "uV"}  # fmt: skip
     np.save(tmp_path / "s1.npy", x)
     prepare(source=source, stages=stages, out=tmp_path / "d", dask="none", progress=False)
-    found = {c["name"]: c["reason"] for c in read_table(tmp_path / "d", "channels") if "holds the values" in c["reason"]}
+    found = {
+        c["name"]: c["reason"] for c in read_table(tmp_path / "d", "channels") if "holds the values" in c["reason"]
+    }
     if preset in ("ieeg_bipolar", "brainbert"):
         # a contact that is left out takes the channels made with it along, or is named in them
         assert found or len(Dataset(tmp_path / "d").channels("d_sub-s1")) < 6

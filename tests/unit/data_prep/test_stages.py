@@ -274,7 +274,6 @@ def test_a_pause_of_all_channels_is_a_gap_and_makes_none_of_them_bad():
     assert flow.figures["gaps"] == 1
 
 
-
 @given(st.lists(st.booleans(), max_size=40))
 def test_runs_of(mask):
     again = np.zeros(len(mask), bool)
