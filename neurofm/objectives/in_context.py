@@ -43,6 +43,7 @@ class InContextEncoding(nn.Module):
     """
 
     needs = ("channel_mask", "time_mask", "stimulus_embedding")
+    contrasts = True
 
     def __init__(
         self,
