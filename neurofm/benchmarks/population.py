@@ -13,20 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.benchmarks.audit import Finding, audit, refuse_on_leak
-from neurofm.benchmarks.decoders import Decoder, find_decoders, open_decoder, refuse_mixtures
+from neurofm.benchmarks.audit import Finding, refuse_on_leak
+from neurofm.benchmarks.decoders import Decoder, arms_of, audit_decoder, by_strategy, open_decoder
 from neurofm.benchmarks.population_arms import score_arm
-from neurofm.benchmarks.population_bars import BARS, answer
+from neurofm.benchmarks.population_bars import BARS, BY_NAME, answer
 from neurofm.benchmarks.population_data import Reading, Session, calibration_of, make_session, session_name, sessions_of
 from neurofm.benchmarks.results import append_results, record_look, span_hash
-from neurofm.benchmarks.spiking import bits_per_spike, psth_r2, r2_uniform, r2_weighted
+from neurofm.benchmarks.spiking import bits_per_spike, psth_r, psth_r2, r2_uniform, r2_weighted
 from neurofm.data.index import Dataset
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of
 
+ORACLE = "oracle"
+# no model is expected to score more here than the true rates do; averages of trials also hold what the trials shared
+KNOWN_BY_ORACLE = ("co_bps", "fp_bps")
 # protocol → its metrics, the first the one that claims are about
 METRICS = {
-    "co_smoothing": ("co_bps", "psth_r2"), "forward": ("fp_bps",), "decoding": ("r2", "r2_uniform"),
+    "co_smoothing": ("co_bps", "psth_r2", "psth_r", "psth_r_ceiling"), "forward": ("fp_bps",), "decoding": ("r2", "r2_uniform"),
 }  # fmt: skip
 
 
@@ -73,11 +76,14 @@ def judge(protocol: str, session: Session, said: Sequence[np.ndarray], *, horizo
         n = round(horizon_s / session.bin_s)
         return {"fp_bps": bits_per_spike(np.concatenate(said), np.concatenate([t.counts[-n:] for t in session.test]))}
     found = [t.counts[:, session.held_out] for t in session.test]
-    out = {"co_bps": bits_per_spike(np.concatenate(said), np.concatenate(found)), "psth_r2": float("nan")}
+    out = dict.fromkeys(METRICS[protocol], float("nan"))
+    out["co_bps"] = bits_per_spike(np.concatenate(said), np.concatenate(found))
     conditions = [t.condition for t in session.test]
     # averages need conditions that come back
     if all(conditions) and len(set(conditions)) < len(conditions):
-        out["psth_r2"] = psth_r2(said, found, conditions, sd_bins=0.05 / session.bin_s)
+        sd_bins = 0.05 / session.bin_s
+        out["psth_r2"] = psth_r2(said, found, conditions, sd_bins=sd_bins)
+        out["psth_r"], out["psth_r_ceiling"] = psth_r(said, found, conditions, sd_bins=sd_bins)
     return out
 
 
@@ -102,6 +108,7 @@ def score_population(
     held_out: int = 0,
     horizon_s: float = 0.2,
     baselines: Sequence[str] | None = None,
+    runs: str = "",
     arms: Mapping[str, Mapping[str, str]] | None = None,
     task: str = "",
     new_subject: bool = True,
@@ -116,7 +123,7 @@ def score_population(
     name, results, run_id, allow_leak, allow_import, versions
         As in `new_subject.score_new_subjects`.
     path : str
-        A prepared dataset; with arms their decoders name it.
+        A prepared dataset; with `runs` or `arms` their decoders name it.
     protocol : str
         "co_smoothing", "forward" or "decoding".
     bin_s, behaviour, lag_s, mask, align, window_s, held_out
@@ -126,9 +133,11 @@ def score_population(
     horizon_s : float
         "forward": the last seconds of each trial.
     baselines : sequence of str, optional
-        Of `population_bars.BARS`; default all but "oracle".
+        Of `population_bars.BARS`; default all but `BY_NAME`.
+    runs : str
+        Every decoder of `task` under this folder, named by its strategy.
     arms : mapping, optional
-        Name → ``{runs: folder, strategy: name}``.
+        Instead, for comparing models: name → ``{runs: folder, strategy: name}``.
     task : str
         Task of the arms' decoders.
     new_subject : bool
@@ -143,7 +152,7 @@ def score_population(
         bin_s=bin_s, behaviour=behaviour, lag_s=lag_s, mask=mask, align=align, held_out=held_out,
         window_s=None if window_s is None else (float(window_s[0]), float(window_s[1])),
     )  # fmt: skip
-    bars = [b for b in BARS[protocol] if b != "oracle"] if baselines is None else list(baselines)
+    bars = [b for b in BARS[protocol] if b not in BY_NAME] if baselines is None else list(baselines)
     for b in bars:
         if b not in BARS[protocol]:
             raise ConfigError(f"benchmark '{name}': {protocol} has no baseline '{b}': {nearest(b, BARS[protocol])}")
@@ -162,7 +171,9 @@ def score_population(
         hash_of([protocol, vars(reading)]),
         new_subject,
     )
-    if not arms:
+    if not (path or runs or arms):
+        raise ConfigError(f"benchmark '{name}': give path (baselines alone), runs, or arms")
+    if not (runs or arms):
         dataset = Dataset(path, bin_s=bin_s)
         for session in sessions_of(
             dataset,
@@ -175,19 +186,10 @@ def score_population(
         ):
             yield about.session(dataset, session), about.out
         return
-    for arm, where in arms.items():
-        if set(where) != {"runs", "strategy"}:
-            raise ConfigError(f"benchmark '{name}': arm '{arm}' has {sorted(where)}; expected runs and strategy")
-        folders = find_decoders(where["runs"], task=task)
-        refuse_mixtures(folders)
-        n_scored = 0
+    found = arms_of(name, arms, task=task) if arms else by_strategy(runs, task=task)
+    for arm, folders in found.items():
         for folder in folders:
-            decoder = open_decoder(folder, allow_import=allow_import)
-            if decoder.strategy == where["strategy"]:
-                n_scored += 1
-                yield about.decoder(arm, decoder), about.out
-        if not n_scored:
-            raise ConfigError(f"{where['runs']}: holds no decoder of strategy '{where['strategy']}' for arm '{arm}'")
+            yield about.decoder(arm, open_decoder(folder, allow_import=allow_import)), about.out
 
 
 @dataclass
@@ -207,6 +209,7 @@ class _Scoring:
     new_subject: bool
     out: PopulationScores = field(default_factory=PopulationScores)
     done: set[tuple[str, float]] = field(default_factory=set)
+    ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def session(self, dataset: Dataset, session: Session) -> str:
         """Score the baselines of a session; return a line about the first."""
@@ -216,24 +219,24 @@ class _Scoring:
             )
         common = self._look(dataset, session)
         first = ""
-        for bar in self.bars:
+        # what the truth itself scores is known before anything is held against it
+        for bar in sorted(self.bars, key=lambda b: b != ORACLE):
             choices = {"horizon_s": self.horizon_s} if self.protocol == "forward" else {}
             scores = judge(
                 self.protocol, session, answer(self.protocol, bar, session, **choices), horizon_s=self.horizon_s
             )
             shown = BARS[self.protocol][bar]
             self._keep(common, session, shown, "", -1, scores, baseline=True)
-            first = first or f"{shown} {scores[METRICS[self.protocol][0]]:.3f}"
+            if bar == ORACLE:
+                self.ceilings[session.name] = {k: v for k, v in scores.items() if k in KNOWN_BY_ORACLE}
+            else:
+                first = first or f"{shown} {scores[METRICS[self.protocol][0]]:.3f}"
         return f"{session.name}  {session.budget_s:g} s  {first}"
 
     def decoder(self, arm: str, decoder: Decoder) -> str:
         """Score a decoder of an arm, and the baselines fitted on its calibration where that was not done yet."""
         dataset = decoder.corpus.dataset
-        findings = audit(
-            train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on,
-            new_subject=self.new_subject, train_subjects=decoder.people_trained_on, chronological=True,
-            subject_of={r: dataset.subject(r) for r in dataset.recordings},
-        )  # fmt: skip
+        findings = audit_decoder(decoder, new_subject=self.new_subject, chronological=True)
         refuse_on_leak(findings, allow_leak=self.allow_leak)
         self.out.findings += [f for f in findings if f not in self.out.findings]
         lines = []
@@ -257,6 +260,7 @@ class _Scoring:
             "run_id": self.run_id, "benchmark": self.name, "dataset": dataset.id, "task": self.protocol, "part": "test",
             "versions": self.versions, "leak_reason": self.allow_leak, "protocol_hash": self.protocol_hash,
             "test_hash": span_hash([t.span._asdict() for t in session.test]), "subject": session.name,
+            "split_hash": hash_of([[list(t.span) for t in part] for part in (session.train, session.test)]),
         }  # fmt: skip
         if session.name not in self.out.looks:
             self.out.looks[session.name] = record_look(self.results, **common)
@@ -272,6 +276,7 @@ class _Scoring:
             {
                 **common, "model": model, "strategy": strategy, "baseline": baseline, "seed": seed,
                 "budget": session.budget_s, "budget_unit": "s", "metric": metric, "value": value, "n": len(session.test),
+                "ceiling": self.ceilings.get(session.name, {}).get(metric, float("nan")),
             }
             for metric, value in scores.items()
         ]  # fmt: skip

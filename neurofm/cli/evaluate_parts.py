@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.decoding_task import score_decoding
-from neurofm.benchmarks.few_shot import FewShotScores, score_few_shot
+from neurofm.benchmarks.encoding_curves import score_encoding
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
 from neurofm.benchmarks.population import PopulationScores, score_population
 from neurofm.benchmarks.retrieval_scores import RetrievalScores, score_retrieval
@@ -21,7 +21,8 @@ from neurofm.benchmarks.trials import TrialScores, score_trials
 from neurofm.cli.evaluate_fitted import decoding, neuroprobe
 from neurofm.cli.part import Part
 from neurofm.data.index import Dataset
-from neurofm.report import few_shot, new_subject, population, retrieval, seizure, trial_curves, trials
+from neurofm.report import families as family_page
+from neurofm.report import new_subject, population, retrieval, seizure, trial_curves, trials
 from neurofm.report.content import Section
 from neurofm.report.figures import dataset_overview, training_curves
 from neurofm.schema.errors import ConfigError, nearest
@@ -82,6 +83,37 @@ def labelled_trials(
     return part
 
 
+def families(
+    *, families: dict[str, str], regions: dict[str, Any] | None = None, trials: dict[str, Any] | None = None,
+    strategy: str = "full", title: str = "Families and strategies", note: str = "", **common: Any,
+) -> Part:  # fmt: skip
+    """Score several families of decoders, each a folder with all its strategies, on the same new people and trials.
+
+    `regions` and `trials` are the choices of these kinds; either may be left out.
+    """
+    protocol = (regions or {}).get("protocol", "masked_region")
+    of_regions: dict[str, Scored] = {}
+    of_trials: dict[str, TrialScores] = {}
+    part = Part()
+    for family, runs in families.items():
+        if regions is not None:
+            for line, scored in score_new_subjects(**common, **regions, runs=runs, transductive_bars=False):  # noqa: B007
+                print(f"{family}  {line}", flush=True)
+            of_regions[family] = scored
+            part.rows += scored.rows
+            dataset = next(iter(scored.datasets.values()))
+            part.looks |= {f"{dataset.id}, {protocol}, last volumes of {s}": n for s, n in scored.looks.items()}
+        if trials is not None:
+            for line, judged in score_trials(**common, **trials, runs=runs):  # noqa: B007
+                print(f"{family}  {line}", flush=True)
+            of_trials[family] = judged
+            part.rows += judged.rows
+            part.looks[f"official test trials of {judged.task}"] = judged.looks
+    part.claims = family_page.claims_of(of_regions, of_trials, protocol, strategy)
+    part.sections = [family_page.section_of(of_regions, of_trials, protocol, title, note=note)]
+    return part
+
+
 def seizures(*, title: str = "Seizure detection", strategy: str = "full", **choices: Any) -> Part:
     """Score detectors of seizures on people they were not trained on, or after calibration on each."""
     scored = _seizures(choices)
@@ -121,34 +153,40 @@ def adaptation(
 
 def curves(
     *, strategy: str = "full", metric: str = "balanced_accuracy", title: str = "Which strategy at which budget",
-    **choices: Any,
+    judged_by: str = "area", note: str = "", **choices: Any,
 ) -> Part:  # fmt: skip
-    """Draw every strategy's adaptation curve on labelled trials, beside classical baselines on the same calibration."""
+    """Draw adaptation curves on labelled trials, beside classical baselines on the same calibration.
+
+    Of every strategy found under `runs`, or of the models named as `arms`, the first of which is compared with each.
+    """
     if metric not in TRIAL_METRICS:
         raise ConfigError(
             f"benchmark '{choices['name']}': metric '{metric}' is unknown: {nearest(metric, TRIAL_METRICS)}"
         )
+    first = next(iter(choices.get("arms") or ()), strategy)
     found = TrialCurves()
     for line, found in score_trial_curves(**choices):  # noqa: B007
         print(line, flush=True)
     return Part(
-        claims=trial_curves.claims_of(found, strategy, metric, title),
-        sections=[trial_curves.section_of(found, strategy, metric, title)],
+        claims=trial_curves.claims_of(found, first, metric, title, judged_by),
+        sections=[trial_curves.section_of(found, first, metric, title, note)],
         rows=found.rows,
         looks={f"{choices['task']}, test trials of {who}": n for who, n in found.looks.items()},
     )
 
 
-def few_trials(*, title: str = "A few trials of new people", note: str = "", **choices: Any) -> Part:
-    """Score models and classical decoders on new people by trials per class: the first of `arms` against each other."""
-    scored = FewShotScores()
-    for line, scored in score_few_shot(**choices):  # noqa: B007
+def encoding(
+    *, strategy: str = "in_context", title: str = "Responses to new stimuli", note: str = "", **choices: Any
+) -> Part:
+    """Draw how well responses to new stimuli are predicted, against the number of a new person's trials."""
+    found = TrialCurves()
+    for line, found in score_encoding(**choices):  # noqa: B007
         print(line, flush=True)
     return Part(
-        claims=few_shot.claims_of(scored, next(iter(choices["arms"])), title),
-        sections=[few_shot.section_of(scored, title, note)],
-        rows=scored.rows,
-        looks={f"{title}, test of {who}": n for who, n in scored.looks.items()},
+        claims=trial_curves.claims_of(found, strategy, "r", title),
+        sections=[trial_curves.section_of(found, strategy, "r", title, note)],
+        rows=found.rows,
+        looks={f"{choices['task']}, test trials of {who}": n for who, n in found.looks.items()},
     )
 
 
@@ -172,13 +210,15 @@ def found_stimuli(*, title: str = "Retrieval", files: str | None = None, **choic
     )
 
 
-def populations(*, title: str = "Spiking populations", protocol: str = "co_smoothing", **choices: Any) -> Part:
-    """Score baselines, and models given as `arms` (name → runs, strategy), on sessions of spiking populations."""
+def populations(
+    *, title: str = "Spiking populations", protocol: str = "co_smoothing", strategy: str = "full", **choices: Any
+) -> Part:
+    """Score baselines, and models given as `runs` or `arms` (name → runs, strategy), on sessions of populations."""
     scored = PopulationScores()
     for line, scored in score_population(protocol=protocol, **choices):  # noqa: B007
         print(line, flush=True)
     return Part(
-        claims=population.claims_of(scored, protocol, list(choices.get("arms") or {}), title),
+        claims=population.claims_of(scored, protocol, list(choices.get("arms") or [strategy]), title),
         sections=[population.section_of(scored, protocol, title)],
         rows=scored.rows,
         looks={f"{title}, test of {who}": n for who, n in scored.looks.items()},
@@ -269,11 +309,12 @@ def training(*, runs: str, title: str = "Training", limit: int = 12, **_: Any) -
 PARTS: dict[str, Callable[..., Part]] = {
     "regions": regions,
     "trials": labelled_trials,
+    "families": families,
     "seizures": seizures,
     "retrieval": found_stimuli,
     "adaptation": adaptation,
     "curves": curves,
-    "few_shot": few_trials,
+    "encoding": encoding,
     "population": populations,
     "corpus": corpus,
     "training": training,
@@ -283,9 +324,9 @@ PARTS: dict[str, Callable[..., Part]] = {
 # what a part hands on to, whose arguments may be chosen in a benchmark's YAML as well
 _SCORERS: dict[str, Callable[..., Any]] = {
     "regions": score_new_subjects, "trials": score_trials, "seizures": score_seizures, "adaptation": score_seizures,
-    "curves": score_trial_curves,
+    "curves": score_trial_curves, "encoding": score_encoding,
     "retrieval": score_retrieval,
-    "population": score_population, "few_shot": score_few_shot,
+    "population": score_population,
 }  # fmt: skip
 _SCORERS |= {"decoding": score_decoding, "neuroprobe": score_decoding}
 _NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}
@@ -296,4 +337,4 @@ def keys_of(kind: str) -> list[str]:
     """Return the keys that a part of this kind may have in a benchmark's YAML."""
     own = [p.name for p in signature(PARTS[kind]).parameters.values() if p.kind is p.KEYWORD_ONLY]
     scorer = [p for p in signature(_SCORERS[kind]).parameters if p not in _NOT_CHOSEN] if kind in _SCORERS else []
-    return [*own, *scorer, *(["task"] if kind not in ("trials", "corpus", "training") else [])]
+    return [*own, *scorer, *(["task"] if kind not in ("trials", "families", "corpus", "training") else [])]

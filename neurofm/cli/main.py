@@ -14,8 +14,8 @@ from neurofm.schema.errors import NeurofmError, nearest
 # verb → (module, what it does, example)
 VERBS = {
     "prep": ("neurofm.cli.prep", "raw recordings → shards", "dataset=hcp7"),
-    "train": ("neurofm.cli.train", "shards → pretrained model", "experiment=hcp7 held_out=101309"),
-    "doctor": ("neurofm.cli.doctor", "would this training work? tries it, says what to do", "experiment=hcp7 …"),
+    "train": ("neurofm.cli.train", "shards → pretrained model", "experiment=hcp7_masked held_out=101309"),
+    "doctor": ("neurofm.cli.doctor", "would this training work? tries it, says what to do", "experiment=hcp7_masked …"),
     "finetune": ("neurofm.cli.finetune", "pretrained model → a new subject's decoder", "checkpoint=runs/…/model"),
     "evaluate": ("neurofm.cli.evaluate", "decoders → scores with baselines, and a report", "benchmark=hcp7"),
     "embed": ("neurofm.cli.embed", "model + shards → one vector per window", "checkpoint=runs/…/model data=hcp7"),

@@ -16,7 +16,6 @@ from torch.nn import functional as F  # noqa: N812
 from neurofm.models.base import Encoded, Model
 from neurofm.nn.projection import build_head
 from neurofm.nn.transport import sinkhorn_divergence, sliced_wasserstein
-from neurofm.objectives.alignment_gather import check_equal_rows, gather, world
 from neurofm.objectives.alignment_losses import (
     NORMALISE,
     bi_mix_co,
@@ -32,6 +31,7 @@ from neurofm.objectives.alignment_mixing import mix_responses
 from neurofm.objectives.alignment_readout import at_times, masked_mean, over_channels
 from neurofm.objectives.base import Loss
 from neurofm.objectives.mixing import generator_of
+from neurofm.objectives.over_ranks import check_equal_rows, gather, world
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.facts import Facts
@@ -106,6 +106,7 @@ class Alignment(nn.Module):
     """
 
     needs = ("channel_mask", "time_mask", "stimulus_embedding")
+    contrasts = True
     idle: tuple[str, ...] = ("mask_token",)  # nothing is hidden, so a model's token for it is not trained
     takes_terms = "encode_with_terms"  # a model's own terms join the loss
 

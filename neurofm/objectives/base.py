@@ -37,7 +37,8 @@ class Objective(Protocol):
 
     An objective may also say ``idle``: last words of the names of model parameters that it makes no use of, and
     ``takes_terms``: the method of a model whose own terms it adds. Training freezes what is idle: that, what a model itself calls
-    ``idle``, and what it has ``only_for_terms`` where they are not taken.
+    ``idle``, and what it has ``only_for_terms`` where they are not taken. ``contrasts``: whether windows of a batch are told from
+    each other, so that a part of a batch has another loss; validation then takes whole batches on every rank.
     """
 
     def __call__(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None) -> Loss:

@@ -117,11 +117,6 @@ class RunFolder:
         return self.checkpoint_dir / "last.ckpt"
 
     @property
-    def best_checkpoint(self) -> Path:
-        """The checkpoint of lowest validation loss, if there was validation."""
-        return self.checkpoint_dir / "best.ckpt"
-
-    @property
     def model_dir(self) -> Path:
         """Where the exported model goes."""
         return self.path / "model"
@@ -176,10 +171,6 @@ class RunFolder:
             plot_training(self.metrics_path, self.path / "plots" / "training.png")
         # JSON has no NaN
         write_json(self.path / "finished.json", {k: v if v == v else None for k, v in metrics.items()})
-
-    def final_metrics(self) -> dict[str, float]:
-        """Return what `finish` recorded."""
-        return read_json(self.path / "finished.json")
 
 
 def refuse_if_finished(path: str | Path, *, overwrite: bool) -> None:

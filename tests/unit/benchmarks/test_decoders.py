@@ -49,11 +49,7 @@ def test_lda_refuses_what_it_cannot_do() -> None:
         ShrinkageLDA(rate_hz=100).predict(x)
 
 
-def test_majority_and_chance() -> None:
+def test_majority() -> None:
     assert chance.majority(["r", "f", "f"], 2).tolist() == ["f", "f"]
-    assert chance.majority_of_test([30 * [0] + 44 * [1]][0]) == pytest.approx(44 / 74)
-    band = chance.uniform_chance(4, 74)
-    draws = np.random.default_rng(3).binomial(74, 0.25, 20000) / 74
-    assert (band.low, band.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=0.015)
     with pytest.raises(DataError):
         chance.majority([], 3)

@@ -34,7 +34,7 @@ def test_config_and_provenance(tmp_path):
 
 def test_a_full_folder_is_refused_then_replaced_on_request(tmp_path):
     run = finished(tmp_path / "one")
-    assert run.final_metrics() == {"val/loss": 0.5, "nothing": None}
+    assert json.loads((run.path / "finished.json").read_text()) == {"val/loss": 0.5, "nothing": None}
     with pytest.raises(ConfigError, match=r"finished run; choose another name, resume=true .* overwrite=true"):
         RunFolder(run.path)
     assert (run.path / "config.yaml").exists()

@@ -1,8 +1,8 @@
 """Quantizers and code heads against the fastest plain form known; prints ratios measured in one run.
 
-python scripts/bench/tokenizers.py                      # 8 levels × 8192 codes × 128 dims: some minutes on a core
-python scripts/bench/tokenizers.py --codes 1024 --vectors 2048
-python scripts/bench/tokenizers.py --device cuda
+python scripts/bench/codebooks.py                      # 8 levels × 8192 codes × 128 dims: some minutes on a core
+python scripts/bench/codebooks.py --codes 1024 --vectors 2048
+python scripts/bench/codebooks.py --device cuda
 """
 
 from __future__ import annotations
