@@ -237,7 +237,8 @@ def _save(
 ) -> None:  # fmt: skip
     card, origin = result.loaded.card, checkpoint.card
     own = origin["provenance"]
-    from_scratch = result.strategy in FROM_NOTHING
+    # a vocabulary that was solved in pretraining stays in a network from scratch
+    saw_nothing = result.strategy in FROM_NOTHING and not getattr(result.loaded.model, "solved", ())
     provenance = {
         **corpus.provenance(part),
         "role": "adaptation",
@@ -248,9 +249,9 @@ def _save(
         "seed": seed,
         "data": dict(data or own["data"]),
         "task": dict(task or own["task"]),
-        # what a decoder saw before its calibration; one from scratch saw nothing
+        # what a decoder saw before its calibration
         "pretrained": None
-        if from_scratch
+        if saw_nothing
         else {
             "weights_sha256": origin["weights"]["sha256"],
             "model": str(checkpoint.folder),

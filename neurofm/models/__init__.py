@@ -6,6 +6,7 @@ MODELS = Registry(
     "model",
     {
         "atm": "neurofm.models.atm:ATM",
+        "band_power": "neurofm.models.band_power:BandPower",
         "brainbert": "neurofm.models.brainbert:BrainBERT",
         "braincorl": "neurofm.models.braincorl:BraInCoRL",
         "braindecode": "neurofm.models.braindecode:Braindecode",

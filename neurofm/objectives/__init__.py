@@ -11,6 +11,7 @@ OBJECTIVES = Registry(
         "next_state": "neurofm.objectives.next_state:NextState",
         "masked_patch": "neurofm.objectives.masked_patch:MaskedPatch",
         "masked_spectrogram": "neurofm.objectives.masked_spectrogram:MaskedSpectrogram",
+        "masked_summary": "neurofm.objectives.masked_summary:MaskedSummary",
         "masked_code": "neurofm.objectives.masked_code:MaskedCode",
         "masked_region": "neurofm.objectives.masked_region:MaskedRegion",
         "behaviour": "neurofm.objectives.behaviour:Behaviour",

@@ -93,3 +93,12 @@ def test_log_spectrum_is_scipys_periodogram_in_bands():
         assert np.allclose(ours[0, :, :, k].T, np.log(mean), atol=1e-9)
     loudest = int(ours[0, :, 1].mean(0).argmax())
     assert stops[loudest] - sizes[loudest] <= 19 < stops[loudest]  # bin 20 of 0.5 Hz is 10 Hz
+
+
+def test_standardised_log_power_of_white_noise_has_mean_0_and_deviation_1():
+    tokenizer = TOKENIZERS.build("log_spectrum", 4, patch_samples=64, n_bands=6, standardise=True)
+    signal = torch.randn(200, 2, 256, generator=torch.Generator().manual_seed(0))
+    values = tokenizer.patch_features(signal).flatten(0, 2)
+    # neighbouring frequencies of a tapered patch are not independent, so wide bands vary a little more
+    assert values.mean(0).abs().max() < 0.15
+    assert (values.std(0) - 1).abs().max() < 0.5
