@@ -15,19 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Model
-from neurofm.objectives.base import Loss
+from neurofm.models.base import Backbone, offers
+from neurofm.models.vector import mean_over_time
+from neurofm.objectives.base import Loss, Objective
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.facts import Facts
 
 
-class InContextEncoding(nn.Module):
+class InContextEncoding(Objective):
     """Mean squared error of responses to query stimuli, by weights read from the context (BraInCoRL, arXiv:2505.15813).
 
     Parameters
     ----------
-    model : Model
+    model : Backbone
         With `voxels(embedding, response) → (V, D)`, such as `braincorl`.
     facts : Facts
         `embedding_shape` (E,).
@@ -43,7 +44,7 @@ class InContextEncoding(nn.Module):
 
     def __init__(
         self,
-        model: Model,
+        model: Backbone,
         facts: Facts,
         /,
         *,
@@ -56,7 +57,7 @@ class InContextEncoding(nn.Module):
             raise ConfigError(
                 f"objective 'in_context' needs one vector per stimulus, the embedding has shape {facts.embedding_shape}"
             )
-        if not hasattr(model, "voxels"):
+        if not offers(model, Backbone.voxels):
             raise ConfigError(f"objective 'in_context' needs a model that reads contexts; choose model=braincorl, "
                               f"not {type(model).__name__}")  # fmt: skip
         if not 1 <= context[0] <= context[1]:
@@ -66,12 +67,12 @@ class InContextEncoding(nn.Module):
         self.mix = nn.Sequential(nn.LayerNorm(model.dim), nn.Linear(model.dim, model.dim), nn.GELU())
         self.head = nn.Linear(model.dim, n_dim + 1)
 
-    def weights(self, model: Model, embedding: Tensor, response: Tensor) -> Tensor:
+    def weights(self, model: Backbone, embedding: Tensor, response: Tensor) -> Tensor:
         """Encode voxels from their contexts alone.
 
         Parameters
         ----------
-        model : Model
+        model : Backbone
         embedding : Tensor, shape (V, n, E) or (n, E)
             Of the context's stimuli, shared by all voxels in the latter case.
         response : Tensor, shape (V, n)
@@ -81,15 +82,15 @@ class InContextEncoding(nn.Module):
         Tensor, shape (V, E + 1)
             Weights and, last, the offset of each voxel's linear map.
         """
-        h = model.voxels(embedding, response)  # type: ignore[attr-defined]
+        h = model.voxels(embedding, response)
         return self.head(h + self.mix(h))
 
-    def encode(self, model: Model, embedding: Tensor, response: Tensor, new: Tensor) -> Tensor:
+    def encode(self, model: Backbone, embedding: Tensor, response: Tensor, new: Tensor) -> Tensor:
         """Predict the responses of voxels to new stimuli, (m, E) → (V, m)."""
         w = self.weights(model, embedding, response)
         return w[:, :-1] @ F.normalize(new, dim=-1).T + w[:, -1:]
 
-    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+    def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Part each subject's trials into context and query, and score the query."""
         embedding, response = self._trials(batch)
         subject = torch.zeros(len(batch)) if batch.subject is None else batch.subject.cpu()
@@ -122,7 +123,7 @@ class InContextEncoding(nn.Module):
         }
         return Loss(total, {"mse": total.detach()}, metrics)
 
-    def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
+    def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return every trial's response estimated from the first half of its subject's trials, shape (B, C, 1).
 
         Trials of that half are estimated from the other, so no trial is in its own context.
@@ -147,5 +148,4 @@ class InContextEncoding(nn.Module):
             raise ConfigError(
                 f"in_context: embedding={self.embedding} is not one of the batch's ({', '.join(have) or 'none'})"
             )
-        there = batch.time_mask[:, None].to(batch.signal)
-        return F.normalize(have[name], dim=-1), (batch.signal * there).sum(2) / there.sum(2).clamp(min=1)
+        return F.normalize(have[name], dim=-1), mean_over_time(batch)
