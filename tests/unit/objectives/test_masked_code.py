@@ -191,7 +191,7 @@ def test_the_tokenizer_is_frozen_and_not_saved():
         again(model, make_batch(), gen())
 
 
-def test_a_model_without_mask_token_gets_a_sentence():
+def test_a_model_whose_tokens_cannot_be_hidden_gets_a_sentence():
     model = MODELS.build("token_transformer", FACTS, patch_samples=P)
-    with pytest.raises(ConfigError, match="has no mask token"):
+    with pytest.raises(ConfigError, match="hides tokens, which TokenTransformer cannot"):
         OBJECTIVES.build("masked_code", model, FACTS, n_codes=[2])
