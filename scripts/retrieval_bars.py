@@ -15,8 +15,8 @@ import numpy as np
 
 from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge, LaggedEmbeddingRidge
 from neurofm.benchmarks.retrieval import retrieve
-from neurofm.benchmarks.retrieval_average import average, counts_up_to, draw_repetitions
-from neurofm.benchmarks.retrieval_trials import teach_new_people, trials_of_part
+from neurofm.benchmarks.retrieval_average import counts_up_to, draw_repetitions
+from neurofm.benchmarks.retrieval_trials import Trials, teach_new_people, trials_of_part
 from neurofm.data.index import Dataset
 from neurofm.schema.embeddings import EmbeddingFile, embedding_path
 from neurofm.training.corpus import Corpus
@@ -33,20 +33,14 @@ def sim_image_eeg(path: str = "shards/sim_image_eeg") -> Iterator[str]:
             sources = [s for s in subjects if s != subject] if held_out else [subject]
             if not sources:
                 continue
-            x = np.concatenate([everybody[s][0] for s in sources])
-            y = np.concatenate([everybody[s][1] for s in sources])
-            ridge = EmbeddingRidge().fit(x, y)
-            _, _, values, stimulus, names, gallery = everybody[subject]
-            target = {n: i for i, n in enumerate(names)}
-            who = [subject] * len(stimulus)
+            taught = [everybody[s][0].averaged("subject") for s in sources]
+            ridge = EmbeddingRidge().fit(*(np.concatenate([getattr(t, k) for t in taught]) for k in ("values", "own")))
+            test = everybody[subject][1]
             said = []
-            for n in counts_up_to(stimulus, who):
-                rng = np.random.default_rng([0, n])
-                rows = draw_repetitions(stimulus, who, n, rng)
-                mean, shown, _ = average(
-                    values[rows], [stimulus[i] for i in rows], [subject] * len(rows), mode="subject"
-                )
-                r = retrieve(ridge.predict(mean), gallery, np.array([target[s] for s in shown]))
+            for n in counts_up_to(test.stimulus, test.subject):
+                rows = draw_repetitions(test.stimulus, test.subject, n, np.random.default_rng([0, n]))
+                mean = test.only(rows).averaged("subject")
+                r = retrieve(ridge.predict(mean.values), mean.own, np.arange(len(mean.own)))
                 best = oracle[subject].get(str(n), {"top1": float("nan"), "top5": float("nan")})
                 said.append(
                     f"n={n}: {r.top[1].value:.3f}/{r.top[5].value:.3f} (best {best['top1']:.3f}/{best['top5']:.3f})"
@@ -55,22 +49,15 @@ def sim_image_eeg(path: str = "shards/sim_image_eeg") -> Iterator[str]:
             yield f"sim_image_eeg sub-{subject} {rule:<8} penalty {ridge.penalty:g}  " + "  ".join(said)
 
 
-def _trials(path: str, subject: str) -> tuple:
+def _trials(path: str, subject: str) -> tuple[Trials, Trials]:
+    """Training and test trials of a person."""
     split = {"rule": "zero_shot", "subject": subject, "validation_fraction": 0.0}
     corpus = Corpus(
         path=path, split=split, window_s=0.6, windows="trial", embedding="truth", transforms=[{"name": "mvnn"}]
     )
     corpus.fit_transforms("train")
-    file = EmbeddingFile(embedding_path(path, "truth"))
-    found = {}
-    for part in ("train", "test"):
-        spans = corpus.split[part]
-        found[part] = (np.stack([corpus.values(s) for s in spans]), [s.stimulus_id for s in spans])
-    x, shown, _ = average(found["train"][0], found["train"][1], [subject] * len(found["train"][1]), mode="subject")
-    names = sorted(set(found["test"][1]))
-    return (
-        x, np.stack([file.read(s) for s in shown]), *found["test"], names, np.stack([file.read(s) for s in names])
-    )  # fmt: skip
+    train, test = (trials_of_part(corpus, part, corpus.facts(part), "truth") for part in ("train", "test"))
+    return train, test
 
 
 def naplib_speech(path: str = "shards/naplib_speech") -> Iterator[str]:

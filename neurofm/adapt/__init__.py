@@ -10,6 +10,7 @@ ADAPT = Registry(
         "lora": "neurofm.adapt.lora:lora",
         "bitfit": "neurofm.adapt.strategies:bitfit",
         "cnn": "neurofm.adapt.cnn:cnn",
+        "in_context": "neurofm.adapt.in_context:in_context",
         "norm": "neurofm.adapt.strategies:norm",
         "unit_embedding": "neurofm.adapt.strategies:unit_embedding",
         "reset": "neurofm.adapt.reset:reset",

@@ -18,6 +18,9 @@ from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 from neurofm.training.schedule import parameter_groups
 
+# strategies whose network has seen nothing but the calibration
+FROM_NOTHING = ("scratch", "cnn")
+
 
 def _nothing(model: nn.Module) -> None:
     """Nothing to fold into the weights."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from neurofm.adapt import ADAPT
-from neurofm.adapt.base import Adapted
+from neurofm.adapt.base import FROM_NOTHING, Adapted
 from neurofm.adapt.rows import join, select, stratified_tail, tail_in_time
 from neurofm.hub.load import LoadedModel
 from neurofm.schema.batch import NeuralBatch
@@ -41,7 +41,8 @@ class Finetuned:
     strategy : str
         How it was adapted.
     best_step : int
-        Steps whose weights were kept; 0 means the model was best as it came.
+        Steps whose weights were kept; 0 means the model was best as it came. A classifier whose head is new is never
+        kept as it came: it says the same of everything.
     history : list of dict
         ``step``, ``loss``, and ``tail_loss`` where there is a tail.
     n_train, n_tail : int
@@ -175,8 +176,9 @@ def finetune(
     history: list[dict[str, float]] = []
     if len(late):
         best_step, history = loop.run(
-            select(windows, early), steps, watch=select(windows, late), every=evaluate_every, patience=patience
-        )
+            select(windows, early), steps, watch=select(windows, late), every=evaluate_every, patience=patience,
+            start_counts=not _new_classifier(loaded, adapted),
+        )  # fmt: skip
     if len(late) and refit and whole:
         trained = [p.detach().clone() for p in loop.parameters]
         adapted.loaded.objective.load_state_dict(unsolved)
@@ -194,6 +196,13 @@ def finetune(
 def _solve(adapted: Adapted, stretches: list[NeuralBatch]) -> None:
     """Solve the objective's closed-form part, where it has one."""
     adapted.loaded.objective.solve(stretches, new_subject=True)
+
+
+def _new_classifier(loaded: LoadedModel, adapted: Adapted) -> bool:
+    """Whether classes are told apart by a head that has learned nothing yet."""
+    now = adapted.loaded
+    new = now.card["objective"] != loaded.card["objective"] or now.facts.classes != loaded.facts.classes
+    return bool(now.facts.classes) and (new or adapted.strategy in FROM_NOTHING)
 
 
 def _split(windows: NeuralBatch, tail: str, fraction: float, gap_s: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -228,18 +237,19 @@ class _Loop:
         )
 
     def run(
-        self, windows: NeuralBatch, steps: int, *, watch: NeuralBatch | None = None, every: int = 1, patience: int = 0
-    ) -> tuple[int, list[dict[str, float]]]:
-        """Take up to `steps` steps; return how many were kept, and what was seen."""
+        self, windows: NeuralBatch, steps: int, *, watch: NeuralBatch | None = None, every: int = 1, patience: int = 0,
+        start_counts: bool = True,
+    ) -> tuple[int, list[dict[str, float]]]:  # fmt: skip
+        """Take up to `steps` steps; return how many were kept, and what was seen. `start_counts`: none may be best."""
         self.set(self.start)
         optimizer = torch.optim.AdamW(
             self.adapted.groups(lr_peak=self.lr_peak, weight_decay=self.weight_decay), betas=self.betas
         )
         peaks = [group["lr"] for group in optimizer.param_groups]
         best, best_step, kept = math.inf, 0, self.start
-        if watch is not None:
-            best = self._evaluate(watch)
-        history = [{"step": 0.0, "tail_loss": best}] if watch is not None else []
+        history = [{"step": 0.0, "tail_loss": self._evaluate(watch)}] if watch is not None else []
+        if history and start_counts:
+            best = history[0]["tail_loss"]
         order = torch.empty(0, dtype=torch.long)
         self._mode(training=True)
         for step in range(steps):

@@ -15,9 +15,14 @@ from neurofm.hub.load import LoadedModel
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
 
-# what can be adapted → last part of the module's name, and which of its output rows, as fractions: queries are a map
-# of their own, of the joint key/value map the keys are the first half and the values the second
-_TARGETS = {"query": ("query", 0.0, 1.0), "key": ("key_value", 0.0, 0.5), "value": ("key_value", 0.5, 1.0)}
+# what can be adapted → where it lies: last part of the module's name, its tensor, and the output rows as fractions.
+# queries are a map of their own, or the first third of a joint one; keys come before values
+_JOINT = (("qkv", "weight"), ("self_attn", "in_proj_weight"))
+_TARGETS: dict[str, tuple[tuple[str, str, float, float], ...]] = {
+    "query": (("query", "weight", 0, 1), *((*where, 0, 1 / 3) for where in _JOINT)),
+    "key": (("key", "weight", 0, 1), ("key_value", "weight", 0, 0.5), *((*where, 1 / 3, 2 / 3) for where in _JOINT)),
+    "value": (("value", "weight", 0, 1), ("key_value", "weight", 0.5, 1), *((*where, 2 / 3, 1) for where in _JOINT)),
+}
 PUBLISHED = ("query", "value")
 
 
@@ -80,41 +85,50 @@ def lora(
         raise ConfigError(f"adapt=lora: rank={rank} must be at least 1")
     targets = _check_targets(targets)
     start = begin(loaded, facts, objective, seed=seed)
-    maps = [(linear, name) for name in targets for linear in _maps(start.model, _TARGETS[name][0])]
+    maps = [
+        (module, *where[1:])
+        for name in targets
+        for where in _TARGETS[name]
+        for module in _maps(start.model, *where[:2])
+    ]
     if not maps:
+        leaves = [leaf for name in targets for leaf, *_ in _TARGETS[name]]
         raise ConfigError(
-            f"adapt=lora: model '{start.card['model']['name']}' has no linear maps named "
-            f"{' or '.join(sorted({_TARGETS[name][0] for name in targets}, reverse=True))}; use adapt=full or probe"
+            f"adapt=lora: model '{start.card['model']['name']}' has no attention whose maps are named "
+            f"{' or '.join(dict.fromkeys(leaves))}; use adapt=full or probe"
         )
     freeze_all_but(start.model, ())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for linear, name in maps:
-            first, last = (int(share * linear.out_features) for share in _TARGETS[name][1:])
-            change = LowRank(linear.weight, rank=rank, alpha=alpha, first=first, last=last, magnitude=dora)
-            parametrize.register_parametrization(linear, "weight", change)
+        for module, tensor, *rows in maps:
+            weight = getattr(module, tensor)
+            first, last = (round(share * len(weight)) for share in rows)
+            change = LowRank(weight, rank=rank, alpha=alpha, first=first, last=last, magnitude=dora)
+            parametrize.register_parametrization(module, tensor, change)
     return Adapted("lora", start, merge=merge_lora)
 
 
 def merge_lora(model: nn.Module) -> None:
-    """Put a plain linear map with the changed weight in the place of every changed one.
+    """Give every changed map its changed weight as a plain parameter.
 
     Removing the parametrization would do the same to one model, but a copy shares its class with the original, which
-    would lose its weights with it.
+    would lose its weights with it; so each module goes back to the class it had, alone.
     """
-    leaves = {leaf for leaf, _, _ in _TARGETS.values()}
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if name in leaves and isinstance(child, nn.Linear) and parametrize.is_parametrized(child, "weight"):
-                plain = nn.Linear(child.in_features, child.out_features, bias=child.bias is not None, device="meta")
-                plain.weight, plain.bias = nn.Parameter(child.weight.detach()), child.bias
-                setattr(parent, name, plain.train(child.training))
+    for module in list(model.modules()):
+        if not parametrize.is_parametrized(module):
+            continue
+        plain = {name: getattr(module, name).detach().clone() for name in module.parametrizations}  # type: ignore[union-attr]
+        del module.parametrizations
+        module.__class__ = type(module).__bases__[0]
+        for name, weight in plain.items():
+            module.register_parameter(name, nn.Parameter(weight))
 
 
-def _maps(model: nn.Module, leaf: str) -> list[nn.Linear]:
-    """Linear maps whose name ends in `leaf`, in order."""
-    named = model.named_modules()
-    return [m for name, m in named if name.rpartition(".")[2] == leaf and isinstance(m, nn.Linear)]
+def _maps(model: nn.Module, leaf: str, tensor: str) -> list[nn.Module]:
+    """Linear maps and attentions whose name ends in `leaf`, in order."""
+    kind = nn.Linear if tensor == "weight" else nn.MultiheadAttention
+    named = [m for name, m in model.named_modules() if name.rpartition(".")[2] == leaf and isinstance(m, kind)]
+    return [m for m in named if getattr(m, tensor, None) is not None]
 
 
 def _check_targets(targets: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from neurofm.adapt.base import FROM_NOTHING
 from neurofm.adapt.budgets import with_budgets
 from neurofm.adapt.crossval import cross_validate, decoder, folds_of
 from neurofm.adapt.finetune import Finetuned, finetune
@@ -25,8 +26,6 @@ from neurofm.training.corpus import Corpus
 from neurofm.training.run import RunFolder, environment, refuse_if_finished
 
 CALIBRATION = "calibration-"
-# strategies whose network has seen nothing but the calibration
-FROM_NOTHING = ("scratch", "cnn")
 
 
 def corpus_of(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from neurofm.api.calibration import knows
-from neurofm.api.pretrained import POLICIES, Pretrained, columns_for, require_classifier
+from neurofm.api.pretrained import POLICIES, Pretrained, columns_for, require_classifier, stages_of
 from neurofm.data.in_memory import InMemory
 from neurofm.data.loader import WindowLoader
 from neurofm.data.splits import whole
@@ -110,7 +110,7 @@ class LiveDecoder:
                 "start that they learn from, or the recording_id of one that they know"
             )
         self._chain, self.notes = causal_chain(
-            self._model.card["prep"].get("stages", []), facts.rate_hz, info.rate_hz, pretrained.allow_import
+            stages_of(self._model.card), facts.rate_hz, info.rate_hz, pretrained.allow_import
         )
         self._source = info
         out = self._chain.start(info)

@@ -186,7 +186,7 @@ class Pretrained:
         if channel_policy not in POLICIES:
             raise ConfigError(f"channel_policy '{channel_policy}' is unknown: {nearest(channel_policy, POLICIES)}")
         recording = self.recording_of(raw, modality=modality, **given)
-        stages = card["prep"].get("stages", [])
+        stages = stages_of(card)
         prepared = prepare_like(recording, stages=stages, rate_hz=facts.rate_hz, allow_import=self.allow_import)
         transform = Compose(transforms=[transform_from_json(t) for t in self.loaded.transforms])
         key = recording_id or recording.recording_id
@@ -230,6 +230,24 @@ class Pretrained:
             modality=modality,
         )  # fmt: skip
         return held, notes
+
+
+def stages_of(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the stages that the model's data were prepared with.
+
+    Raises
+    ------
+    ConfigError
+        When it was trained on several datasets that were prepared differently.
+    """
+    prep = card["prep"]
+    if "stages" not in prep and prep.get("members"):
+        raise ConfigError(
+            f"the model was trained on datasets prepared by different stages ({', '.join(prep['members'])}), so there is no "
+            "one way to prepare a recording for it: run `neurofm prep` with the stages of one of them, then `neurofm embed "
+            "checkpoint=… data=…` on the shards"
+        )
+    return list(prep.get("stages") or [])
 
 
 def require_classifier(loaded: LoadedModel, what: str) -> tuple[str, ...]:

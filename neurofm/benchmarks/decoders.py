@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from neurofm.adapt.new_subject import corpus_of
+from neurofm.benchmarks.audit import Finding, audit
 from neurofm.data.index import Dataset
 from neurofm.data.splits import Span
 from neurofm.hub.load import LoadedModel, load_model
@@ -104,6 +105,20 @@ def contents(dataset: Dataset, provenance: Mapping[str, Any]) -> dict[str, str]:
     return found | {r: h for r in dataset.recordings if (h := dataset.content(r))}
 
 
+def audit_decoder(decoder: Decoder, **promises: Any) -> list[Finding]:
+    """Check a decoder's test part against all that it and its pretraining have seen.
+
+    Recordings are compared by their values as well, so that a copy under another name is found. `promises` are those of
+    `audit.audit`: new_subject, new_stimulus, chronological. The gap is the one that its split promises.
+    """
+    dataset = decoder.corpus.dataset
+    return audit(
+        train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, content_of=decoder.content_of,
+        train_subjects=decoder.people_trained_on, subject_of={r: dataset.subject(r) for r in dataset.recordings},
+        gap_s=decoder.promised_gap_s, **promises,
+    )  # fmt: skip
+
+
 def find_decoders(runs: str | Path, *, task: str, dataset: str | None = None) -> list[Path]:
     """Model folders under `runs` that were adapted to `task`, sorted.
 
@@ -121,6 +136,40 @@ def find_decoders(runs: str | Path, *, task: str, dataset: str | None = None) ->
             found.append(card_path.parent)
     if not found:
         raise ConfigError(f"{runs}: holds no decoder for task '{task}'; make some with `neurofm finetune checkpoint=…`")
+    return found
+
+
+def strategy_of(folder: Path) -> str:
+    """How the decoder in a folder was adapted."""
+    return str(read_json(folder / "card.json")["provenance"]["strategy"])
+
+
+def by_strategy(runs: str | Path, *, task: str, dataset: str | None = None) -> dict[str, list[Path]]:
+    """Folders of all decoders of a task under `runs`, by their strategy."""
+    folders = find_decoders(runs, task=task, dataset=dataset)
+    refuse_mixtures(folders)
+    return {s: [f for f in folders if strategy_of(f) == s] for s in sorted(set(map(strategy_of, folders)))}
+
+
+def arms_of(
+    name: str, arms: Mapping[str, Mapping[str, str]], *, task: str, dataset: str | None = None
+) -> dict[str, list[Path]]:
+    """Folders of decoders of every arm of a benchmark, ``{name: {"runs": folder, "strategy": name}}``.
+
+    Raises
+    ------
+    ConfigError
+        When an arm is written otherwise, or holds no decoder of its strategy.
+    """
+    found = {}
+    for arm, where in arms.items():
+        if set(where) != {"runs", "strategy"}:
+            raise ConfigError(f"benchmark '{name}': arm '{arm}' has {sorted(where)}; expected runs and strategy")
+        folders = find_decoders(where["runs"], task=task, dataset=dataset)
+        found[arm] = [f for f in folders if strategy_of(f) == where["strategy"]]
+        if not found[arm]:
+            raise ConfigError(f"{where['runs']}: holds no decoder of strategy '{where['strategy']}' for arm '{arm}'")
+        refuse_mixtures(found[arm])
     return found
 
 

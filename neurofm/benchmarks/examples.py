@@ -93,7 +93,8 @@ def picked_channels(
     align : str
         "common": channels of one canonical name; "region": regions, whose channels are averaged.
     kinds : sequence of str, optional
-        Only channels of these kinds; default all that record the brain.
+        Only channels of these kinds, of whichever stream holds them (prep puts what is no brain signal into one of its
+        own); default all of the signal that record the brain.
 
     Raises
     ------
@@ -148,17 +149,21 @@ def read_examples(
         raise DataError(
             f"{dataset.path}: windows differ in length ({sorted(lengths)[:3]} samples) or rate ({sorted(rates)[:3]} Hz)"
         )
-    n, n_samples = len(windows), lengths.pop()
+    n, n_samples, rate = len(windows), lengths.pop(), max(rates)
+    stream = {r: stream_of(dataset, r, kinds) for r in sorted({w.recording_id for w in windows})}
+    if any(stream.values()):
+        # a stream of its own clock; what the transforms learned is about the signal
+        n_samples, rate, transform = _resized(dataset, stream, n_samples, rate), _rate_of(dataset, stream), None
     x = np.empty((n, len(channels), n_samples), np.float32)
     mixing = {r: _mixing(dataset, r, channels, align, kinds) for r in sorted({w.recording_id for w in windows})}
     digest = []
     units: dict[str, list[float]] = {}
     for i, w in enumerate(windows):
-        values = dataset.read(w.recording_id, w.start_s, w.n_samples)
+        values = dataset.read(w.recording_id, w.start_s, n_samples, stream=stream[w.recording_id])
         digest.append(blake2b(np.ascontiguousarray(values).tobytes(), digest_size=8).hexdigest())
         if i % max(1, n // 200) == 0:
             spread = 1.4826 * np.median(np.abs(values - np.median(values, 0)), 0)
-            for c, s in zip(dataset.channels(w.recording_id), spread, strict=True):
+            for c, s in zip(dataset.channels(w.recording_id, stream=stream[w.recording_id]), spread, strict=True):
                 if c["kind"] not in NOT_BRAIN:
                     units.setdefault(c["unit"], []).append(float(s))
         if transform is not None:
@@ -169,7 +174,7 @@ def read_examples(
     rows = [dataset.recordings[w.recording_id] for w in windows]
     ends = {r: dataset.valid(r) for r in mixing}
     start = np.array([w.start_s for w in windows])
-    stop = start + n_samples / max(rates)
+    stop = start + n_samples / rate
     telling = {r: _telling(dataset, r) for r in mixing}
     events = [_event_at(telling[w.recording_id], a, b) for w, a, b in zip(windows, start, stop, strict=True)]
     first = np.array([ends[w.recording_id][0][0] for w in windows])
@@ -185,7 +190,7 @@ def read_examples(
         start_s=start,
         stop_s=stop,
         position=(start - first) / np.maximum(last - first, 1e-9),
-        rate_hz=max(rates),
+        rate_hz=rate,
         amplitude={u: float(np.median(v)) for u, v in units.items()},
         kinds=tuple(sorted({c["kind"] for r in mixing for c in dataset.channels(r)})),
         digest=np.array(digest),
@@ -201,14 +206,40 @@ def _name(channel: Mapping[str, Any], align: str) -> str:
 
 
 def _names(dataset: Dataset, recording_id: str, align: str, kinds: Sequence[str] | None) -> list[str]:
-    return [_name(c, align) for c in dataset.channels(recording_id) if _usable(c, kinds)]
+    rows = dataset.channels(recording_id, stream=stream_of(dataset, recording_id, kinds))
+    return [_name(c, align) for c in rows if _usable(c, kinds)]
+
+
+def stream_of(dataset: Dataset, recording_id: str, kinds: Sequence[str] | None) -> str | None:
+    """Which stream holds channels of these kinds: None, the signal, where it does or none does."""
+    if not kinds or any(c["kind"] in kinds for c in dataset.channels(recording_id)):
+        return None
+    for stream in dataset.streams(recording_id):
+        if dataset.is_events(recording_id, stream):
+            continue
+        if any(c["kind"] in kinds for c in dataset.channels(recording_id, stream=stream)):
+            return stream
+    return None
+
+
+def _rate_of(dataset: Dataset, stream: Mapping[str, str | None]) -> float:
+    rates = {dataset.rate_hz(r, s) for r, s in stream.items()}
+    if max(rates) - min(rates) > 1e-6 * max(rates):
+        raise DataError(
+            f"{dataset.path}: the channels asked for have rates {sorted(rates)[:3]} Hz; prepare them to one"
+        )
+    return max(rates)
+
+
+def _resized(dataset: Dataset, stream: Mapping[str, str | None], n_samples: int, rate_hz: float) -> int:
+    return round(n_samples / rate_hz * _rate_of(dataset, stream))
 
 
 def _mixing(
     dataset: Dataset, recording_id: str, wanted: Sequence[str], align: str, kinds: Sequence[str] | None
 ) -> NDArray[np.float32]:
     """Matrix that picks, or averages over a region, shape (C wanted, C stored)."""
-    rows = dataset.channels(recording_id)
+    rows = dataset.channels(recording_id, stream=stream_of(dataset, recording_id, kinds))
     m = np.array([[_usable(c, kinds) and _name(c, align) == w for c in rows] for w in wanted], np.float32)
     return m / m.sum(1, keepdims=True)
 

@@ -6,9 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from neurofm.benchmarks.audit import Finding, audit, refuse_on_leak
+from neurofm.benchmarks.audit import Finding, refuse_on_leak
 from neurofm.benchmarks.bars import FoldBars
-from neurofm.benchmarks.decoders import Decoder, RegionPredictor, find_decoders, open_decoder, refuse_mixtures
+from neurofm.benchmarks.decoders import (
+    Decoder,
+    RegionPredictor,
+    audit_decoder,
+    find_decoders,
+    open_decoder,
+    refuse_mixtures,
+)
 from neurofm.benchmarks.protocols import TraceScores, every_third_region, masked_region_scores, next_volume_scores
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.data.index import Dataset
@@ -103,7 +110,7 @@ def score_new_subjects(
     for folder in found:
         decoder = open_decoder(folder, allow_import=allow_import)
         _require_objective(decoder, protocol)
-        findings = _audit(decoder)
+        findings = audit_decoder(decoder, new_subject=True, chronological=True)
         refuse_on_leak(findings, allow_leak=allow_leak)
         scored.findings += [f for f in findings if f not in scored.findings]
     for folder in found:
@@ -143,16 +150,6 @@ def _normalised_by(decoder: Decoder) -> str:
         return "the whole run, test included"
     leaning = decoder.strategy != "scratch" and any(getattr(t, "prior_s", None) for t in transform.transforms)
     return f"its first {decoder.volumes} volumes" + (", leaning on the pattern of other people" if leaning else "")
-
-
-def _audit(decoder: Decoder) -> list[Finding]:
-    dataset = decoder.corpus.dataset
-    return audit(
-        train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, new_subject=True,
-        train_subjects=decoder.people_trained_on, chronological=True, content_of=decoder.content_of,
-        gap_s=decoder.promised_gap_s,
-        subject_of={r: dataset.subject(r) for r in dataset.recordings},
-    )  # fmt: skip
 
 
 def _common(

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.benchmarks.audit import Finding, audit, refuse_on_leak
-from neurofm.benchmarks.decoders import Decoder, find_decoders, open_decoder, refuse_mixtures
+from neurofm.benchmarks.audit import Finding, refuse_on_leak
+from neurofm.benchmarks.decoders import Decoder, arms_of, audit_decoder, by_strategy, open_decoder
 from neurofm.benchmarks.population_arms import score_arm
-from neurofm.benchmarks.population_bars import BARS, answer
+from neurofm.benchmarks.population_bars import BARS, BY_NAME, answer
 from neurofm.benchmarks.population_data import Reading, Session, calibration_of, make_session, session_name, sessions_of
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.benchmarks.spiking import bits_per_spike, psth_r2, r2_uniform, r2_weighted
@@ -102,6 +102,7 @@ def score_population(
     held_out: int = 0,
     horizon_s: float = 0.2,
     baselines: Sequence[str] | None = None,
+    runs: str = "",
     arms: Mapping[str, Mapping[str, str]] | None = None,
     task: str = "",
     new_subject: bool = True,
@@ -116,7 +117,7 @@ def score_population(
     name, results, run_id, allow_leak, allow_import, versions
         As in `new_subject.score_new_subjects`.
     path : str
-        A prepared dataset; with arms their decoders name it.
+        A prepared dataset; with `runs` or `arms` their decoders name it.
     protocol : str
         "co_smoothing", "forward" or "decoding".
     bin_s, behaviour, lag_s, mask, align, window_s, held_out
@@ -126,9 +127,11 @@ def score_population(
     horizon_s : float
         "forward": the last seconds of each trial.
     baselines : sequence of str, optional
-        Of `population_bars.BARS`; default all but "oracle".
+        Of `population_bars.BARS`; default all but `BY_NAME`.
+    runs : str
+        Every decoder of `task` under this folder, named by its strategy.
     arms : mapping, optional
-        Name → ``{runs: folder, strategy: name}``.
+        Instead, for comparing models: name → ``{runs: folder, strategy: name}``.
     task : str
         Task of the arms' decoders.
     new_subject : bool
@@ -143,7 +146,7 @@ def score_population(
         bin_s=bin_s, behaviour=behaviour, lag_s=lag_s, mask=mask, align=align, held_out=held_out,
         window_s=None if window_s is None else (float(window_s[0]), float(window_s[1])),
     )  # fmt: skip
-    bars = [b for b in BARS[protocol] if b != "oracle"] if baselines is None else list(baselines)
+    bars = [b for b in BARS[protocol] if b not in BY_NAME] if baselines is None else list(baselines)
     for b in bars:
         if b not in BARS[protocol]:
             raise ConfigError(f"benchmark '{name}': {protocol} has no baseline '{b}': {nearest(b, BARS[protocol])}")
@@ -162,7 +165,9 @@ def score_population(
         hash_of([protocol, vars(reading)]),
         new_subject,
     )
-    if not arms:
+    if not (path or runs or arms):
+        raise ConfigError(f"benchmark '{name}': give path (baselines alone), runs, or arms")
+    if not (runs or arms):
         dataset = Dataset(path, bin_s=bin_s)
         for session in sessions_of(
             dataset,
@@ -175,19 +180,10 @@ def score_population(
         ):
             yield about.session(dataset, session), about.out
         return
-    for arm, where in arms.items():
-        if set(where) != {"runs", "strategy"}:
-            raise ConfigError(f"benchmark '{name}': arm '{arm}' has {sorted(where)}; expected runs and strategy")
-        folders = find_decoders(where["runs"], task=task)
-        refuse_mixtures(folders)
-        n_scored = 0
+    found = arms_of(name, arms, task=task) if arms else by_strategy(runs, task=task)
+    for arm, folders in found.items():
         for folder in folders:
-            decoder = open_decoder(folder, allow_import=allow_import)
-            if decoder.strategy == where["strategy"]:
-                n_scored += 1
-                yield about.decoder(arm, decoder), about.out
-        if not n_scored:
-            raise ConfigError(f"{where['runs']}: holds no decoder of strategy '{where['strategy']}' for arm '{arm}'")
+            yield about.decoder(arm, open_decoder(folder, allow_import=allow_import)), about.out
 
 
 @dataclass
@@ -229,11 +225,7 @@ class _Scoring:
     def decoder(self, arm: str, decoder: Decoder) -> str:
         """Score a decoder of an arm, and the baselines fitted on its calibration where that was not done yet."""
         dataset = decoder.corpus.dataset
-        findings = audit(
-            train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on,
-            new_subject=self.new_subject, train_subjects=decoder.people_trained_on, chronological=True,
-            subject_of={r: dataset.subject(r) for r in dataset.recordings},
-        )  # fmt: skip
+        findings = audit_decoder(decoder, new_subject=self.new_subject, chronological=True)
         refuse_on_leak(findings, allow_leak=self.allow_leak)
         self.out.findings += [f for f in findings if f not in self.out.findings]
         lines = []

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import butter, sosfilt
 
 from neurofm.benchmarks.baselines.gpfa import Gpfa
 from neurofm.benchmarks.baselines.poisson_glm import PoissonGlm
 from neurofm.benchmarks.baselines.psth import Psth
+from neurofm.benchmarks.baselines.seizure import BANDS_HZ
 from neurofm.benchmarks.baselines.smoothing import exponential, gaussian
 from neurofm.benchmarks.baselines.wiener import WienerFilter
 from neurofm.benchmarks.population_data import Session, Trial
@@ -77,9 +79,11 @@ def forward(
 
 
 def decoding(name: str, session: Session, *, history_s: float = HISTORY_S) -> Answer:
-    """Behaviour of every test trial from the counts of all units."""
+    """Behaviour of every test trial from the counts of all units, or from the samples of a matrix."""
     if name == "wiener":
         n_taps, made = max(1, round(history_s / session.bin_s)), [[t.counts for t in p] for p in _parts(session)]
+    elif name == "band_power":
+        n_taps, made = 1, [[_log_power(t.counts, 1 / session.bin_s) for t in p] for p in _parts(session)]
     elif name == "exponential":
         n_taps = 1
         made = [[exponential(t.counts, tau_bins=CAUSAL_S / session.bin_s) for t in p] for p in _parts(session)]
@@ -105,8 +109,11 @@ BARS: dict[str, dict[str, str]] = {
     "decoding": {
         "wiener": "ridge, causal taps", "exponential": "ridge, causal exponential 240 ms",
         "smoothing": "ridge, smoothed both ways", "gpfa": "ridge of factor analysis",
+        "band_power": "ridge, causal band power",
     },
 }  # fmt: skip
+# asked for by name: a simulation's, and what makes sense of matrices alone
+BY_NAME = ("oracle", "band_power")
 ANSWERS: dict[str, Callable[..., Answer]] = {
     "co_smoothing": co_smoothing, "forward": forward, "decoding": decoding,
 }  # fmt: skip
@@ -127,6 +134,18 @@ def answer(protocol: str, name: str, session: Session, **choices: float) -> Answ
 
 def _parts(session: Session) -> tuple[list[Trial], list[Trial]]:
     return session.train, session.test
+
+
+def _log_power(samples: Array, rate_hz: float) -> Array:
+    """Log power of every channel in the classical bands, of the past alone, (sample, channel · band)."""
+    found = []
+    for low, high in BANDS_HZ:
+        if high < rate_hz / 2:
+            passed = sosfilt(butter(2, (low, high), "bandpass", fs=rate_hz, output="sos"), samples, axis=0)
+            found.append(np.log(exponential(passed**2, tau_bins=CAUSAL_S * rate_hz) + 1e-30))
+    if not found:
+        raise DataError(f"baseline 'band_power': {rate_hz:g} samples a second resolve none of the bands; leave it out")
+    return np.concatenate(found, axis=1)
 
 
 def _rates(trial: Trial) -> Array:

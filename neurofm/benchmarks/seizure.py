@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurofm.benchmarks.audit import Finding, audit, refuse_on_leak
+from neurofm.benchmarks.audit import Finding, refuse_on_leak
 from neurofm.benchmarks.baselines.seizure import FeatureDetector, best_threshold, features_of, oracle_scores
-from neurofm.benchmarks.decoders import Decoder, find_decoders, open_decoder, refuse_mixtures
+from neurofm.benchmarks.decoders import Decoder, audit_decoder, find_decoders, open_decoder, refuse_mixtures
 from neurofm.benchmarks.events import EventRule, EventScores, events_of, score_events
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.benchmarks.stretches import Stretch, probabilities, read_ends, stretches_of
@@ -142,7 +142,7 @@ def score_seizures(
     refuse_mixtures(folders)
     out, done = SeizureScores(), set()
     for folder in folders:
-        findings = _audit(open_decoder(folder, allow_import=allow_import))
+        findings = audit_decoder(open_decoder(folder, allow_import=allow_import), new_subject=True, chronological=True)
         refuse_on_leak(findings, allow_leak=allow_leak)
         out.findings += [f for f in findings if f not in out.findings]
     for folder in folders:
@@ -235,16 +235,6 @@ class _Scored:
             assert train is not None
             threshold = best_threshold(np.concatenate(train), np.concatenate([s.ictal for s in self.train]))
         return judge(self.test, test, threshold=float(threshold), rule=self.rule)
-
-
-def _audit(decoder: Decoder) -> list[Finding]:
-    dataset = decoder.corpus.dataset
-    return audit(
-        train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, new_subject=True,
-        train_subjects=decoder.people_trained_on, chronological=True, content_of=decoder.content_of,
-        gap_s=decoder.promised_gap_s,
-        subject_of={r: dataset.subject(r) for r in dataset.recordings},
-    )  # fmt: skip
 
 
 def _rows(

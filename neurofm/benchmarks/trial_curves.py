@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurofm.benchmarks.audit import Finding, audit, refuse_on_leak
+from neurofm.benchmarks.audit import Finding, refuse_on_leak
 from neurofm.benchmarks.baselines.trial_pipelines import TRIAL_BASELINES, trial_baseline
-from neurofm.benchmarks.decoders import Decoder, find_decoders, logits_of, open_decoder, refuse_mixtures
+from neurofm.benchmarks.decoders import (
+    Decoder,
+    arms_of,
+    audit_decoder,
+    by_strategy,
+    logits_of,
+    open_decoder,
+)
 from neurofm.benchmarks.decoding import classification_scores
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.benchmarks.trials import ENSEMBLE, MODEL, trials_of
@@ -68,92 +75,120 @@ class TrialCurves:
 def score_trial_curves(
     *,
     name: str,
-    runs: str,
     results: str,
     run_id: str,
     task: str,
+    runs: str = "",
+    arms: Mapping[str, Mapping[str, str]] | None = None,
+    seeds: str = "ensemble",
+    unit: str = "",
     dataset: str | None = None,
     baselines: Sequence[str] = tuple(TRIAL_BASELINES),
+    band_hz: Sequence[float] | None = None,
     allow_leak: str = "",
     allow_import: bool = False,
     versions: str = "",
 ) -> Iterator[tuple[str, TrialCurves]]:
-    """Score every decoder of `task` under `runs`, and the baselines on each person's every budget; yield progress.
+    """Score decoders of `task`, and the baselines on each person's every budget; yield progress.
 
     Parameters
     ----------
-    name, runs, results, run_id, dataset, allow_leak, allow_import, versions
+    name, results, run_id, dataset, allow_leak, allow_import, versions
         As in `new_subject.score_new_subjects`.
     task : str
         Only decoders of this task, of labelled trials.
+    runs : str
+        Every decoder under this folder, one series per strategy.
+    arms : mapping of name to {"runs", "strategy"}, optional
+        Instead: one series per arm, for comparing models.
+    seeds : str
+        "ensemble": what seeds say is averaged before it is scored. "mean": their scores are averaged.
+    unit : str
+        What budgets are counted in; default what their cards say.
     baselines : sequence of str
         Of `TRIAL_BASELINES`; they see the trials as stored.
+    band_hz : pair of float, optional
+        For baselines of covariances; see `trial_baseline`.
     """
     for baseline in baselines:
         if baseline not in TRIAL_BASELINES:
             raise ConfigError(
                 f"benchmark '{name}': unknown baseline '{baseline}': {nearest(baseline, TRIAL_BASELINES)}"
             )
-    folders = find_decoders(runs, task=task, dataset=dataset)
-    refuse_mixtures(folders)
+    if seeds not in ("ensemble", "mean"):
+        raise ConfigError(f"benchmark '{name}': seeds is '{seeds}': {nearest(seeds, ('ensemble', 'mean'))}")
+    if bool(runs) == bool(arms):
+        raise ConfigError(f"benchmark '{name}': name a folder with runs, or several with arms")
+    found = arms_of(name, arms, task=task, dataset=dataset) if arms else by_strategy(runs, task=task, dataset=dataset)
     out = TrialCurves()
     groups: dict[tuple[str, float], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     # all of them before the first score, so that what is refused has not looked at anybody
-    tests: dict[str, Any] = {}
-    for folder in folders:
-        decoder = open_decoder(folder, allow_import=allow_import)
-        _check(decoder, out, allow_leak)
-        if tests.setdefault(decoder.subject, decoder.test) != decoder.test:
-            raise ConfigError(f"{folder}: has another test part of '{decoder.subject}' than the decoders before it")
-        groups[decoder.subject, _budget(decoder)][decoder.strategy].append(folder)
-    for (subject, budget), strategies in sorted(groups.items()):
-        for strategy, members in sorted(strategies.items()):
-            decoders = [open_decoder(folder, allow_import=allow_import) for folder in members]
+    parts: dict[tuple[Any, ...], Any] = {}
+    for series, folders in found.items():
+        for folder in folders:
+            decoder = open_decoder(folder, allow_import=allow_import)
+            _check(decoder, out, allow_leak, unit)
+            budget = budget_of(decoder)
+            for word, key, part in (
+                ("test", (decoder.subject,), decoder.test),
+                ("calibration", (decoder.subject, budget), decoder.calibrated_on),
+            ):
+                if parts.setdefault(key, part) != part:
+                    raise ConfigError(
+                        f"{folder}: has another {word} part of '{decoder.subject}' than the decoders before it"
+                    )
+            groups[decoder.subject, budget][series].append(folder)
+    order = list(found)
+    for (subject, budget), of_series in sorted(groups.items()):
+        for series in sorted(of_series, key=order.index):
+            decoders = [open_decoder(folder, allow_import=allow_import) for folder in of_series[series]]
             first = decoders[0]
-            common = _common(name, first, run_id, versions, allow_leak, budget, out.unit)
+            common = common_of(name, first, run_id, versions, allow_leak, budget, out.unit)
             if subject not in out.looks:
-                out.looks[subject] = record_look(results, **{k: v for k, v in common.items() if k not in _OWN})
-            value = _score_strategy(out, decoders, common, results, subject, budget, strategy)
-            yield f"{subject}  {budget:>6g} {out.unit}  {strategy:<14} balanced accuracy {value:.3f}", out
+                out.looks[subject] = record_look(results, **{k: v for k, v in common.items() if k not in OWN})
+            value = _score_series(out, decoders, common, results, budget, series, MODEL if not arms else series, seeds)
+            yield f"{subject}  {budget:>6g} {out.unit}  {series:<14} balanced accuracy {value:.3f}", out
         for baseline in baselines:
-            line = _score_baseline(out, first, common, results, subject, budget, baseline)
+            line = _score_baseline(out, first, common, results, budget, baseline, band_hz)
             yield f"{subject}  {budget:>6g} {out.unit}  {line}", out
 
 
-_OWN = ("budget", "budget_unit")
+OWN = ("budget", "budget_unit")
 
 
-def _score_strategy(
-    out: TrialCurves, decoders: Sequence[Decoder], common: dict[str, Any], results: str, subject: str, budget: float,
-    strategy: str,
+def _score_series(
+    out: TrialCurves, decoders: Sequence[Decoder], common: dict[str, Any], results: str, budget: float, series: str,
+    model: str, seeds: str,
 ) -> float:  # fmt: skip
     said: list[NDArray[np.float64]] = []
+    each: list[dict[str, float]] = []
     classes = np.array(decoders[0].loaded.facts.classes)
     for decoder in decoders:
         logits, target = logits_of(decoder, "test")
         said.append(logits)
         about = {
-            "model": MODEL, "strategy": strategy, "seed": decoder.seed,
+            "model": model, "strategy": decoder.strategy, "seed": decoder.seed,
             "transductive": decoder.corpus.transform.is_transductive,
             "checkpoint_hash": decoder.loaded.card["weights"]["sha256"],
         }  # fmt: skip
-        values = _write(out, results, common, logits, classes, target, about)
-    if len(decoders) > 1:
-        values = _write(
-            out, results, common, np.mean(said, axis=0), classes, target, {"model": ENSEMBLE, "strategy": strategy}
-        )
-    out.add(strategy, subject, budget, values)
+        each.append(_write(out, results, common, logits, classes, target, about))
+    values = {m: float(np.mean([v[m] for v in each])) for m in METRICS}
+    if len(decoders) > 1 and seeds == "ensemble":
+        about = {"model": ENSEMBLE if model == MODEL else f"{model}, seeds averaged", "strategy": decoders[0].strategy}
+        values = _write(out, results, common, np.mean(said, axis=0), classes, target, about)
+    out.add(series, decoders[0].subject, budget, values)
     return values["balanced_accuracy"]
 
 
 def _score_baseline(
-    out: TrialCurves, decoder: Decoder, common: dict[str, Any], results: str, subject: str, budget: float, name: str
-) -> str:
-    classes = np.array(decoder.loaded.facts.classes)
+    out: TrialCurves, decoder: Decoder, common: dict[str, Any], results: str, budget: float, name: str,
+    band_hz: Sequence[float] | None,
+) -> str:  # fmt: skip
+    subject, classes = decoder.subject, np.array(decoder.loaded.facts.classes)
     train, y = trials_of(decoder, decoder.loaded.card["provenance"]["split"]["part"], transformed=False)
     test, target = trials_of(decoder, "test", transformed=False)
     try:
-        logits = trial_baseline(name, train, y, test, rate_hz=decoder.loaded.facts.rate_hz)
+        logits = trial_baseline(name, train, y, test, rate_hz=decoder.loaded.facts.rate_hz, band_hz=band_hz)
     except DataError as error:
         note = f"{subject}, {budget:g} {out.unit}: {error}"
         out.notes.append(note)
@@ -184,30 +219,26 @@ def _write(
     return {m: float(i.value) for m, i in both.items()}
 
 
-def _check(decoder: Decoder, out: TrialCurves, allow_leak: str) -> None:
+def _check(decoder: Decoder, out: TrialCurves, allow_leak: str, unit: str) -> None:
     facts, origin = decoder.loaded.facts, decoder.loaded.card["provenance"]
     if decoder.loaded.card["objective"]["name"] != "supervised" or not facts.classes:
         raise ConfigError(
             f"{decoder.loaded.folder}: is no classifier; adapt with objective=supervised and a labelled task"
         )
-    unit = _UNITS.get(origin.get("budget_unit", ""), "budget")
+    unit = unit or _UNITS.get(origin.get("budget_unit", ""), "budget")
     if out.n_classes and (out.unit, out.n_classes) != (unit, len(facts.classes)):
         raise ConfigError(
             f"{decoder.loaded.folder}: budgets are in '{unit}' over {len(facts.classes)} classes, those before it in "
             f"'{out.unit}' over {out.n_classes}; give the benchmark a narrower folder with runs=…"
         )
     out.unit, out.n_classes = unit, len(facts.classes)
-    dataset = decoder.corpus.dataset
-    findings = audit(
-        train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, new_subject=True,
-        train_subjects=decoder.people_trained_on, chronological=True,
-        subject_of={r: dataset.subject(r) for r in dataset.recordings},
-    )  # fmt: skip
+    findings = audit_decoder(decoder, new_subject=True, chronological=True)
     refuse_on_leak(findings, allow_leak=allow_leak)
     out.findings += [f for f in findings if f not in out.findings]
 
 
-def _budget(decoder: Decoder) -> float:
+def budget_of(decoder: Decoder) -> float:
+    """The number in its budget's label."""
     try:
         return float(decoder.budget)
     except ValueError:
@@ -217,15 +248,17 @@ def _budget(decoder: Decoder) -> float:
         ) from None
 
 
-def _common(
-    name: str, decoder: Decoder, run_id: str, versions: str, leak: str, budget: float, unit: str
-) -> dict[str, Any]:
+def common_of(
+    name: str, decoder: Decoder, run_id: str, versions: str, leak: str, budget: float, unit: str,
+    kind: str = "trial_curves",
+) -> dict[str, Any]:  # fmt: skip
+    """What the rows of one decoder share."""
     origin, test = decoder.loaded.card["provenance"], decoder.test
     classes = list(decoder.loaded.facts.classes)
     return {
         "run_id": run_id, "benchmark": name, "dataset": decoder.corpus.dataset.id, "subject": decoder.subject,
         "task": str(origin["task"]["name"]), "part": "test", "versions": versions, "leak_reason": leak,
         "test_hash": span_hash([s._asdict() for s in test]), "split_hash": origin["split"]["hash"],
-        "protocol_hash": hash_of(["trial_curves", classes, [list(s) for s in test]]), "budget": budget,
+        "protocol_hash": hash_of([kind, classes, [list(s) for s in test]]), "budget": budget,
         "budget_unit": unit,
     }  # fmt: skip

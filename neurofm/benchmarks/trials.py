@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurofm.benchmarks.audit import Finding, audit, negative_control, refuse_on_leak
+from neurofm.benchmarks.audit import Finding, negative_control, refuse_on_leak
 from neurofm.benchmarks.baselines.chance import majority
 from neurofm.benchmarks.baselines.lda import ShrinkageLDA
-from neurofm.benchmarks.decoders import Decoder, find_decoders, logits_of, open_decoder, refuse_mixtures
+from neurofm.benchmarks.decoders import Decoder, audit_decoder, find_decoders, logits_of, open_decoder, refuse_mixtures
 from neurofm.benchmarks.decoding import ClassScores, TimeResolved, classification_scores, label_scores, time_resolved
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.schema.errors import ConfigError
@@ -97,16 +97,7 @@ def score_trials(
             )
     out = TrialScores(task=task, classes=first.loaded.facts.classes)
     for decoder in found:
-        subject_of = {r: decoder.corpus.dataset.subject(r) for r in decoder.corpus.dataset.recordings}
-        findings = audit(
-            train=decoder.trained_on,
-            test=decoder.test,
-            calibration=decoder.calibrated_on,
-            subject_of=subject_of,
-            content_of=decoder.content_of,
-            gap_s=decoder.promised_gap_s,
-            new_stimulus=new_stimulus,
-        )
+        findings = audit_decoder(decoder, new_stimulus=new_stimulus)
         refuse_on_leak(findings, allow_leak=allow_leak)
         out.findings += [f for f in findings if f not in out.findings]
     common = {

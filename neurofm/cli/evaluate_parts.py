@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.decoding_task import score_decoding
-from neurofm.benchmarks.few_shot import FewShotScores, score_few_shot
+from neurofm.benchmarks.encoding_curves import score_encoding
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
 from neurofm.benchmarks.population import PopulationScores, score_population
 from neurofm.benchmarks.retrieval_scores import RetrievalScores, score_retrieval
@@ -21,7 +21,7 @@ from neurofm.benchmarks.trials import TrialScores, score_trials
 from neurofm.cli.evaluate_fitted import decoding, neuroprobe
 from neurofm.cli.part import Part
 from neurofm.data.index import Dataset
-from neurofm.report import few_shot, new_subject, population, retrieval, seizure, trial_curves, trials
+from neurofm.report import new_subject, population, retrieval, seizure, trial_curves, trials
 from neurofm.report.content import Section
 from neurofm.report.figures import dataset_overview, training_curves
 from neurofm.schema.errors import ConfigError, nearest
@@ -121,34 +121,40 @@ def adaptation(
 
 def curves(
     *, strategy: str = "full", metric: str = "balanced_accuracy", title: str = "Which strategy at which budget",
-    **choices: Any,
+    judged_by: str = "area", note: str = "", **choices: Any,
 ) -> Part:  # fmt: skip
-    """Draw every strategy's adaptation curve on labelled trials, beside classical baselines on the same calibration."""
+    """Draw adaptation curves on labelled trials, beside classical baselines on the same calibration.
+
+    Of every strategy found under `runs`, or of the models named as `arms`, the first of which is compared with each.
+    """
     if metric not in TRIAL_METRICS:
         raise ConfigError(
             f"benchmark '{choices['name']}': metric '{metric}' is unknown: {nearest(metric, TRIAL_METRICS)}"
         )
+    first = next(iter(choices.get("arms") or ()), strategy)
     found = TrialCurves()
     for line, found in score_trial_curves(**choices):  # noqa: B007
         print(line, flush=True)
     return Part(
-        claims=trial_curves.claims_of(found, strategy, metric, title),
-        sections=[trial_curves.section_of(found, strategy, metric, title)],
+        claims=trial_curves.claims_of(found, first, metric, title, judged_by),
+        sections=[trial_curves.section_of(found, first, metric, title, note)],
         rows=found.rows,
         looks={f"{choices['task']}, test trials of {who}": n for who, n in found.looks.items()},
     )
 
 
-def few_trials(*, title: str = "A few trials of new people", note: str = "", **choices: Any) -> Part:
-    """Score models and classical decoders on new people by trials per class: the first of `arms` against each other."""
-    scored = FewShotScores()
-    for line, scored in score_few_shot(**choices):  # noqa: B007
+def encoding(
+    *, strategy: str = "in_context", title: str = "Responses to new stimuli", note: str = "", **choices: Any
+) -> Part:
+    """Draw how well responses to new stimuli are predicted, against the number of a new person's trials."""
+    found = TrialCurves()
+    for line, found in score_encoding(**choices):  # noqa: B007
         print(line, flush=True)
     return Part(
-        claims=few_shot.claims_of(scored, next(iter(choices["arms"])), title),
-        sections=[few_shot.section_of(scored, title, note)],
-        rows=scored.rows,
-        looks={f"{title}, test of {who}": n for who, n in scored.looks.items()},
+        claims=trial_curves.claims_of(found, strategy, "r", title),
+        sections=[trial_curves.section_of(found, strategy, "r", title, note)],
+        rows=found.rows,
+        looks={f"{choices['task']}, test trials of {who}": n for who, n in found.looks.items()},
     )
 
 
@@ -172,13 +178,15 @@ def found_stimuli(*, title: str = "Retrieval", files: str | None = None, **choic
     )
 
 
-def populations(*, title: str = "Spiking populations", protocol: str = "co_smoothing", **choices: Any) -> Part:
-    """Score baselines, and models given as `arms` (name → runs, strategy), on sessions of spiking populations."""
+def populations(
+    *, title: str = "Spiking populations", protocol: str = "co_smoothing", strategy: str = "full", **choices: Any
+) -> Part:
+    """Score baselines, and models given as `runs` or `arms` (name → runs, strategy), on sessions of populations."""
     scored = PopulationScores()
     for line, scored in score_population(protocol=protocol, **choices):  # noqa: B007
         print(line, flush=True)
     return Part(
-        claims=population.claims_of(scored, protocol, list(choices.get("arms") or {}), title),
+        claims=population.claims_of(scored, protocol, list(choices.get("arms") or [strategy]), title),
         sections=[population.section_of(scored, protocol, title)],
         rows=scored.rows,
         looks={f"{title}, test of {who}": n for who, n in scored.looks.items()},
@@ -273,7 +281,7 @@ PARTS: dict[str, Callable[..., Part]] = {
     "retrieval": found_stimuli,
     "adaptation": adaptation,
     "curves": curves,
-    "few_shot": few_trials,
+    "encoding": encoding,
     "population": populations,
     "corpus": corpus,
     "training": training,
@@ -283,9 +291,9 @@ PARTS: dict[str, Callable[..., Part]] = {
 # what a part hands on to, whose arguments may be chosen in a benchmark's YAML as well
 _SCORERS: dict[str, Callable[..., Any]] = {
     "regions": score_new_subjects, "trials": score_trials, "seizures": score_seizures, "adaptation": score_seizures,
-    "curves": score_trial_curves,
+    "curves": score_trial_curves, "encoding": score_encoding,
     "retrieval": score_retrieval,
-    "population": score_population, "few_shot": score_few_shot,
+    "population": score_population,
 }  # fmt: skip
 _SCORERS |= {"decoding": score_decoding, "neuroprobe": score_decoding}
 _NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}

@@ -33,7 +33,7 @@ class About:
     session: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sample:
     """A window with its values, shape (T, C), after the transforms.
 
@@ -102,14 +102,14 @@ def describe(
     )
 
 
-def collate(samples: Sequence[Sample], signal: np.ndarray | None = None) -> NeuralBatch:
+def collate(samples: Sequence[Sample], signal: torch.Tensor | None = None) -> NeuralBatch:
     """Put samples of one rate into a batch.
 
     Parameters
     ----------
     samples : sequence of Sample
         In the batch's order.
-    signal : ndarray, shape (B, C, T), float32, optional
+    signal : Tensor, shape (B, C, T), float32, optional
         Memory that holds their values already, with zeros behind them.
 
     Raises
@@ -125,21 +125,25 @@ def collate(samples: Sequence[Sample], signal: np.ndarray | None = None) -> Neur
     # a signal that was not asked for is one zero, seen from everywhere
     counted = any(s.counted for s in samples)
     if not counted:
-        signal = np.zeros((), np.float32)
+        signal = torch.zeros(())
     elif signal is None or signal.shape != (n, n_channels, n_times):
-        signal = np.zeros((n, n_channels, n_times), np.float32)
-        for i, (s, (t, c)) in enumerate(zip(samples, sizes, strict=True)):
-            signal[i, :c, :t] = s.values.T
+        signal = torch.zeros((n, n_channels, n_times))
+        for s, place, (t, c) in zip(samples, signal.numpy(), sizes, strict=True):
+            place[:c, :t] = s.values.T
     times, counts = (np.array([size[k] for size in sizes])[:, None] for k in (0, 1))
     channel_mask, time_mask = np.arange(n_channels) < counts, np.arange(n_times) < times
-    positions = np.full((n, n_channels, 3), np.nan, np.float32)
-    channel_ids = np.zeros((n, n_channels), np.int64)
-    for i, (s, (_, c)) in enumerate(zip(samples, sizes, strict=True)):
-        positions[i, :c] = s.about.positions
-        channel_ids[i, :c] = s.about.channel_ids
+    if counts.min() == n_channels:
+        positions = np.stack([s.about.positions for s in samples])
+        channel_ids = np.stack([s.about.channel_ids for s in samples])
+    else:
+        positions = np.full((n, n_channels, 3), np.nan, np.float32)
+        channel_ids = np.zeros((n, n_channels), np.int64)
+        for i, (s, (_, c)) in enumerate(zip(samples, sizes, strict=True)):
+            positions[i, :c] = s.about.positions
+            channel_ids[i, :c] = s.about.channel_ids
     shown = [s.shown for s in samples if s.shown is not None]
     return NeuralBatch(
-        signal=torch.from_numpy(signal).expand(n, n_channels, n_times),
+        signal=signal.expand(n, n_channels, n_times),
         channel_mask=torch.from_numpy(channel_mask),
         time_mask=torch.from_numpy(time_mask),
         rate_hz=rates.pop(),

@@ -15,7 +15,7 @@ def to_float32(rows: np.ndarray, scale: np.ndarray, offset: np.ndarray | None, o
     scale, offset : ndarray, shape (C,), float32
         Per channel; no offset where None.
     out : ndarray, shape (T, C), float32
-        Need not be contiguous.
+        Any layout; fastest where it, or its transpose, is contiguous.
     """
     if rows.dtype.itemsize > 4 or not rows.flags.writeable:
         # float64 (numpy multiplies it in double precision), or memory that torch must not touch
@@ -25,7 +25,13 @@ def to_float32(rows: np.ndarray, scale: np.ndarray, offset: np.ndarray | None, o
         return
     import torch
 
-    into = torch.from_numpy(out)
-    torch.mul(torch.from_numpy(rows), torch.from_numpy(scale), out=into)
-    if offset is not None:
-        into.add_(torch.from_numpy(offset))
+    source, into, factor = torch.from_numpy(rows), torch.from_numpy(out), torch.from_numpy(scale)
+    shift = None if offset is None else torch.from_numpy(offset)
+    if not out.flags.c_contiguous and out.T.flags.c_contiguous:
+        # turned over while the numbers are still small
+        source, into, factor = source.t().contiguous(), into.t(), factor[:, None]
+        shift = None if shift is None else shift[:, None]
+    # converted in place and then scaled: a product of two types would first make a float32 copy elsewhere
+    into.copy_(source).mul_(factor)
+    if shift is not None:
+        into.add_(shift)

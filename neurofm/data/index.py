@@ -14,9 +14,9 @@ from neurofm.data.catalogue import GRID, Catalogue
 from neurofm.data.convert import to_float32
 from neurofm.data.events import EDGE, EventPieces, bin_counts, event_pieces, read_between
 from neurofm.data.files import Folder
-from neurofm.data.route import Route
+from neurofm.data.route import Gain, Route
 from neurofm.data.segments import SegmentReader
-from neurofm.data.shards import Pieces, Shards, names
+from neurofm.data.shards import Shards, names
 from neurofm.data.tar_stream import TarStreams
 from neurofm.schema.errors import ConfigError, DataError, nearest
 
@@ -82,9 +82,8 @@ class Dataset(Catalogue):
             self._segments: SegmentReader = TarStreams(self._folder, entries=self._shards.in_order, **held)
         else:
             self._segments = SegmentReader(self._folder, **held)
-        self._pieces: dict[tuple[str, str], list[Pieces]] = {}
         self._event_pieces: dict[tuple[str, str], list[EventPieces]] = {}
-        self._gain: dict[tuple[str, str], tuple[np.ndarray, np.ndarray | None, np.ndarray | None]] = {}
+        self._gain: dict[tuple[str, str], Gain] = {}
         self._held: dict[str, list[np.ndarray]] = {}
         self._routes: dict[tuple[str, str | None], Route] = {}
         self._check_shards()
@@ -219,15 +218,14 @@ class Dataset(Catalogue):
         time_s : ndarray, shape (n,), float64
             Of each sample, on the recording's clock, start_s <= time_s < stop_s.
         """
-        rate, valid = self.rate_hz(recording_id, stream), self.valid(recording_id)
-        interval = max(0, bisect.bisect_right(valid, start_s + EDGE, key=lambda v: v[0]) - 1)
-        origin = valid[interval][0]
-        held = self._pieces_of(recording_id, stream)[interval].n_samples
+        route = self._routes.get((recording_id, stream)) or self._route(recording_id, stream)
+        rate = route.rate_hz
+        interval = max(0, bisect.bisect_right(route.start_s, start_s + EDGE) - 1)
+        origin, held = route.start_s[interval], route.pieces[interval].n_samples
         first, stop = (min(max(math.ceil((t - origin) * rate - GRID), 0), held) for t in (start_s, stop_s))
         time_s = origin + np.arange(first, stop) / rate
         if stop <= first:
-            return np.empty((0, len(self.channels(recording_id, stream=stream))), np.float32), time_s
-        route = self._routes.get((recording_id, stream)) or self._route(recording_id, stream)
+            return np.empty((0, len(route.gain.scale)), np.float32), time_s
         return self._read_samples(route, interval, first, stop - first), time_s
 
     def place(self, recording_id: str, start_s: float, n_samples: int) -> tuple[str, int]:
@@ -236,7 +234,7 @@ class Dataset(Catalogue):
         interval, first = route.locate(start_s, n_samples)
         if route.is_events or interval < 0:
             return f"{self.path}/{names(self._row(recording_id)['shards'])[0]}", round(1000 * start_s)
-        pieces = self._pieces_of(recording_id, route.name)[interval]
+        pieces = route.pieces[interval]
         i = bisect.bisect_right(pieces.first, first) - 1
         # a sample takes a byte or more, so this keeps the order of segments
         return f"{self.path}/{pieces.file[i]}", pieces.span[i].offset + first - pieces.first[i]
@@ -268,29 +266,22 @@ class Dataset(Catalogue):
         if not self.recordings:
             raise DataError(f"{self.path}: every shard is damaged ({self.skipped[0]})")
 
-    def _pieces_of(self, recording_id: str, stream: str) -> list[Pieces]:
-        known = self._pieces.get((recording_id, stream))
-        if known is None:
-            row = self._row(recording_id)
-            known = self._shards.pieces(recording_id, stream, row["shards"], n_intervals=len(row["valid"]))
-            held = [p.n_samples for p in known]
-            is_signal = self._stream(recording_id, None)["name"] == stream
-            stated = self.interval_samples(recording_id) if is_signal else held
+    def _route(self, recording_id: str, stream: str | None) -> Route:
+        """Look up what every read of a stream needs, once."""
+        row, valid = self._stream(recording_id, stream), self.valid(recording_id)
+        name, rate, regular = str(row["name"]), self.rate_hz(recording_id, stream), bool(row["regular"])
+        # a bin that is not whole is no sample; a sample of a signal is there or not, whatever rounding says
+        stops = [round((b - a) * rate) if regular else math.floor((b - a) * rate + GRID) for a, b in valid]
+        pieces = self._shards.pieces(recording_id, name, self._row(recording_id)["shards"], n_intervals=len(valid))
+        if regular and row is self._stream(recording_id, None):
+            stated, held = self.interval_samples(recording_id), [p.n_samples for p in pieces]
             if stated != held:
                 raise DataError(
                     f"{self.path}/recordings.parquet: field 'valid' of '{recording_id}' states {sum(stated)} samples, "
                     f"its segments hold {sum(held)}; prepare the dataset again"
                 )
-            self._pieces[recording_id, stream] = known
-        return known
-
-    def _route(self, recording_id: str, stream: str | None) -> Route:
-        """Look up what every read of a stream needs, once."""
-        row, valid = self._stream(recording_id, stream), self.valid(recording_id)
-        rate, regular = self.rate_hz(recording_id, stream), bool(row["regular"])
-        # a bin that is not whole is no sample; a sample of a signal is there or not, whatever rounding says
-        stops = [round((b - a) * rate) if regular else math.floor((b - a) * rate + GRID) for a, b in valid]
-        route = Route(recording_id, str(row["name"]), rate, not regular, [a for a, _ in valid], stops)
+        gain = self._gain_of(recording_id, name)
+        route = Route(recording_id, name, rate, not regular, [a for a, _ in valid], stops, gain, pieces)
         self._routes[recording_id, stream] = route
         return route
 
@@ -315,7 +306,7 @@ class Dataset(Catalogue):
             starts_s = [a for a, _ in self.valid(recording_id)]
             self._event_pieces[key] = event_pieces(self._shards, *key, self._row(recording_id)["shards"], starts_s)
         time_s, unit = read_between(self._segments, self._event_pieces[key][interval], start_s, stop_s)
-        good = self._gains(*key)[2]
+        good = self._gain_of(*key).good
         if good is None:
             return time_s, unit
         number = np.full(len(self._channels[key]), -1, np.int32)
@@ -336,10 +327,9 @@ class Dataset(Catalogue):
     def _read_samples(
         self, route: Route, interval: int, first: int, n_samples: int, out: np.ndarray | None = None
     ) -> np.ndarray:
-        pieces = self._pieces_of(route.recording_id, route.name)[interval]
-        scale, offset, good = self._gains(route.recording_id, route.name)
-        if out is None or out.shape != (n_samples, len(scale)):
-            out = np.empty((n_samples, len(scale)), np.float32)
+        pieces, gain = route.pieces[interval], route.gain
+        if out is None or out.shape != (n_samples, len(gain.scale)):
+            out = np.empty((n_samples, len(gain.scale)), np.float32)
         stop = first + n_samples
         if stop > pieces.n_samples:
             raise DataError(
@@ -352,11 +342,11 @@ class Dataset(Catalogue):
             end = min(stop, begin + span.n_valid)
             rows = self._segments.rows(pieces.file[i], span, at - begin, end - begin)
             part = out if end - at == n_samples else out[at - first : end - first]
-            to_float32(rows if good is None else rows[:, good], scale, offset, part)
+            to_float32(rows if gain.good is None else rows[:, gain.good], gain.scale, gain.offset, part)
             at, i = end, i + 1
         return out
 
-    def _gains(self, recording_id: str, stream: str) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    def _gain_of(self, recording_id: str, stream: str) -> Gain:
         known = self._gain.get((recording_id, stream))
         if known is None:
             rows = self._channels.get((recording_id, stream), [])
@@ -367,6 +357,6 @@ class Dataset(Catalogue):
                 )
             scale = np.array([r["scale"] for r in rows], np.float32)[good]
             offset = np.array([r["offset"] for r in rows], np.float32)[good]
-            known = (scale, offset if offset.any() else None, None if good.all() else np.flatnonzero(good))
+            known = Gain(scale, offset if offset.any() else None, None if good.all() else np.flatnonzero(good))
             self._gain[recording_id, stream] = known
         return known

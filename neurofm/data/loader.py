@@ -9,7 +9,8 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from neurofm.data.index import Dataset
-from neurofm.data.plan import merge_small, plan_epoch, plan_hash, plan_stream, slice_of
+from neurofm.data.parcel import AHEAD, Item, forget, pack, unpack
+from neurofm.data.plan import EMPTY, merge_small, plan_epoch, plan_hash, plan_stream, slice_of
 from neurofm.data.reader import Job, WindowReader
 from neurofm.data.stimuli import Stimuli
 from neurofm.data.transforms import Transform
@@ -174,6 +175,7 @@ class WindowLoader:
         self._resumed = False
         self._made: tuple[int, np.ndarray] | None = None
         self._jobs = _Jobs()
+        self._pids: list[int] = []
         self._torch = self._workers(n_workers, start_method)
         self._length = len(self.plan(0))
         if self._length == 0:
@@ -190,10 +192,14 @@ class WindowLoader:
             batch_size=None,
             sampler=self._jobs,
             num_workers=n_workers,
+            prefetch_factor=AHEAD,
             persistent_workers=True,
             multiprocessing_context=start_method,
-            collate_fn=_as_it_is,
+            collate_fn=pack,
         )
+
+    def __del__(self) -> None:
+        forget(self.__dict__.get("_pids", ()))
 
     def plan(self, epoch: int) -> np.ndarray:
         """Return the global batches of an epoch, shape (batch, batch_size)."""
@@ -266,6 +272,11 @@ class WindowLoader:
         epoch, next_batch = self._cursor
         return (epoch + 1, 0) if next_batch >= self._length else (epoch, next_batch)
 
+    def _from_workers(self, loader: DataLoader) -> Iterator[Item]:
+        batches = iter(loader)
+        self._pids = [w.pid for w in batches._workers]  # type: ignore[attr-defined]
+        return map(unpack, batches)
+
     def __iter__(self) -> Iterator[NeuralBatch]:
         epoch, begin = self._here()
         if not self.shuffle and not self._resumed:
@@ -276,13 +287,15 @@ class WindowLoader:
             for batch in self.plan(epoch)[begin:]
         ]
         self._jobs.jobs = jobs
-        source = map(self.reader.__getitem__, jobs) if self._torch is None else iter(self._torch)
+        source = map(self.reader.__getitem__, jobs) if self._torch is None else self._from_workers(self._torch)
         for number, (batch, skipped) in enumerate(source, begin + 1):
             self.skipped += skipped
             # before the batch is handed out: whoever holds it may save the state that follows it
             self._cursor = (epoch, number)
             if batch is None:
                 raise DataError(f"no window of a batch could be read: {skipped[0]}")
+            mine = self.plan(epoch)[number - 1, self.rank :: self.world_size]
+            batch.repeated = bool((mine == EMPTY).all())
             yield batch
 
 
@@ -290,7 +303,3 @@ def _numbered(places: Sequence[tuple[str, int]]) -> np.ndarray:
     """Tars by number, in the order of their names."""
     number = {tar: i for i, tar in enumerate(sorted({tar for tar, _ in places}))}
     return np.array([(number[tar], at) for tar, at in places], np.int64)
-
-
-def _as_it_is(item: Any) -> Any:
-    return item

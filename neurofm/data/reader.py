@@ -11,6 +11,7 @@ from neurofm.data.collate import About, Sample, collate, describe
 from neurofm.data.events import EDGE
 from neurofm.data.index import Dataset
 from neurofm.data.keyed import keyed_generator
+from neurofm.data.parcel import empty
 from neurofm.data.segments import CorruptError
 from neurofm.data.stimuli import Stimuli
 from neurofm.data.transforms import Transform
@@ -76,24 +77,29 @@ class WindowReader(TorchDataset):
         self.seed = seed
         self.transform = transform
         self.training = training
-        self._dataset = {r: d for d in datasets for r in d.recordings}
-        if len(self._dataset) != sum(len(d.recordings) for d in datasets):
+        self._draws = transform is not None and transform.draws
+        self._datasets = list(datasets)
+        holder = {r: d for d in datasets for r in d.recordings}
+        if len(holder) != sum(len(d.recordings) for d in datasets):
             raise ConfigError("two datasets hold a recording of the same id; give each dataset once")
         names = {name: i for i, name in enumerate(vocabulary, 1)}
         people = {name: i for i, name in enumerate(subjects, 1)}
         days = {name: i for i, name in enumerate(sessions, 1)}
         self.about: dict[str, About] = {}
+        # of each recording: where it is, and whether its signal is a list of events
+        self._source: dict[str, tuple[Dataset, bool]] = {}
         for r in dict.fromkeys(w.recording_id for w in windows):
-            if r not in self._dataset:
+            if r not in holder:
                 raise DataError(
                     f"no dataset given holds the recording '{r}'; check that windows and datasets belong together"
                 )
-            self.about[r] = describe(self._dataset[r], r, vocabulary=names, subjects=people, sessions=days)
+            self.about[r] = describe(holder[r], r, vocabulary=names, subjects=people, sessions=days)
+            self._source[r] = holder[r], holder[r].is_events(r)
 
     def place(self, i: int) -> tuple[str, int]:
         """Return the tar that window `i` begins in, and a number that grows along it."""
         w = self.windows[i]
-        return self._dataset[w.recording_id].place(w.recording_id, w.start_s, w.n_samples)
+        return self._source[w.recording_id][0].place(w.recording_id, w.start_s, w.n_samples)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -104,74 +110,73 @@ class WindowReader(TorchDataset):
         Its values are written to `into`, shape (C, T), where that is given, and are then a view of it.
         """
         window = self.windows[i]
-        about = self.about[window.recording_id]
+        recording_id, start_s, n_samples = window.recording_id, window.start_s, window.n_samples
+        about, (dataset, is_events) = self.about[recording_id], self._source[recording_id]
         # without a use for it, no generator: making one takes longer than reading a small window
-        random = self.training and (self.transform is not None or window.slack_samples > 0)
-        rng = keyed_generator(self.seed, epoch, i) if random else None
-        start_s = window.start_s
+        rng = keyed_generator(self.seed, epoch, i) if self.training and (self._draws or window.slack_samples) else None
         if rng is not None and window.slack_samples:
             start_s += int(rng.integers(window.slack_samples + 1)) / about.rate_hz
-        dataset = self._dataset[window.recording_id]
-        counted = self.counts or not dataset.is_events(window.recording_id)
+        counted = self.counts or not is_events
+        place = None if into is None else into.T
         if counted:
-            out = None if into is None else self._memory(into)
-            values = dataset.read(window.recording_id, start_s, window.n_samples, out=out)
+            read_to_place = place is None or self.transform is None
+            out = place if read_to_place else self._memory(n_samples, len(about.channel_ids))
+            values = dataset.read(recording_id, start_s, n_samples, out=out)
+            if self.transform is not None:
+                values, target = self.transform.apply_labelled(values, recording_id, window.target, rng=rng)
+                if target is not window.target:
+                    window = window._replace(target=target)
+            if place is not None and values is not place:
+                place[...] = values
+                values = place
         else:
-            values = np.broadcast_to(np.float32(0), (window.n_samples, len(about.channel_ids)))
-        if counted and self.transform is not None:
-            values, target = self.transform.apply_labelled(values, window.recording_id, window.target, rng=rng)
-            if target is not window.target:
-                window = window._replace(target=target)
-        if counted and into is not None:
-            if values.ctypes.data != into.ctypes.data:
-                into[...] = values.T
-            values = into.T
-        stop_s = start_s + window.n_samples / about.rate_hz
-        events = None
-        if dataset.is_events(window.recording_id):
+            values = np.broadcast_to(np.float32(0), (n_samples, len(about.channel_ids)))
+        sample = Sample(window, i, start_s, values, about, counted=counted)
+        if is_events:
             # the same events that are counted in the bins: one that lies on a border but for rounding is behind it
-            slack = EDGE / about.rate_hz
-            time_s, unit = dataset.read_events(window.recording_id, start_s - slack, stop_s - slack)
-            events = (np.maximum(time_s - start_s, 0), unit)
-        streams = {}
+            slack, stop_s = EDGE / about.rate_hz, start_s + n_samples / about.rate_hz
+            time_s, unit = dataset.read_events(recording_id, start_s - slack, stop_s - slack)
+            sample.events = (np.maximum(time_s - start_s, 0), unit)
         for name in self.streams:
-            further, time_s = dataset.read_stream(window.recording_id, start_s, stop_s, stream=name)
-            streams[name] = (further, time_s - start_s)
-        shown = self.stimuli.shown(dataset, window, start_s) if self.stimuli is not None else None
-        return Sample(window, i, start_s, values, about, events, streams, counted, shown)
+            stop_s = start_s + n_samples / about.rate_hz
+            further, time_s = dataset.read_stream(recording_id, start_s, stop_s, stream=name)
+            sample.streams[name] = (further, time_s - start_s)
+        if self.stimuli is not None:
+            sample.shown = self.stimuli.shown(dataset, window, start_s)
+        return sample
 
     def __getitem__(self, job: Job) -> tuple[NeuralBatch | None, list[str]]:
         """Return the batch, None when none of it could be read, and what was skipped."""
         epoch, numbers = job
         if epoch != self._epoch:
             self._epoch = epoch
-            for dataset in {id(d): d for d in self._dataset.values()}.values():
+            for dataset in self._datasets:
                 dataset.rewind()
         samples: list[Sample] = []
         skipped: list[str] = []
         windows = [self.windows[i] for i in numbers]
-        n_channels = [len(self.about[w.recording_id].channel_ids) for w in windows]
-        c_max, t_max = max(n_channels), max(w.n_samples for w in windows)
-        if self.time_first:
-            signal = np.empty((len(numbers), t_max, c_max), np.float32).transpose(0, 2, 1)
-        else:
-            signal = np.empty((len(numbers), c_max, t_max), np.float32)
-        for i, w, c in zip(numbers, windows, n_channels, strict=True):
+        sizes = [(len(self.about[w.recording_id].channel_ids), w.n_samples) for w in windows]
+        c_max, t_max = (max(size[k] for size in sizes) for k in (0, 1))
+        whole = empty(len(numbers), *((t_max, c_max) if self.time_first else (c_max, t_max)))
+        whole = whole.transpose(1, 2) if self.time_first else whole
+        signal = whole.numpy()
+        for i, w, (c, t) in zip(numbers, windows, sizes, strict=True):
             place = signal[len(samples)]
-            place[c:] = 0
-            place[:c, w.n_samples :] = 0
+            if c < c_max or t < t_max:
+                place[c:] = 0
+                place[:c, t:] = 0
+                place = place[:c, :t]
             try:
-                samples.append(self.sample(epoch, i, place[:c, : w.n_samples]))
+                samples.append(self.sample(epoch, i, place))
             except CorruptError as error:
-                if self._dataset[w.recording_id].on_corrupt != "skip":
+                if self._source[w.recording_id][0].on_corrupt != "skip":
                     raise
                 skipped.append(f"window {i} left out: {error}")
-        return (collate(samples, signal[: len(samples)]) if samples else None), skipped
+        return (collate(samples, whole[: len(samples)]) if samples else None), skipped
 
-    def _memory(self, into: np.ndarray) -> np.ndarray:
-        """Where to read a window to: its place in the batch where that will do, else memory that is used again."""
-        if self.transform is None and into.T.flags.c_contiguous:
-            return into.T
-        if self._scratch.size < into.size:
-            self._scratch = np.empty(into.size, np.float32)
-        return self._scratch[: into.size].reshape(into.T.shape)
+    def _memory(self, n_samples: int, n_channels: int) -> np.ndarray:
+        """Memory for a window before its transforms, used again for the next."""
+        size = n_samples * n_channels
+        if self._scratch.size < size:
+            self._scratch = np.empty(size, np.float32)
+        return self._scratch[:size].reshape(n_samples, n_channels)

@@ -5,10 +5,27 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass
 
+import numpy as np
+
+from neurofm.data.shards import Pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Stored numbers × scale + offset, shape (good channels,), float32; columns of the good ones, None for all."""
+
+    scale: np.ndarray
+    offset: np.ndarray | None
+    good: np.ndarray | None
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What every read of a stream needs: its name, rate, and the start and length of each valid interval."""
+    """What every read of a stream needs, looked up once.
+
+    Its name, rate, the start and length of each valid interval, and, of a regular stream, where the segments of each
+    interval lie and what their numbers mean.
+    """
 
     recording_id: str
     name: str
@@ -16,6 +33,8 @@ class Route:
     is_events: bool
     start_s: list[float]
     n_samples: list[int]
+    gain: Gain
+    pieces: list[Pieces]
 
     def locate(self, start_s: float, n_samples: int) -> tuple[int, int]:
         """Return the interval that holds a window and the window's first sample in it; (−1, 0) when none does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from neurofm.data.filter_length import filter_length_s
@@ -45,9 +46,33 @@ def _everything(dataset: Dataset) -> Split:
     return Split(parts={"pretrain": whole(dataset, sorted(dataset.recordings))}, rule=f"everything of {dataset.id}")
 
 
-def _by_time(dataset: Dataset, *, fractions: Mapping[str, float], gap_s: float | None = None, window_s: float) -> Split:
-    """Cut each recording in time; without `gap_s` the gap is the window plus the longest filter of preparation."""
-    return by_time(dataset, fractions=fractions, gap_s=window_s + filter_length_s(dataset) if gap_s is None else gap_s)
+def _by_time(
+    dataset: Dataset,
+    *,
+    fractions: Mapping[str, float],
+    gap_s: float | None = None,
+    gap_reason: str | None = None,
+    window_s: float,
+) -> Split:
+    """Cut each recording in time; without `gap_s` the gap is the window plus the longest filter of preparation.
+
+    A shorter gap lets parts share what the filter carried over, so it needs a reason, such as a published protocol,
+    which is kept in the split's rule. Where a filter's reach is not known, a gap of the window or more is taken as given.
+    """
+    if gap_s is None:
+        return by_time(dataset, fractions=fractions, gap_s=window_s + filter_length_s(dataset))
+    try:
+        least = window_s + filter_length_s(dataset)
+    except ConfigError:
+        least = window_s
+    if gap_s < least * (1 - 1e-9) and not gap_reason:
+        raise ConfigError(
+            f"split rule 'by_time': gap_s={gap_s:g} is below the window of {window_s:g} s plus the longest filter of "
+            f"preparation, {least:g} s together, so parts would share signal; raise it, leave it out, or say why in "
+            "gap_reason (such as a published protocol)"
+        )
+    split = by_time(dataset, fractions=fractions, gap_s=gap_s)
+    return replace(split, rule=f"{split.rule}, gap_reason: {gap_reason}") if gap_reason else split
 
 
 RULES: dict[str, Callable[..., Split]] = {

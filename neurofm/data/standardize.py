@@ -99,6 +99,11 @@ class Standardize(Transform):
                 )
 
     @property
+    def draws(self) -> bool:
+        """Whether statistics are made noisy in training."""
+        return self.noise_range_s is not None
+
+    @property
     def is_transductive(self) -> bool:
         """Whether it was told to look at whole recordings."""
         return self.transductive

@@ -54,6 +54,11 @@ class Transform:
     learns: ClassVar[bool] = False
 
     @property
+    def draws(self) -> bool:
+        """Whether it makes use of `rng`, which takes time to make; what is fitted mostly does not."""
+        return not self.learns
+
+    @property
     def is_transductive(self) -> bool:
         """Whether it looks at the recording it is applied to as a whole; so is then every score made with it."""
         return False
@@ -131,6 +136,11 @@ class Compose(Transform):
                 raise ConfigError(
                     f"compose: '{t.name}' is fitted on the data as stored, so it must be the first transform"
                 )
+
+    @property
+    def draws(self) -> bool:
+        """Whether any step does."""
+        return any(t.draws for t in self.transforms)
 
     @property
     def is_transductive(self) -> bool:

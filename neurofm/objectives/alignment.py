@@ -17,7 +17,6 @@ from neurofm.models.base import Backbone, Encoded, offers
 from neurofm.models.layout import masked_mean
 from neurofm.nn.projection import build_head
 from neurofm.nn.transport import sinkhorn_divergence, sliced_wasserstein
-from neurofm.objectives.alignment_gather import check_equal_rows, gather, world
 from neurofm.objectives.alignment_losses import (
     NORMALISE,
     bi_mix_co,
@@ -32,6 +31,7 @@ from neurofm.objectives.alignment_losses import (
 from neurofm.objectives.alignment_readout import at_times, over_channels
 from neurofm.objectives.base import Loss, Objective
 from neurofm.objectives.mixing import generator_of, mix_pairs
+from neurofm.objectives.over_ranks import check_equal_rows, gather, world
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.facts import Facts
@@ -106,6 +106,7 @@ class Alignment(Objective):
     """
 
     needs = ("channel_mask", "time_mask", "stimulus_embedding")
+    contrasts = True
     idle = ("mask_token",)  # nothing is hidden, so a model's token for it is not trained
 
     def __init__(

@@ -51,6 +51,11 @@ class Objective(nn.Module):
         Name of the report that `neurofm train` writes of a run, see `report.RUN_REPORTS`.
     is_classifier : bool
         Whether `predict` gives logits of `Facts.classes`.
+    contrasts : bool
+        Whether windows of a batch are told from each other, so that a part of a batch has another loss; validation then takes
+        whole batches on every rank.
+    held : int
+        Channels of a subject whose context is kept (`read_context`); 0 where none is.
     """
 
     needs: tuple[str, ...] = ()
@@ -59,6 +64,8 @@ class Objective(nn.Module):
     takes_tokenizer: bool = False
     report: str | None = None
     is_classifier: bool = False
+    contrasts: bool = False
+    held: int = 0
 
     def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the loss of one batch."""
@@ -91,6 +98,10 @@ class Objective(nn.Module):
 
     def solve(self, stretches: Iterable[NeuralBatch], *, new_subject: bool) -> None:
         """Solve what has a closed form, from unbroken stretches of signal, before any gradient step."""
+
+    def read_context(self, model: Backbone, batch: NeuralBatch) -> None:
+        """Keep what one subject's windows say, so that `predict` needs no further step; sets `held`."""
+        raise NotImplementedError
 
     def attach(self, tokenizer: nn.Module) -> None:
         """Take a frozen tokenizer; see `takes_tokenizer`."""

@@ -38,9 +38,13 @@ class InContextEncoding(Objective):
         Range of the number of context trials, drawn per step.
     n_voxels : int
         Voxels drawn per subject and step.
+    held : int
+        Channels of one subject whose weights are kept, read by `read_context` (adapt=in_context sets it); 0: every
+        batch brings its own context.
     """
 
     needs = ("channel_mask", "time_mask", "stimulus_embedding")
+    contrasts = True
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class InContextEncoding(Objective):
         embedding: str | None = None,
         context: Sequence[int] = (30, 500),
         n_voxels: int = 64,
+        held: int = 0,
     ) -> None:
         super().__init__()
         if len(facts.embedding_shape) != 1:
@@ -66,6 +71,9 @@ class InContextEncoding(Objective):
         n_dim = facts.embedding_shape[0]
         self.mix = nn.Sequential(nn.LayerNorm(model.dim), nn.Linear(model.dim, model.dim), nn.GELU())
         self.head = nn.Linear(model.dim, n_dim + 1)
+        self.held = held
+        if held:
+            self.register_buffer("context_weights", torch.zeros(held, n_dim + 1))
 
     def weights(self, model: Backbone, embedding: Tensor, response: Tensor) -> Tensor:
         """Encode voxels from their contexts alone.
@@ -90,9 +98,21 @@ class InContextEncoding(Objective):
         w = self.weights(model, embedding, response)
         return w[:, :-1] @ F.normalize(new, dim=-1).T + w[:, -1:]
 
+    @torch.no_grad()
+    def read_context(self, model: Backbone, batch: NeuralBatch) -> None:
+        """Keep the weights of every channel of one subject, read from all of its trials in the batch as context."""
+        embedding, response = self.trials(batch)
+        there = batch.channel_mask.all(0)
+        if batch.subject is not None and len(batch.subject.unique()) > 1:
+            raise DataError("in_context: the calibration holds several subjects; adapt to one at a time")
+        found = response.new_zeros(len(there), self.head.out_features)
+        found[there] = self.weights(model, embedding, response[:, there].T)
+        self.held = len(there)
+        self.register_buffer("context_weights", found)
+
     def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Part each subject's trials into context and query, and score the query."""
-        embedding, response = self._trials(batch)
+        embedding, response = self.trials(batch)
         subject = torch.zeros(len(batch)) if batch.subject is None else batch.subject.cpu()
         errors, spreads, n_context = [], [], []
         for one in subject.unique().tolist():
@@ -126,9 +146,19 @@ class InContextEncoding(Objective):
     def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return every trial's response estimated from the first half of its subject's trials, shape (B, C, 1).
 
-        Trials of that half are estimated from the other, so no trial is in its own context.
+        Trials of that half are estimated from the other, so no trial is in its own context. With a context that is
+        `held`, all are estimated from it, and their own signal is not looked at.
         """
-        embedding, response = self._trials(batch)
+        embedding, response = self.trials(batch)
+        if self.held:
+            w = self.context_weights
+            if len(w) != response.shape[1]:
+                raise DataError(
+                    f"in_context: the context was read from {len(w)} channels, the batch has {response.shape[1]}; give the "
+                    "same channels of the same subject"
+                )
+            estimate = embedding.to(w) @ w[:, :-1].T + w[:, -1]  # type: ignore[index]
+            return (estimate * batch.channel_mask)[..., None]
         subject = torch.zeros(len(batch)) if batch.subject is None else batch.subject.cpu()
         estimate = torch.zeros_like(response)
         for one in subject.unique().tolist():
@@ -140,7 +170,7 @@ class InContextEncoding(Objective):
                 estimate[query] = self.encode(model, embedding[context], response[context].T, embedding[query]).T
         return (estimate * batch.channel_mask)[..., None]
 
-    def _trials(self, batch: NeuralBatch) -> tuple[Tensor, Tensor]:
+    def trials(self, batch: NeuralBatch) -> tuple[Tensor, Tensor]:
         """Embeddings of length one (B, E), and responses as means over time (B, C)."""
         have = batch.stimulus_embedding
         name = self.embedding if self.embedding is not None else next(iter(have), None)

@@ -17,6 +17,7 @@ from neurofm.nn.patching import cut_patches, join_patches
 from neurofm.objectives.base import Loss, Objective
 from neurofm.objectives.grid import grid, patch_samples_of
 from neurofm.objectives.info_nce import draw_negatives, info_nce
+from neurofm.objectives.over_ranks import gather_uneven, in_turn, world
 from neurofm.objectives.ridge_skip import RidgeSkip
 from neurofm.objectives.rollout import roll_out
 from neurofm.objectives.scores import masked_mse, r_squared
@@ -44,8 +45,8 @@ class NextState(Objective):
         Divides the cosine (published: 0.1).
     sampling : str
         ``valid``: negatives from all valid tokens of the batch but the positive. ``published``: only the first
-        (B − 1)/B of them, as the released code draws. Under data-parallel training each process draws from its
-        own part of the batch, so the task is harder with larger batches per process.
+        (B − 1)/B of them, as the released code draws. The batch is that of all processes that train together, so
+        their number does not change the task.
     detach_targets : bool
         Stop the gradient at the positives. Published: it flows, False.
     target : str
@@ -92,6 +93,7 @@ class NextState(Objective):
                 f"objective 'next_state': {type(model).__name__} gives no tokens to contrast (embed_tokens); choose one that does, "
                 "e.g. mvpformer_tiny, or kind=regression"
             )
+        self.contrasts = kind == "contrastive"
         self.kind, self.n_negatives, self.temperature = kind, n_negatives, temperature
         self.sampling, self.detach_targets = sampling, detach_targets
         self.target, self.residual = target, residual
@@ -177,28 +179,49 @@ class NextState(Objective):
     def _contrast(
         self, predicted: Tensor, targets: Tensor, mask: Tensor, scored: Tensor, generator: torch.Generator | None
     ) -> Loss:
-        n_valid = int(mask.sum())
-        if n_valid < 3 or not bool(scored.any()):
+        bank, n_windows = targets[mask].detach(), len(mask)
+        # the place of each anchor's positive among the valid tokens
+        place = (mask.flatten().cumsum(0).reshape(mask.shape) - 1)[:, 1:][scored]
+        mine: Tensor | slice = slice(None)
+        n_ranks = world()[1] if self.training else 1
+        if n_ranks > 1:
+            bank, place, mine, n_windows = self._of_all_ranks(bank, mask, scored)
+        n_valid = len(bank)
+        if n_valid < 3 or not len(place):
             raise ConfigError(
                 f"objective 'next_state' found {n_valid} valid tokens in a batch and nothing to contrast: "
                 "use a larger batch or longer windows"
             )
         # the published range leaves out the last sample of the batch
-        n_candidates = n_valid - 1 if self.sampling == "valid" else n_valid - n_valid // len(mask)
-        rank = mask.flatten().cumsum(0).reshape(mask.shape) - 1
+        n_candidates = n_valid - 1 if self.sampling == "valid" else n_valid - n_valid // n_windows
+        # all ranks draw for all anchors, as one process would, and keep their own
+        negatives = draw_negatives(place, n_valid, self.n_negatives, n_candidates=n_candidates, generator=generator)[
+            mine
+        ]
         positive = targets[:, 1:][scored]
-        negatives = draw_negatives(
-            rank[:, 1:][scored], n_valid, self.n_negatives, n_candidates=n_candidates, generator=generator
-        )
         loss, hit = info_nce(
             predicted[scored],
             positive.detach() if self.detach_targets else positive,
-            targets[mask],
+            bank,
             negatives,
             temperature=self.temperature,
         )
-        total = loss.mean()
-        return Loss(total, {"info_nce": total.detach()}, {"top1": hit.float().mean()})
+        # data-parallel training takes the mean over ranks, which may hold different numbers of anchors
+        total = loss.sum() * n_ranks / len(place)
+        return Loss(total, {"info_nce": total.detach()}, {"top1": hit.float().sum() * n_ranks / len(place)})
+
+    @staticmethod
+    def _of_all_ranks(bank: Tensor, mask: Tensor, scored: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Valid tokens of the global batch, the place of every anchor's positive in it, which are ours, and B of all."""
+        n_valid, n_anchors = mask.flatten(1).sum(1), scored.flatten(1).sum(1)
+        own = mask.flatten(1).cumsum(1).reshape(mask.shape)[:, 1:][scored] - 1  # counted within the window
+        valid, anchors = gather_uneven(n_valid), gather_uneven(n_anchors)
+        tokens, _ = in_turn(gather_uneven(bank), valid)
+        within, rank = in_turn(gather_uneven(own), anchors)
+        each_valid, _ = in_turn(valid, [torch.ones_like(n) for n in valid])
+        each_anchors, _ = in_turn(anchors, [torch.ones_like(n) for n in anchors])
+        before = (each_valid.cumsum(0) - each_valid).repeat_interleave(each_anchors)
+        return tokens, within + before, rank == world()[0], len(each_valid)
 
     def _regress(self, estimate: Tensor, model: Backbone, batch: NeuralBatch, scored: Tensor) -> Loss:
         features = self._features(model, batch)

@@ -48,6 +48,16 @@ def _tones(names: Sequence[str], tones: Mapping[str, str] | None) -> dict[str, s
     return {n: colour((tones or {}).get(n, n), k) for k, n in enumerate(names)}
 
 
+# a colour that comes back has another marker and dash: (marker, the same as a letter for labels, dash)
+_MARKS = (("o", "●", "-"), ("s", "■", (0, (5, 2))), ("^", "▲", (0, (1.5, 1.5))), ("D", "◆", (0, (6, 2, 1.5, 2))))
+
+
+def _marks(names: Sequence[str], tone: Mapping[str, str]) -> dict[str, tuple[Any, str, Any]]:
+    """Marker, letter and dash of every series; no two series of one colour share them."""
+    order = [tone[n] for n in names]
+    return {n: _MARKS[order[:k].count(tone[n]) % len(_MARKS)] for k, n in enumerate(names)}
+
+
 def adaptation_curve(
     curves: Curves,
     *,
@@ -83,16 +93,18 @@ def adaptation_curve(
         left, right = np.ravel(np.asarray(figure.subfigures(1, 2, width_ratios=[1.15, 1], wspace=0.03)))
         ax = left.subplots()
         panels = right.subplots(n_rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        ends, rows = _mean_panel(ax, curves, budgets, tone)
+        mark = _marks(list(curves), tone)
+        ends, rows = _mean_panel(ax, curves, budgets, tone, mark)
         if ceiling:
-            ax.axhline(ceiling[0], color=colour("muted"), linestyle=(0, (4, 3)), linewidth=1.0)
-            ax.text(-0.3, ceiling[0], ceiling[1], color=colour("muted"), fontsize=8, va="bottom")
+            # not under the labels
+            ax.hlines(ceiling[0], -0.4, len(budgets) - 0.7, color=colour("muted"), linestyle=(0, (4, 3)), linewidth=1.0)
+            ends[ceiling[1]] = (max((x for x, *_ in ends.values()), default=0.0), ceiling[0], colour("muted"))
             rows.append(row("", panel="mean", series="ceiling", y=ceiling[0], label=ceiling[1]))
         ax.set(xlabel=budget_unit, ylabel=metric, title=f"Mean of {len(people)} people, 95 % interval")
         ax.set_ylim(limits([v for r in rows for v in (r["y"], r["low"], r["high"])]))
         # Room for the labels at the right, in units of one budget
         ax.set_xlim(-0.4, len(budgets) - 0.8 + 0.03 * max(map(len, curves)) * len(budgets))
-        rows += _person_panels(panels, people, curves, budgets, tone)
+        rows += _person_panels(panels, people, curves, budgets, tone, mark)
         figure.canvas.draw()
         label_ends(ax, ends)
         last = budgets[-1]
@@ -102,19 +114,24 @@ def adaptation_curve(
 
 
 def _mean_panel(
-    ax: Axes, curves: Curves, budgets: Sequence[float], tone: Mapping[str, str]
-) -> tuple[dict[str, tuple[float, float, str]], list[dict[str, Any]]]:
+    ax: Axes, curves: Curves, budgets: Sequence[float], tone: Mapping[str, str], mark: Mapping[str, tuple[Any, str, Any]]
+) -> tuple[dict[str, tuple[float, float, str]], list[dict[str, Any]]]:  # fmt: skip
     """Draw each series' mean over people with its t interval; return where the lines end, and the numbers."""
     ends, rows = {}, []
+    step = min(0.07, 0.36 / max(1, len(curves) - 1))
+    several = len(set(mark.values())) > 1
     for k, (series, by_person) in enumerate(curves.items()):
         points = {b: [scores[b] for scores in by_person.values() if b in scores] for b in budgets}
         means = {b: t_interval(values) for b, values in points.items() if values}
         # A small sideways shift keeps intervals of different series apart
-        x = [budgets.index(b) + (k - (len(curves) - 1) / 2) * 0.07 for b in means]
+        x = [budgets.index(b) + (k - (len(curves) - 1) / 2) * step for b in means]
         y = [m.value for m in means.values()]
         half = [m.high - m.value if np.isfinite(m.high) else 0.0 for m in means.values()]
-        ax.errorbar(x, y, yerr=half, color=tone[series], marker="o", markersize=4.5, elinewidth=1.0, capsize=0)
-        ends[series] = (x[-1], y[-1], tone[series])
+        marker, letter, dash = mark[series]
+        ax.errorbar(
+            x, y, yerr=half, color=tone[series], marker=marker, linestyle=dash, markersize=4.5, elinewidth=1.0, capsize=0
+        )  # fmt: skip
+        ends[f"{letter} {series}" if several else series] = (x[-1], y[-1], tone[series])
         for b, m in means.items():
             rows.append(
                 row("", panel="mean", series=series, x=b, y=m.value, low=m.low, high=m.high, label=f"{m.n} people")
@@ -125,15 +142,19 @@ def _mean_panel(
 
 
 def _person_panels(
-    panels: NDArray, people: Sequence[str], curves: Curves, budgets: Sequence[float], tone: Mapping[str, str]
-) -> list[dict[str, Any]]:
+    panels: NDArray, people: Sequence[str], curves: Curves, budgets: Sequence[float], tone: Mapping[str, str],
+    mark: Mapping[str, tuple[Any, str, Any]],
+) -> list[dict[str, Any]]:  # fmt: skip
     """Draw one small panel per person; return the numbers."""
     rows = []
     for panel, person in zip(panels, people, strict=False):
         for series, by_person in curves.items():
             points = by_person.get(person, {})
             x = [budgets.index(b) for b in points]
-            panel.plot(x, list(points.values()), color=tone[series], marker="o", markersize=2.5, linewidth=1.3)
+            marker, _, dash = mark[series]
+            panel.plot(
+                x, list(points.values()), color=tone[series], marker=marker, linestyle=dash, markersize=2.5, linewidth=1.1
+            )  # fmt: skip
             rows += [row("", panel=person, series=series, x=b, y=v) for b, v in points.items()]
         panel.set_title(person, fontsize=8, fontweight="normal")
         _budget_axis(panel, budgets)

@@ -11,6 +11,8 @@ from neurofm.benchmarks.adaptation import areas, compare
 from neurofm.benchmarks.population import METRICS, PopulationScores
 from neurofm.benchmarks.statistics import paired_interval, t_interval
 from neurofm.report.content import Claim, Section, Table, notes_of
+from neurofm.report.figures import adaptation_curve
+from neurofm.schema.recording import slug
 
 TITLES = {
     "co_bps": "co-smoothing, bits/spike", "psth_r2": "PSTH R²", "fp_bps": "forward prediction, bits/spike",
@@ -47,15 +49,21 @@ def claims_of(scored: PopulationScores, protocol: str, first: Sequence[str], tit
     return claims + _area_claims(areas_of(scored, metric), first, title, metric)
 
 
+def curves_of(scored: PopulationScores, metric: str) -> dict[str, dict[str, dict[float, float]]]:
+    """Series → session → seconds of training → score."""
+    curves: dict[str, dict[str, dict[float, float]]] = {}
+    for key in scored.sessions:
+        for session, value in per_session(scored, key, metric).items():
+            curves.setdefault(_name(key), {}).setdefault(session, {})[key[2]] = value
+    return curves
+
+
 def areas_of(scored: PopulationScores, metric: str) -> dict[str, dict[str, float]]:
     """Area under score against log training length, by series and session; empty where there is one length only.
 
     A session counts where a series has all lengths of it.
     """
-    curves: dict[str, dict[str, dict[float, float]]] = {}
-    for key in scored.sessions:
-        for session, value in per_session(scored, key, metric).items():
-            curves.setdefault(_name(key), {}).setdefault(session, {})[key[2]] = value
+    curves = curves_of(scored, metric)
     lengths = {key[2] for key in scored.sessions}
     if len(lengths) < 2:
         return {}
@@ -78,7 +86,7 @@ def _area_claims(found: dict[str, dict[str, float]], first: Sequence[str], title
 
 
 def _name(key: tuple[str, str, float]) -> str:
-    return f"{key[0]}, {key[1]}" if key[1] else key[0]
+    return f"{key[0]}, {key[1]}" if key[1] not in ("", key[0]) else key[0]
 
 
 def section_of(scored: PopulationScores, protocol: str, title: str) -> Section:
@@ -97,11 +105,22 @@ def section_of(scored: PopulationScores, protocol: str, title: str) -> Section:
     columns = ["model", "training, s", "sessions"]
     for metric in METRICS[protocol]:
         columns += [TITLES[metric], "95 % interval"]
+    metric, lengths = METRICS[protocol][0], {key[2] for key in scored.sessions}
+    drawings = []
+    if len(lengths) > 1:
+        curve = adaptation_curve(
+            curves_of(scored, metric),
+            name=f"curve-{slug(title)}",
+            metric=TITLES[metric],
+            budget_unit="seconds of training",
+        )
+        drawings = [(curve, "Mean over sessions with its t interval, and each session.")]
     return Section(
         title=title,
+        drawings=drawings,
         lead="Means over sessions with Student's t interval. Bits per spike are gained over each unit's mean rate in what is "
         "scored (Neural Latents Benchmark '21).",
-        tables=[Table(caption=title, columns=columns, rows=rows), *_area_table(areas_of(scored, METRICS[protocol][0]))],
+        tables=[Table(caption=title, columns=columns, rows=rows), *_area_table(areas_of(scored, metric))],
         notes=notes_of(scored.findings),
     )
 

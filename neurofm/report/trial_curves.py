@@ -8,58 +8,85 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.adaptation import areas, compare
-from neurofm.benchmarks.statistics import t_interval
+from neurofm.benchmarks.statistics import Paired, paired_interval, t_interval
 from neurofm.benchmarks.trial_curves import TrialCurves
 from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures import adaptation_curve
 from neurofm.schema.errors import ConfigError, nearest
+from neurofm.schema.recording import slug
 
 NAMES = {
     "full": "full fine-tuning", "probe": "frozen probe", "lora": "LoRA", "bitfit": "biases only", "norm": "norms only",
     "subject_layer": "subject layer", "reset": "reset layers", "in_context": "in context", "unit_embedding": "units only",
     "scratch": "same network from scratch", "cnn": "CNN from scratch",
 }  # fmt: skip
-TITLES = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy"}
-# what five colours can still tell apart
-DRAWN = 8
+TITLES = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "r": "correlation"}
+# what five colours with two markers can tell apart
+DRAWN = 10
 # an exact sign-flip test of fewer people cannot reach p < .05
 ENOUGH_PEOPLE = 6
-NOT_PRETRAINED = ("scratch", "cnn")
+RULES = {"area": "area under the adaptation curve", "budgets": "at half of the budgets or more"}
+# drawn before all others
+RIVALS = ("full", "probe", "cnn", "scratch")
 
 
-def claims_of(found: TrialCurves, strategy: str, metric: str, title: str) -> list[Claim]:
-    """The area under the curve of `strategy` against every other series, paired over people; chosen before scoring."""
-    curves = _on_common_budgets(found.of(metric))
-    if strategy not in curves:
-        raise ConfigError(f"{title}: no decoder of strategy '{strategy}' was found: {nearest(strategy, found.curves)}")
+def claims_of(found: TrialCurves, strategy: str, metric: str, title: str, judged_by: str = "area") -> list[Claim]:
+    """Whether the series `strategy` is ahead of every other, paired over people; the rule is chosen before scoring.
+
+    "area": the interval of the difference of areas under the curves excludes zero. "budgets": that of the difference at
+    half of the budgets or more.
+    """
+    raw = found.of(metric)
+    if judged_by not in RULES:
+        raise ConfigError(f"{title}: judged_by is '{judged_by}': {nearest(judged_by, RULES)}")
+    if strategy not in raw:
+        raise ConfigError(f"{title}: no decoder of strategy '{strategy}' was found: {nearest(strategy, raw)}")
+    curves = _on_common_budgets(raw)
+    areas_ = {} if len(curves.get(strategy, {})) < 2 else compare(areas(curves), strategy)
     claims = []
-    alone = len(curves[strategy]) < 2
-    gains = {} if alone else compare(areas(curves), strategy)
-    for other in (s for s in curves if s != strategy):
-        gain = gains.get(other)
-        few = gain is None or gain.n < ENOUGH_PEOPLE
-        n = len(curves[strategy])
-        said = f"{n} {'people are' if n > 1 else 'person is'} too few to judge by. " if few else ""
-        if gain is not None:
-            said += f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {gain.n} people, sign-flip p = {gain.p:.3g}."
+    for other in (s for s in raw if s != strategy):
+        by_budget = _gains(raw[strategy], raw[other])
+        area, n = areas_.get(other), len(set(raw[strategy]) & set(raw[other]))
+        held = None
+        if judged_by == "budgets" and by_budget and n >= ENOUGH_PEOPLE:
+            held = 2 * sum(g.low > 0 for g in by_budget.values()) >= len(by_budget)
+        elif judged_by == "area" and area is not None and area.n >= ENOUGH_PEOPLE:
+            held = area.low > 0
+        few = f"{n} {'people are' if n != 1 else 'person is'} too few to judge by. " if n < ENOUGH_PEOPLE else ""
+        said = [f"area {_said(area)}"] if area is not None else []
+        said += [f"at {b:g} {found.unit} {_said(g)}" for b, g in by_budget.items()]
+        text = f"{_name(strategy)} of the pretrained model" if strategy in NAMES else strategy
         claims.append(
             Claim(
-                text=f"{title}: {_name(strategy)} of the pretrained model is ahead of {_name(other)} (area under the "
-                f"adaptation curve, {TITLES[metric]}).",
-                held=None if few else gain is not None and gain.low > 0,
-                detail=said.strip(),
+                text=f"{title}: {text} is ahead of {_name(other)} ({RULES[judged_by]}, {TITLES[metric]}).",
+                held=held,
+                detail=f"{few}{'; '.join(said)}".strip(),
             )
         )
     return claims
 
 
-def section_of(found: TrialCurves, strategy: str, metric: str, title: str) -> Section:
+def _gains(one: Mapping[str, Mapping[float, float]], other: Mapping[str, Mapping[float, float]]) -> dict[float, Paired]:
+    """Budget → difference over the people that have it in both, where there are two or more."""
+    out = {}
+    for b in sorted({b for scores in one.values() for b in scores}):
+        people = sorted(p for p in one if b in one[p] and b in other.get(p, {}))
+        if len(people) > 1:
+            out[b] = paired_interval([one[p][b] for p in people], [other[p][b] for p in people])
+    return out
+
+
+def _said(gain: Paired) -> str:
+    return f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {gain.n} people, sign-flip p = {gain.p:.3g}"
+
+
+def section_of(found: TrialCurves, strategy: str, metric: str, title: str, note: str = "") -> Section:
     """The curve of every series, the mean at every budget with its interval, and who was best where."""
     curves = found.of(metric)
     drawn = _most_wanted(curves, strategy)
     people = sorted({p for by_person in curves.values() for p in by_person})
     drawing = adaptation_curve(
-        {_name(s): curves[s] for s in drawn}, name=f"curve-{_slug(title)}", metric=TITLES[metric], budget_unit=found.unit,
+        {_name(s): curves[s] for s in drawn}, name=f"curve-{slug(title)}", metric=TITLES[metric], budget_unit=found.unit,
         ceiling=(1 / found.n_classes, "chance") if found.n_classes else None,
     )  # fmt: skip
     left_out = [_name(s) for s in curves if s not in drawn]
@@ -67,9 +94,9 @@ def section_of(found: TrialCurves, strategy: str, metric: str, title: str) -> Se
     return Section(
         title=title,
         lead=f"Every decoder and baseline saw the beginning of what {len(people)} new "
-        f"{'people' if len(people) > 1 else 'person'} gave and was scored on what came later. {best_by_budget(curves)}",
+        f"{'people' if len(people) > 1 else 'person'} gave and was scored on what came later. {best_by_budget(curves)}{' ' * bool(note)}{note}",
         drawings=[(drawing, f"Mean over people with its t interval, and each person.{more}")],
-        tables=[_table(curves, found.unit, metric)],
+        tables=[_table(curves, found.unit, metric), _people_table(curves, people, found.unit, metric)],
         notes=[*notes_of(found.findings), *found.notes],
     )
 
@@ -104,10 +131,12 @@ def _on_common_budgets(
 
 
 def _most_wanted(curves: Mapping[str, Any], strategy: str) -> list[str]:
-    """The asked-for strategy, those it has to beat, then the rest by their place."""
-    order = [strategy, *(s for s in NOT_PRETRAINED if s in curves), *(s for s in curves if s not in NAMES)]
-    order += [s for s in curves if s not in order]
-    return [s for s in order if s in curves][:DRAWN]
+    """What is drawn: the asked-for series, what it has to beat, then the rest by their place."""
+    if strategy not in NAMES:
+        return [strategy, *(s for s in curves if s != strategy)][:DRAWN]
+    classical = [s for s in curves if s not in NAMES]
+    order = [strategy, *RIVALS, *classical[:2], *(s for s in curves if s in NAMES), *classical[2:]]
+    return [s for s in dict.fromkeys(order) if s in curves][:DRAWN]
 
 
 def _table(curves: Mapping[str, Mapping[str, Mapping[float, float]]], unit: str, metric: str) -> Table:
@@ -129,9 +158,15 @@ def _table(curves: Mapping[str, Mapping[str, Mapping[float, float]]], unit: str,
     return Table(caption=caption, columns=["", *(f"{b:g} {unit}" for b in budgets)], rows=rows)
 
 
+def _people_table(curves: Mapping[str, Any], people: Sequence[str], unit: str, metric: str) -> Table:
+    """One line per series and budget, one column per person."""
+    rows = []
+    for series, by_person in curves.items():
+        for b in sorted({b for scores in by_person.values() for b in scores}):
+            cells = [by_person.get(p, {}).get(b) for p in people]
+            rows.append([_name(series), f"{b:g}", *("–" if v is None else f"{v:.3f}" for v in cells)])
+    return Table(caption=f"{TITLES[metric].capitalize()} of each person", columns=["", unit, *people], rows=rows)
+
+
 def _name(series: str) -> str:
     return NAMES.get(series, series)
-
-
-def _slug(title: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in title.lower() if c.isascii()).strip("-")

@@ -64,6 +64,8 @@ class NeuralBatch:
         Where each window came from, for audit and plots.
     sample_id : Tensor, shape (B,), long
         Number of the window in its split; keys the generators of masks and augmentation.
+    repeated : bool
+        Whether another rank has these windows too: they are here so that this one makes the step, not to be counted.
     """
 
     signal: Tensor
@@ -86,6 +88,7 @@ class NeuralBatch:
     recording_id: list[str] | None = None
     start_s: Tensor | None = None
     sample_id: Tensor | None = None
+    repeated: bool = False
 
     def __len__(self) -> int:
         return len(self.signal)
@@ -102,14 +105,17 @@ class NeuralBatch:
         """Return a copy with another signal of the same shape."""
         return replace(self, signal=signal)
 
-    def _map(self, f: Callable[[Tensor], Tensor]) -> NeuralBatch:
+    def mapped(self, f: Callable[[Any], Any]) -> NeuralBatch:
+        """Return a copy with `f` applied to every field, and to every member of those that are dicts or tuples."""
+
         def apply(value: Any) -> Any:
-            if hasattr(value, "pin_memory"):
-                return f(value)
             if isinstance(value, dict):
                 return {k: apply(v) for k, v in value.items()}
             if isinstance(value, tuple):
                 return type(value)(*map(apply, value))
-            return value
+            return f(value)
 
         return replace(self, **{x.name: apply(getattr(self, x.name)) for x in fields(self)})
+
+    def _map(self, f: Callable[[Tensor], Tensor]) -> NeuralBatch:
+        return self.mapped(lambda value: f(value) if hasattr(value, "pin_memory") else value)

@@ -106,7 +106,11 @@ def assemble(
         )  # fmt: skip
     if not isinstance(batch_size, int):
         raise ConfigError(f"batch_size is '{batch_size}'; expected a number of windows, or auto")
-    validation = loader("validation", batch_size, False) if corpus.split.parts.get("validation") else None
+    validation = None
+    if corpus.split.parts.get("validation"):
+        # a part of a batch has another loss where its windows are told from each other
+        among = (0, 1) if objective.contrasts else (ranks.rank, ranks.world_size)
+        validation = loader("validation", batch_size, False, *among)
     training = loader(PART, batch_size, True, ranks.rank, ranks.world_size)
     accelerator = str(trainer.get("accelerator", "cpu"))
     return Assembled(corpus, facts, training, validation, module, batch_size, ranks, accelerator, stage_one)

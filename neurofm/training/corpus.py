@@ -276,8 +276,10 @@ class Corpus:
         windows = self.cut(part, facts)
         if facts.classes:
             self.transform.tell_classes(facts.classes)
+        # in training an incomplete batch is left out, so a small part needs a smaller one
+        size = min(batch_size, len(windows) - len(windows) % world_size) if training else batch_size
         return WindowLoader(
-            self.dataset, windows, batch_size=min(batch_size, len(windows) - len(windows) % world_size), seed=seed,
+            self.dataset, windows, batch_size=size, seed=seed,
             transforms=self.transform, vocabulary=facts.channels, subjects=facts.subjects, streams=self.streams,
             sessions=facts.sessions, counts=not self.events, stimuli=self.stimuli, rank=rank,
             world_size=world_size, n_workers=self.n_workers, shuffle=training, preload=self.preload,

@@ -87,6 +87,8 @@ class NeuroModule(pl.LightningModule):
         # sum and count of every training figure since the last row of metrics, and the step that row belongs to
         self._sums: dict[str, tuple[Tensor, float]] = {}
         self._reported = -1
+        # the same of the validation that is going on
+        self._val_sums: dict[str, tuple[Tensor, float]] = {}
         self.is_sharded = False
 
     def loss(self, batch: NeuralBatch, generator: torch.Generator) -> Loss:
@@ -114,7 +116,15 @@ class NeuroModule(pl.LightningModule):
     def validation_step(self, batch: NeuralBatch, batch_idx: int) -> None:
         """One batch of validation, with the same masks at every validation; Lightning's hook."""
         values = _figures(self.loss(batch, torch_generator(self.seed, "val", batch_idx)))
-        self.log_dict({f"val/{k}": v for k, v in values.items()}, batch_size=len(batch), sync_dist=True)
+        n = 0 if batch.repeated else len(batch)
+        for name, value in values.items():
+            total, seen = self._val_sums.get(name, (torch.zeros_like(value), 0))
+            self._val_sums[name] = (total + value * n, seen + n)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the windows of all ranks; Lightning's hook."""
+        sums, self._val_sums = summed_over_ranks(self._val_sums), {}
+        self.log_dict({f"val/{k}": total / n for k, (total, n) in sums.items() if n})
 
     def _log_mean(self, loss: Loss, batch: NeuralBatch) -> None:
         """Log the mean of every figure since the last row."""

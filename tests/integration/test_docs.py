@@ -27,6 +27,8 @@ def run(line, folder):
     assert words[0] == "neurofm"
     if words[1] == "train":
         words += ["trainer.max_steps=60", "trainer.progress=false"]
+    if words[1] == "finetune":
+        words += ["loop.steps=20"]
     start = "import sys; from neurofm.cli.main import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", start, *words[1:]], cwd=folder, capture_output=True, text=True,
@@ -40,22 +42,33 @@ def test_first_minute(tmp_path):
         run(line, tmp_path)
 
 
+@pytest.mark.timeout(1200)  # thirteen commands, each a process of its own
 def test_own_recording(tmp_path, monkeypatch):
     import mne
 
     (tmp_path / "recordings").mkdir()
     rng = np.random.default_rng(0)
     for who in ("anna01", "ben02"):
-        values = rng.standard_normal((4, 40 * 250)).cumsum(axis=1) * 2e-6
-        info = mne.create_info(["Fp1", "Fp2", "O1", "O2"], 250, "eeg")
-        mne.io.RawArray(values, info, verbose="error").export(tmp_path / f"recordings/{who}.edf", verbose="error")
+        # 5 minutes to learn from, a gap, 5 minutes to be tested on
+        values = rng.standard_normal((4, 620 * 250)).cumsum(axis=1) * 2e-7
+        onsets, side = np.arange(2.0, 618.0, 2.0), rng.integers(0, 2, 308)
+        for t, s in zip(onsets, side, strict=True):
+            values[2 + s, int(t * 250) : int(t * 250) + 250] += 2e-5 * np.sin(2 * np.pi * 10 * np.arange(250) / 250)
+        raw = mne.io.RawArray(values, mne.create_info(["Fp1", "Fp2", "O1", "O2"], 250, "eeg"), verbose="error")
+        raw.set_annotations(mne.Annotations(onsets, 1.0, [("left", "right")[s] for s in side]))
+        raw.export(tmp_path / f"recordings/{who}.edf", verbose="error")
     for line in commands("own_recording.md"):
         run(line, tmp_path)
+    page = (tmp_path / "runs/anna/report/report.html").read_text(encoding="utf-8")
+    assert "Which strategy at which budget" in page
+    decoded = (tmp_path / "runs/anna/full-5-decoded/decoded.csv").read_text(encoding="utf-8").splitlines()
+    assert decoded[0].startswith("start_s,label,p_left,p_right")
+    assert len(decoded) > 1000
     monkeypatch.chdir(tmp_path)
     text = (DOCS / "own_recording.md").read_text(encoding="utf-8")
     scope: dict = {}
     exec(re.search(r"```python\n(.*?)```", text, re.S).group(1), scope)
-    assert scope["z"].vectors.shape == (40, 64)
+    assert scope["z"].vectors.shape == (620, 64)
     assert not scope["z"].transductive
 
 

@@ -131,5 +131,19 @@ def test_arms_and_ridge_are_scored_on_the_other_day(flow):
     assert "has the larger area over training lengths than" in page
 
 
+def test_every_strategy_found_has_a_curve_beside_the_wiener_filter(flow, monkeypatch):
+    monkeypatch.chdir(flow)
+    do("evaluate", "benchmark=behaviour_curve", "runs=runs/sim_velocity_hard", "benchmark.strategy=unit_embedding",
+       "out=runs/report_curve", "results=runs/curve")  # fmt: skip
+    found = values(flow / "runs/curve", "r2")
+    assert {m for m, _ in found} == {
+        "unit_embedding", "scratch", "ridge, causal taps", "ridge, causal exponential 240 ms"
+    }  # fmt: skip
+    assert {b for _, b in found} == {5.0, 20.0}
+    one = values(flow / "runs/velocity", "r2")
+    assert found["unit_embedding", 20.0] == pytest.approx(one["units", 20.0])
+    assert list((flow / "runs/report_curve/figures").glob("curve-*.png"))
+
+
 def new_people_of(folder):
     return sorted({p.name.split("-")[-1] for p in (folder / "runs/sim_velocity_hard/decoder").glob("seed0-*")})

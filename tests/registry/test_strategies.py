@@ -16,10 +16,13 @@ REASONS = {
     "subject_layer": "has no layer that belongs to a subject|has no mean over subjects",
     "unit_embedding": "has no embedding per unit",
     "reset": "has no layer that belongs to a subject|grew with its subjects",
-    "lora": "has no linear maps named",
+    "lora": "has no attention whose maps are named",
+    "in_context": "reads no context",
     "bitfit": "has no biases",
     "norm": "has no norm layer with weights",
 }
+# convolutions and plain maps alone: the others must take low-rank changes of their attention
+NO_ATTENTION = {"eegnet", "loongx", "meg_image", "mindbridge", "mindeye", "nice", "pooled_cnn", "speech_decoder"}
 
 
 def _adapted(strategy, loaded):
@@ -58,5 +61,23 @@ def test_every_strategy_with_this_model(name):
         assert torch.isfinite(loss.total), f"{strategy}: {name}"
         assert adapted.merged().model is not loaded.model
     assert taken >= {"full", "probe", "scratch"}
+    assert ("lora" in taken) == (name not in NO_ATTENTION)
+    if "lora" in taken:
+        _merges(loaded, batch)
     after = loaded.model.state_dict()
     assert all(torch.equal(t, after[n]) for n, t in before.items()), "the pretrained model is left as it is"
+
+
+def _merges(loaded, batch):
+    """Every attention of the model changes, and the saved form has the same names and gives the same numbers."""
+    adapted = ADAPT.build("lora", loaded, None, {"name": "supervised"}, targets=["query", "key", "value"])
+    with torch.no_grad():
+        for n, p in adapted.trainable().items():
+            if n.endswith("up"):
+                p.normal_()
+    model, merged = adapted.loaded.model.eval(), adapted.merged().model
+    assert set(merged.state_dict()) == set(loaded.model.state_dict())
+    with torch.no_grad():
+        changed = model(batch).tokens
+        torch.testing.assert_close(merged(batch).tokens, changed)
+        assert not torch.equal(changed, loaded.model(batch).tokens)

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -115,7 +116,7 @@ def test_refusals(loaded, tiny):
         finetune(loaded, unlabelled, tail="stratified")
     plain = loaded.copy()
     plain.model = nn.Sequential(nn.Linear(2, 2, bias=False))
-    for name, sentence in (("lora", "no linear maps named query"), ("bitfit", "no biases")):
+    for name, sentence in (("lora", "no attention whose maps are named query"), ("bitfit", "no biases")):
         with pytest.raises(ConfigError, match=sentence):
             ADAPT.build(name, plain, None, None)
     headless = loaded.copy()
@@ -155,6 +156,17 @@ def test_early_stopping_keeps_the_model_that_came_when_nothing_helps(loaded, tin
     assert result.best_step == 0
     assert torch.equal(weights(result.loaded), weights(good))
     assert result.history[-1]["step"] == 15  # three looks without improvement
+
+
+def test_a_new_head_for_classes_is_never_left_as_it_came(loaded, tiny):
+    """What is learned from wrong labels harms the tail, yet the start says the same of everything."""
+    wrong = tiny.batch(40, seed=5)
+    wrong.target[:30] = 1 - wrong.target[:30]
+    how = dict(steps=20, lr_peak=3e-2, tail="time", tail_fraction=0.25, evaluate_every=5)
+    result = finetune(loaded, wrong, objective=SUPERVISED, **how)
+    start, *looks = [h["tail_loss"] for h in result.history]
+    assert min(looks) > start
+    assert result.best_step == result.history[1 + int(np.argmin(looks))]["step"] > 0
 
 
 def test_refit_uses_the_whole_calibration(loaded, tiny):

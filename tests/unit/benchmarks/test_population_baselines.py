@@ -12,6 +12,9 @@ from neurofm.benchmarks.baselines.poisson_glm import CoupledGlm, PoissonGlm, pas
 from neurofm.benchmarks.baselines.psth import Psth
 from neurofm.benchmarks.baselines.smoothing import exponential, gaussian
 from neurofm.benchmarks.baselines.wiener import WienerFilter, causal_taps
+from neurofm.benchmarks.population_bars import BY_NAME, answer
+from neurofm.benchmarks.population_data import Session, Trial
+from neurofm.data.spans import Span
 from neurofm.schema.errors import ConfigError, DataError
 
 
@@ -141,3 +144,29 @@ def test_gpfa_finds_a_shared_course(engine, capsys):
     assert found.shape == (600, 1)
     assert abs(np.corrcoef(found[:, 0], np.concatenate(truth))[0, 1]) > 0.8
     assert "GPFA" not in capsys.readouterr().out
+
+
+def test_force_in_the_strength_of_a_rhythm_is_found_by_band_power_alone():
+    """A matrix whose 20 Hz rhythm grows and shrinks with the behaviour: linear in the signal there is nothing to find."""
+    rng, rate = np.random.default_rng(0), 250.0
+    t = np.arange(round(60 * rate)) / rate
+    force = 1 + np.sin(2 * np.pi * 0.2 * t)
+    x = np.stack([force * np.sin(2 * np.pi * 20 * t + p) for p in (0.0, 1.0)], 1) + 0.3 * rng.standard_normal(
+        (len(t), 2)
+    )
+    cut = round(45 * rate)
+    trials = [
+        Trial(span=Span("r", a / rate, b / rate), counts=x[a:b], behaviour=force[a:b, None]) for a, b in ((0, cut), (cut, len(t)))
+    ]  # fmt: skip
+    session = Session(
+        name="s", subject="a", bin_s=1 / rate, held_out=np.zeros(2, bool), train=trials[:1], test=trials[1:]
+    )
+    scores = {}
+    for bar in ("wiener", "band_power"):
+        (said,) = answer("decoding", bar, session)
+        rest = slice(250, None)  # the first second has no past to average
+        true = trials[1].behaviour[rest]
+        scores[bar] = 1 - ((said[rest] - true) ** 2).sum() / ((true - true.mean()) ** 2).sum()
+    assert scores["band_power"] > 0.6
+    assert scores["wiener"] < 0.1
+    assert "band_power" in BY_NAME, "of spike counts it makes no sense, so it has to be asked for"

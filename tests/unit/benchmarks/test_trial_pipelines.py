@@ -2,6 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.linalg import eigh
+from scipy.signal import butter, sosfiltfilt
+from sklearn.covariance import oas
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from neurofm.benchmarks.baselines.trial_pipelines import TRIAL_BASELINES, trial_baseline
 from neurofm.schema.errors import ConfigError, DataError
@@ -49,9 +53,36 @@ def test_four_trials_are_enough_to_answer(name):
     assert np.isfinite(trial_baseline(name, x, y, trials(8)[0], rate_hz=100.0)).all()
 
 
+def test_csp_is_that_of_two_from_each_end():
+    """By the generalised eigenproblem itself."""
+    (x, y), (z, _) = trials(30, power=2.0), trials(20, power=2.0, seed=5)
+    sos = butter(4, [8, 30], "bandpass", fs=100, output="sos")
+    a, b = (np.stack([oas(t.T)[0] for t in sosfiltfilt(sos, v, axis=-1)]) for v in (x, z))
+    one, other = (a[y == c].mean(0) for c in (0, 1))
+    vectors = eigh(one, one + other)[1][:, [0, 1, 3, 4]]
+    power = [np.einsum("cf,ncd,df->nf", vectors, m, vectors) for m in (a, b)]
+    features = [np.log(p / p.sum(1, keepdims=True)) for p in power]
+    expected = (
+        LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(features[0], y).predict_proba(features[1])
+    )
+    found = trial_baseline("CSP + LDA", x, y, z, rate_hz=100.0, band_hz=(8, 30))
+    np.testing.assert_allclose(np.exp(found), expected, atol=1e-6)
+    assert not np.allclose(found, trial_baseline("CSP + LDA", x, y, z, rate_hz=100.0), atol=1e-2)
+
+
+@pytest.mark.parametrize("name", sorted(TRIAL_BASELINES))
+def test_three_classes_and_one_channel_are_answered(name):
+    x, y = trials(30, power=3.0)
+    three = trial_baseline(name, x, np.arange(30) % 3, x, rate_hz=100.0)
+    assert three.shape == (30, 3)
+    assert np.isfinite(trial_baseline(name, x[:, :1], y, x[:, :1], rate_hz=100.0)).all()
+
+
 def test_refusals():
     x, y = trials(4)
     with pytest.raises(DataError, match="a class has 1 training trials"):
         trial_baseline("CSP + LDA", x[:3], y[:3], x, rate_hz=100.0)
     with pytest.raises(ConfigError, match=r"did you mean 'CSP \+ LDA'"):
         trial_baseline("CSP+LDA", x, y, x, rate_hz=100.0)
+    with pytest.raises(ConfigError, match="half the rate, 50 Hz"):
+        trial_baseline("CSP + LDA", x, y, x, rate_hz=100.0, band_hz=(8, 60))

@@ -80,12 +80,16 @@ def test_targets_of_trials(trials):
 
 @pytest.mark.parametrize("choices", [
     {"n_workers": 2, "start_method": "fork"}, {"n_workers": 1, "start_method": "spawn"}, {"preload": True},
+    {"n_workers": 2, "time_first": True},
 ])  # fmt: skip
-def test_workers_change_nothing(opened, ramps, choices):
+def test_workers_change_nothing(opened, ramps, choices, monkeypatch):
     d, windows = opened
     t = augmented(d)
+    # forked workers see this: every signal goes through their slots; spawned ones send theirs by value
+    monkeypatch.setattr("neurofm.data.parcel.SMALL", 0)
     expected = WindowLoader(d, windows, batch_size=8, seed=5, transforms=t)
     got = WindowLoader(Dataset(ramps), windows, batch_size=8, seed=5, transforms=t, **choices)
+    # all batches of an epoch are held at once, so that one written over by another would show
     first, second = flat(expected), flat(expected)
     assert_same(first, flat(got))
     assert_same(second, flat(got))  # the second epoch follows by itself
@@ -161,6 +165,17 @@ def test_leaving_an_epoch_early(opened):
     assert next(iter(loader)).sample_id.tolist() == ids[0]
     plain = WindowLoader(d, windows, batch_size=8, shuffle=False)
     assert next(iter(plain)).sample_id.tolist() == next(iter(plain)).sample_id.tolist()  # as after a sanity check
+
+
+def test_a_window_that_another_rank_has_too_says_so(opened):
+    d, windows = opened
+    few = windows[:5]
+    loaders = [WindowLoader(d, few, batch_size=4, shuffle=False, rank=r, world_size=4) for r in range(4)]
+    batches = [list(x) for x in loaders]
+    assert {len(b) for b in batches} == {len(loaders[0])}
+    counted = [i for b in batches for x in b if not x.repeated for i in x.sample_id.tolist()]
+    assert sorted(counted) == list(range(5))
+    assert any(x.repeated for b in batches for x in b)
 
 
 def test_a_changed_plan_is_refused(opened):

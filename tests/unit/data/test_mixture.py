@@ -169,3 +169,11 @@ def test_a_split_is_written_and_given_again(two, tmp_path):
     Split(parts={"pretrain": [Span("b_sub-1", 0, 31)]}).write(tmp_path / "long.json")
     with pytest.raises(DataError, match="reaches from 0 to 31 s of 'b_sub-1', which lasts from 0 to 30 s"):
         corpus(two, split=str(tmp_path / "long.json"))
+
+
+def test_a_recording_for_a_model_of_two_preparations_is_refused():
+    from neurofm.api.pretrained import stages_of
+
+    assert stages_of({"prep": {"stages": [{"name": "notch"}]}}) == [{"name": "notch"}]
+    with pytest.raises(ConfigError, match=r"different stages \(a, b\)"):
+        stages_of({"prep": {"members": {"a": {}, "b": {}}}})

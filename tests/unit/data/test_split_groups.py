@@ -79,10 +79,17 @@ def test_time_gap_holds_window_and_filter(ramps):
     assert filter_length_s(d) == pytest.approx(6.6)
     split = make_split(d, **rule)
     assert split["test"][0].start_s - split["train"][-1].stop_s >= 8.6 - 1e-9
-    assert make_split(d, **rule, gap_s=0).gap_s == 0  # as a published protocol has it
+    with pytest.raises(ConfigError, match=r"gap_s=8 is below the window of 2 s plus .*8\.6 s together.*gap_reason"):
+        make_split(d, **rule, gap_s=8)
+    published = make_split(d, **rule, gap_s=0, gap_reason="as published")
+    assert published.gap_s == 0
+    assert "as published" in published.rule
     d.manifest.prep["stages"] = [{"name": "iir", "low_hz": 1}]
     with pytest.raises(ConfigError, match=r"stage 'iir'.*give the split's gap_s"):
         make_split(d, **rule)
+    assert make_split(d, **rule, gap_s=2).gap_s == 2
+    with pytest.raises(ConfigError, match="gap_s=1 is below the window of 2 s"):
+        make_split(d, **rule, gap_s=1)
 
 
 def test_filter_lengths_are_those_of_the_stages(ramps):

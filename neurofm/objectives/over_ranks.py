@@ -10,6 +10,7 @@ Shape legend: B rows of this rank, N = world size · B.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -62,3 +63,33 @@ def gather(x: Tensor) -> Tensor:
     if world()[1] == 1:
         return x
     return _Gather.apply(x) if x.requires_grad else _collect(x)
+
+
+def gather_uneven(x: Tensor) -> list[Tensor]:
+    """Return the rows of every rank, which may be of different number, rank 0's first; without gradient."""
+    x = x.detach()
+    sizes = _collect(torch.tensor([len(x)], device=x.device)).tolist()
+    padded = torch.cat([x, x.new_zeros(max(sizes) - len(x), *x.shape[1:])])
+    return [part[:n] for part, n in zip(_collect(padded).chunk(len(sizes)), sizes, strict=True)]
+
+
+def in_turn(parts: Sequence[Tensor], counts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Join the rows of all ranks window by window, in the order of the global batch that the ranks took turns in.
+
+    Parameters
+    ----------
+    parts : sequence of Tensor, shape (rows of a rank, …)
+        What `gather_uneven` gave.
+    counts : sequence of Tensor, shape (windows of a rank,), long
+        Rows of each window.
+
+    Returns
+    -------
+    rows : Tensor, shape (all rows, …)
+    rank : Tensor, shape (all rows,), long
+        Whose each row is.
+    """
+    windows = [part.split(n.tolist()) for part, n in zip(parts, counts, strict=True)]
+    order = sorted((i, r) for r, mine in enumerate(windows) for i in range(len(mine)))
+    rank = torch.cat([torch.full((len(windows[r][i]),), r) for i, r in order])
+    return torch.cat([windows[r][i] for i, r in order]), rank.to(parts[0].device)
