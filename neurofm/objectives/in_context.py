@@ -72,6 +72,7 @@ class InContextEncoding(Objective):
         self.mix = nn.Sequential(nn.LayerNorm(model.dim), nn.Linear(model.dim, model.dim), nn.GELU())
         self.head = nn.Linear(model.dim, n_dim + 1)
         self.held = held
+        self.context_weights: Tensor
         if held:
             self.register_buffer("context_weights", torch.zeros(held, n_dim + 1))
 
@@ -157,7 +158,7 @@ class InContextEncoding(Objective):
                     f"in_context: the context was read from {len(w)} channels, the batch has {response.shape[1]}; give the "
                     "same channels of the same subject"
                 )
-            estimate = embedding.to(w) @ w[:, :-1].T + w[:, -1]  # type: ignore[index]
+            estimate = embedding.to(w) @ w[:, :-1].T + w[:, -1]
             return (estimate * batch.channel_mask)[..., None]
         subject = torch.zeros(len(batch)) if batch.subject is None else batch.subject.cpu()
         estimate = torch.zeros_like(response)

@@ -11,6 +11,7 @@ from neurofm.adapt.finetune import finetune
 from neurofm.adapt.rows import join, select, stratified_tail, tail_in_time
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.hub.resave import save_loaded
+from neurofm.models.base import Backbone
 from neurofm.objectives import OBJECTIVES
 from neurofm.schema.errors import ConfigError, DataError
 
@@ -115,7 +116,8 @@ def test_refusals(loaded, tiny):
     with pytest.raises(ConfigError, match="stratified needs"):
         finetune(loaded, unlabelled, tail="stratified")
     plain = loaded.copy()
-    plain.model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    plain.model = Backbone()
+    plain.model.map = nn.Linear(2, 2, bias=False)
     for name, sentence in (("lora", "no attention whose maps are named query"), ("bitfit", "no biases")):
         with pytest.raises(ConfigError, match=sentence):
             ADAPT.build(name, plain, None, None)
