@@ -13,6 +13,7 @@ from neurofm.hub.load import LoadedModel, load_model
 from neurofm.hub.resave import save_loaded
 from neurofm.models.base import Backbone
 from neurofm.objectives import OBJECTIVES
+from neurofm.objectives.base import Objective
 from neurofm.schema.errors import ConfigError, DataError
 
 SUPERVISED = {"name": "supervised"}
@@ -122,7 +123,7 @@ def test_refusals(loaded, tiny):
         with pytest.raises(ConfigError, match=sentence):
             ADAPT.build(name, plain, None, None)
     headless = loaded.copy()
-    headless.objective = nn.Identity()
+    headless.objective = Objective()
     with pytest.raises(ConfigError, match="has none"):
         ADAPT.build("probe", headless, None, None)
     with pytest.raises(DataError, match="no window"):
