@@ -239,9 +239,12 @@ def _survey(flow: Flow, stage: Stage) -> Flow:
         trials=tuple(i.trial for i in flow.intervals),
         events=flow.events,
     )
-    for i in range(len(flow.intervals) if stage.observes else 0):
+    for i, interval in enumerate(flow.intervals if stage.observes else ()):
+        if i >= stage.observes_intervals:
+            break
         info = replace(told, interval=i)
-        for block in flow.blocks(i, 0, None):
+        stop = round(stage.observes_s * info.rate_hz) if stage.observes_s < interval.length_s else None
+        for block in flow.blocks(i, 0, stop):
             stage.observe(block, info)
     verdict = stage.conclude(told)
     flow = replace(flow, figures={**flow.figures, **verdict.figures})

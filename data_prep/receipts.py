@@ -130,7 +130,11 @@ def stage_item(job: Job, item: Item) -> Outcome:
     except (WriteError, ConfigError):
         raise
     except DataError as error:
-        return Outcome(without_folders(str(error)))
+        # whoever shows a reason says of which file it is
+        return Outcome(without_folders(str(error)).removeprefix(f"{Path(item.source_file).name}: "))
+    except FileNotFoundError as error:
+        gone = Path(error.filename or item.source_file).name
+        return Outcome(f"'{gone}' is not there: a link to a file that was not fetched (datalad get), or it was moved")
     except READER_ERRORS as error:
         return Outcome(f"could not be read ({type(error).__name__}: {unquoted(str(error))})")
     receipt = {"bytes": fragment.bytes, **rows}

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_prep.privacy import starred
-from data_prep.sources.base import Item, file_marks
+from data_prep.sources.base import Item, file_marks, size_of
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import hash_of
 from neurofm.schema.recording import Recording
@@ -106,5 +106,5 @@ def tree_item(
         subject=subject,
         session=session,
         source_file=starred(name),
-        n_bytes=path.stat().st_size,
+        n_bytes=size_of(path),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.layout.naming import misfit
 from data_prep.readers.array_files import ArrayFile, Values, open_arrays
 from data_prep.readers.events import require_inside
 from neurofm.schema.errors import DataError, nearest
@@ -43,7 +44,7 @@ def load_array_file(root: Path, name: str, who: dict[str, str] | None, facts: di
         When the file is not what the facts say.
     """
     if who is None:
-        raise DataError(f"path '{name}' does not fit pattern '{facts['pattern']}'")
+        raise DataError(misfit(name, facts["pattern"]))
     path = root / name
     file = open_arrays(path)
     values = file.signal(facts["key"])
@@ -140,12 +141,15 @@ def recording_from_values(
     DataError
         When shape, type, rate, names, labels and events do not fit together.
     """
+    if len(values.shape) == 1:  # one channel
+        values = _column(values)
+        facts = {**facts, "layout": "time_channel"}
     axes = _axes(values, facts["layout"])
     if values.dtype.kind not in "fiu":
         raise DataError(f"holds values of type {values.dtype}, expected real numbers")
     rate = facts["rate_hz"]
-    if rate is None or not rate > 0 or not math.isfinite(rate):
-        raise DataError(f"rate_hz is {rate}; expected samples per second (argument, arrays.yaml, or in the file)")
+    if not isinstance(rate, (int, float)) or not rate > 0 or not math.isfinite(rate):
+        raise DataError(f"rate_hz is {rate!r}; expected samples per second (argument, arrays.yaml, or in the file)")
     sizes = dict(zip(axes, values.shape, strict=True))
     n_trials, n_samples, n_channels = sizes.get("trial"), sizes["time"], sizes["channel"]
     if n_trials == 0:
@@ -194,6 +198,15 @@ def recording_from_values(
         source_file=source_file,
         source_sha256=source_sha256,
     )  # fmt: skip
+
+
+def _column(values: Values) -> Values:
+    """Return a series of numbers as one channel."""
+    return Values(
+        shape=(*values.shape, 1),
+        dtype=values.dtype,
+        read=lambda index: values.read(index[:1])[..., None][..., index[1]],
+    )
 
 
 def _axes(values: Values, layout: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_prep.privacy import is_code, is_condition, words_of
-from data_prep.readers.events import require_inside
+from data_prep.readers.events import SLACK_S, require_inside
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Channel, Event, Recording, Stream
 
@@ -68,7 +68,8 @@ def recording_from_raw(
     notes = notes_of(raw) if notes is None else notes
     if events is None:
         private = names_in(raw)
-        events = events_of([n for n in notes if not private & words_of(n[2])])
+        # EDF+ allows annotations of what was before the recording; as in BIDS they are left out
+        events = events_of([n for n in notes if n[0] >= -SLACK_S and not private & words_of(n[2])])
     require_inside(events, raw.n_times / rate_hz)
     spans = valid_spans(notes, n_samples=raw.n_times, rate_hz=rate_hz)
     if not spans:

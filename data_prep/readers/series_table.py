@@ -50,10 +50,11 @@ def read_series(path: Path) -> Series:
     for i, row in enumerate(rows):
         if len(row) != len(first):
             raise DataError(f"{path.name}: row {i + 1} has {len(row)} cells, the first {len(first)}; is it cut short?")
-    try:
-        values = np.array([[np.nan if c.lower() in MISSING else float(c) for c in row] for row in rows], np.float64)
-    except ValueError as error:
-        raise DataError(f"{path.name}: holds a cell that is no number ({error})") from error
+    for i, row in enumerate(rows):
+        odd = next((k for k, c in enumerate(row) if c and not _is_number(c)), None)
+        if odd is not None:  # not quoted: it may be a note or a name
+            raise DataError(f"{path.name}: row {i + 1} holds no number in column {odd + 1}; expected numbers in all")
+    values = np.array([[np.nan if c.lower() in MISSING else float(c) for c in row] for row in rows], np.float64)
     values = values.reshape(len(rows), len(first))
     if header is None:
         return Series(values=values, names=None, rate_hz=None)

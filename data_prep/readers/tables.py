@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +14,17 @@ from neurofm.schema.errors import DataError, nearest
 
 Row = dict[str, str]
 MISSING = ("", "n/a", "na", "nan")
+# as spreadsheets write it where the comma separates decimals and the semicolon cells
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 VALUE_COLUMNS = ("index", "label", "value", "id", "parcel", "roi_id")
 NAME_COLUMNS = ("name", "region", "label_name", "roi", "abbreviation", "label")
 
 
 def delimiter_of(path: Path, first: str) -> str:
-    """Return a tab, a comma, or a space, by the first line and by the file's suffix."""
-    if "\t" in first:
-        return "\t"
+    """Return a tab, a semicolon, a comma, or a space, by the first line and by the file's suffix."""
+    for mark in "\t;":
+        if mark in first:
+            return mark
     return "," if path.suffix == ".csv" or "," in first else " "
 
 
@@ -42,7 +46,10 @@ def read_lines(path: Path) -> list[list[str]]:
     delimiter = delimiter_of(path, lines[0])
     if delimiter == " ":
         return [line.split() for line in lines]
-    return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+    cells = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+    if delimiter == ";":
+        cells = [[c.replace(",", ".") if DECIMAL_COMMA.fullmatch(c) else c for c in row] for row in cells]
+    return cells
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -109,7 +116,8 @@ def number(cell: str, path: Path, row: int, column: str, *, missing: float | Non
     except ValueError:
         value = float("nan")
     if not np.isfinite(value):
-        raise DataError(f"{path.name}: row {row + 1} has '{cell}' in column '{column}'; expected a number")
+        # not quoted: it may be a note or a name
+        raise DataError(f"{path.name}: row {row + 1} holds no number in column '{column}'")
     return value
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.layout.naming import compile_pattern, entities
+from data_prep.layout.naming import compile_pattern, entities, require_fit
 from data_prep.layout.tree import nothing_fits
 from data_prep.readers.array_files import SUFFIXES, Values
 from data_prep.readers.array_recording import KINDS, LAYOUTS, load_array_file, recording_from_values
-from data_prep.sources.base import Item, Source, file_fingerprint
+from data_prep.sources.base import Item, Source, file_fingerprint, size_of
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of
 from neurofm.schema.recording import Recording
@@ -137,6 +137,8 @@ class Arrays(Source):
         paths = sorted(self._paths())
         if not paths and self.facts["glob"] is not None:
             raise nothing_fits(self.root, self.facts["glob"])
+        shown = self.facts["glob"] or f"**/*{{{','.join(SUFFIXES)}}}"
+        require_fit(self.root, shown, self.facts["pattern"], (p.relative_to(self.root).as_posix() for p in paths))
         for path in paths:
             name = path.relative_to(self.root).as_posix()
             who = entities(name, compiled)
@@ -148,7 +150,7 @@ class Arrays(Source):
                     subject=(who or {}).get("subject", ""),
                     session=(who or {}).get("session", ""),
                     source_file=name,
-                    n_bytes=path.stat().st_size,
+                    n_bytes=size_of(path),
                 )
             )
         return items

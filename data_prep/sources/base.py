@@ -93,10 +93,22 @@ class Source:
 
 def file_fingerprint(path: Path, **how: Any) -> str:
     """Hash of a file's name, size and modification time, and of how it will be read."""
-    stat = path.stat()
-    return hash_of([path.name, stat.st_size, stat.st_mtime_ns, how])
+    return hash_of([*file_marks([path])[0], how])
 
 
 def file_marks(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """Return each file's name, size and modification time: what changes when the file does."""
-    return [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+    """Return each file's name, size and modification time: what changes when the file does; zeros for one not there."""
+    return [(p.name, *_size_and_time(p)) for p in paths]
+
+
+def size_of(path: Path) -> int:
+    """Return a file's size; 0 where a link leads to no file, which is told when the recording is loaded."""
+    return _size_and_time(path)[0]
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns

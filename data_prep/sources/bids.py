@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_prep.readers.bids_tables import Place, events_of_table, find_sidecar, levels_of, places, require_sidecars
 from data_prep.readers.edf_header import SUFFIXES, read_edf_header, require_whole
 from data_prep.readers.from_mne import recording_from_raw
 from data_prep.readers.open_mne import heard
-from data_prep.sources.base import Item, Source, file_marks
+from data_prep.sources.base import Item, Source, file_marks, size_of
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import Recording
+
+if TYPE_CHECKING:
+    from mne_bids import BIDSPath
 
 MODALITY = {"eeg": "eeg", "ieeg": "ieeg", "meg": "meg"}
 SIDECARS = ("required", "optional")
@@ -95,6 +98,8 @@ class Bids(Source):
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            there = mne_bids.find_matching_paths(self.root, datatypes=list(MODALITY), ignore_nosub=True)
+            self._require_known([p for p in there if p.suffix in MODALITY and p.extension in RAW_EXTENSIONS])
             paths = mne_bids.find_matching_paths(self.root, datatypes=self.datatypes, ignore_nosub=True, **self.filters)
         items = []
         for path in paths:
@@ -113,10 +118,30 @@ class Bids(Source):
                     subject=path.subject or "",
                     session=path.session or "",
                     source_file=name,
-                    n_bytes=sum(p.stat().st_size for p in data_files(path.fpath)),
+                    n_bytes=sum(map(size_of, data_files(path.fpath))),
                 )
             )
         return items
+
+    def _require_known(self, paths: Sequence[BIDSPath]) -> None:
+        """Check that there are recordings, and that each value asked for occurs in some of them."""
+        if not paths:
+            raise DataError(
+                f"{self.root}: holds no EEG, iEEG or MEG recording named as BIDS wants it, such as "
+                "sub-01/eeg/sub-01_task-rest_eeg.edf; for other names use dataset=files"
+            )
+        kinds = {str(p.datatype) for p in paths}
+        if not kinds & set(self.datatypes):
+            raise DataError(
+                f"{self.root}: holds no {' or '.join(self.datatypes)} recording, only {', '.join(sorted(kinds))}"
+            )
+        for name, values in self.filters.items():
+            entity = name.removesuffix("s")
+            known = sorted({str(getattr(p, entity)) for p in paths if getattr(p, entity) is not None})
+            for value in values:
+                if value not in known:
+                    there = nearest(value, known) if known else f"no recording states a {entity}"
+                    raise ConfigError(f"{self.root}: source.{name}: there is no {entity} '{value}': {there}")
 
 
 def data_files(path: Path) -> list[Path]:
@@ -130,7 +155,7 @@ def data_files(path: Path) -> list[Path]:
 def folder_fingerprint(path: Path) -> str:
     """Hash of names, sizes and times of the recording's files and of the sidecars beside it."""
     near = [p for p in sorted(path.parent.iterdir()) if p.is_file()] + data_files(path)
-    return hash_of([path.name, file_marks(p for p in near if p.exists())])
+    return hash_of([path.name, file_marks(near)])
 
 
 def load_bids(root: Path, name: str, dataset: str, sidecars: str = "required") -> Recording:

@@ -12,7 +12,7 @@ from data_prep.readers import fmriprep
 from data_prep.readers.fmri_run import Cleaning, fmri_recording
 from data_prep.readers.masking import Masking
 from data_prep.readers.volumes import import_nibabel
-from data_prep.sources.base import Item, Source, file_marks
+from data_prep.sources.base import Item, Source, file_marks, size_of
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of
 from neurofm.schema.recording import Recording
@@ -124,7 +124,7 @@ class BidsFmri(Source):
                     subject=who["subject"],
                     session=who["session"],
                     source_file=name,
-                    n_bytes=image.stat().st_size,
+                    n_bytes=size_of(image),
                 )
             )
         return items

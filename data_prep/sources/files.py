@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.layout.naming import compile_pattern, entities
+from data_prep.layout.naming import compile_pattern, entities, misfit, require_fit
 from data_prep.layout.tree import nothing_fits
 from data_prep.readers.from_epochs import recording_from_epochs
 from data_prep.readers.from_mne import COVARIATE, SIGNAL, recording_from_raw, stream_of
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MODALITIES = ("eeg", "ieeg", "meg")
 KINDS = (*SIGNAL, *COVARIATE, "stim")
+# formats that are a single file; others, such as .ds and .mff, are folders
+FILES_ONLY = (".edf", ".bdf", ".fif", ".set", ".vhdr", ".gdf", ".cnt")
 DUPLICATES = ("reject", "number")
 
 
@@ -104,9 +106,10 @@ class Files(Source):
         """Return one item per file."""
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; set source.root")
-        found = sorted(p for p in self.root.glob(self.glob) if not p.name.startswith("."))
+        found = files_of(self.root, self.glob)
         if not found:
             raise nothing_fits(self.root, self.glob)
+        require_fit(self.root, self.glob, self.pattern, (p.relative_to(self.root).as_posix() for p in found))
         if self._compiled is None:
             self._require_names(found)
         items = []
@@ -164,6 +167,13 @@ class Files(Source):
                 )
 
 
+def files_of(root: Path, glob: str) -> list[Path]:
+    """Return what fits a glob, whether its suffix is written in small letters or capitals; hidden files do not."""
+    suffix = Path(glob).suffix
+    globs = {glob, *(glob.removesuffix(suffix) + s for s in (suffix.lower(), suffix.upper()))}
+    return sorted({p for g in globs for p in root.glob(g) if not p.name.startswith(".")})
+
+
 def load_file(
     root: Path,
     name: str,
@@ -182,8 +192,10 @@ def load_file(
         When its path does not fit the pattern, it contradicts itself or it has no usable channel.
     """
     if who is None:
-        raise DataError(f"path '{name}' does not fit source.pattern '{pattern}'")
+        raise DataError(misfit(name, str(pattern)))
     path = root / name
+    if path.is_dir() and path.suffix.lower() in FILES_ONLY:
+        raise DataError(f"is a folder, expected a {path.suffix} file; choose a glob that leaves it out")
     facts: dict[str, Any] = {
         "dataset": "files",
         "modality": modality,

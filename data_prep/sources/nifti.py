@@ -6,14 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.layout.naming import compile_pattern, entities
+from data_prep.layout.naming import compile_pattern, entities, misfit, require_fit
 from data_prep.layout.tree import nothing_fits
 from data_prep.readers import event_table
 from data_prep.readers.fmri_run import Cleaning, fmri_recording
 from data_prep.readers.masking import Masking
 from data_prep.readers.tables import read_rows
 from data_prep.readers.volumes import import_nibabel
-from data_prep.sources.base import Item, Source, file_marks
+from data_prep.sources.base import Item, Source, file_marks, size_of
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import hash_of
 from neurofm.schema.recording import Recording
@@ -100,6 +100,7 @@ class Nifti(Source):
         paths = sorted(self.root.glob(self.glob))
         if not paths:
             raise nothing_fits(self.root, self.glob)
+        require_fit(self.root, self.glob, self.pattern, (p.relative_to(self.root).as_posix() for p in paths))
         for path in paths:
             if path.name.endswith(ENDINGS) and not path.name.startswith("."):
                 name = path.relative_to(self.root).as_posix()
@@ -122,7 +123,7 @@ class Nifti(Source):
                     subject=(who or {}).get("subject", ""),
                     session=(who or {}).get("session", ""),
                     source_file=name,
-                    n_bytes=path.stat().st_size,
+                    n_bytes=size_of(path),
                 )
             )
         return items
@@ -159,7 +160,7 @@ def load_nifti(
         When its path does not fit the pattern, or image, table and atlas do not fit together.
     """
     if who is None:
-        raise DataError(f"path '{name}' does not fit source.pattern '{pattern}'")
+        raise DataError(misfit(name, str(pattern)))
     rows = None
     if table is not None and events is not None:
         rows = event_table.rows_of_file(read_rows(events), events, name)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.layout.naming import compile_pattern, entities
+from data_prep.layout.naming import compile_pattern, entities, misfit, require_fit
 from data_prep.layout.tree import nothing_fits
 from data_prep.privacy import undated, without_date
+from data_prep.readers.hdf5 import open_hdf5
 from data_prep.readers.nwb_behaviour import covariates_of, trial_events
 from data_prep.readers.nwb_signal import SIGNALS, electrical_stream, roi_stream, signal_kind
 from data_prep.readers.nwb_units import (
@@ -26,7 +27,7 @@ from data_prep.readers.nwb_units import (
     spike_table,
     unit_channels,
 )
-from data_prep.sources.base import Item, Source, file_fingerprint
+from data_prep.sources.base import Item, Source, file_fingerprint, size_of
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import EventStream, Recording, Stream, slug
@@ -94,7 +95,7 @@ class Nwb(Source):
             "quality": None if quality is None else list(quality),
         }  # fmt: skip
         self.glob, self.pattern = glob, pattern
-        self._compiled = None if pattern is None else compile_pattern(pattern)
+        self._compiled = None if pattern is None else compile_pattern(pattern, subject=False)
 
     def describe(self) -> dict[str, Any]:
         """Return name and choices; the folder's path stays out of the dataset."""
@@ -111,15 +112,13 @@ class Nwb(Source):
                 subject=who.get("subject", "") if self._compiled else "",
                 session=who.get("session", "") if self._compiled else "",
                 source_file=shown,
-                n_bytes=path.stat().st_size,
+                n_bytes=size_of(path),
             )
-            for path, name, shown, who in listed(self.root, self.glob, self._compiled)
+            for path, name, shown, who in listed(self.root, self.glob, self.pattern)
         ]
 
 
-def listed(
-    root: Path, glob: str, compiled: re.Pattern[str] | None
-) -> Iterator[tuple[Path, str, str, dict[str, str] | Any]]:
+def listed(root: Path, glob: str, pattern: str | None) -> Iterator[tuple[Path, str, str, dict[str, str]]]:
     """Yield (path, name, name without dates, who) of every file; who is what the name says."""
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; set source.root")
@@ -128,9 +127,11 @@ def listed(
         raise nothing_fits(root, glob)
     names = [p.relative_to(root).as_posix() for p in paths]
     shown = undated(names, [_owner(n) for n in names])
+    require_fit(root, glob, pattern, shown)
+    compiled = None if pattern is None else compile_pattern(pattern, subject=False)
     for path, name, plain in zip(paths, names, shown, strict=True):
         who = named(plain) if compiled is None else entities(plain, compiled)
-        yield path, name, plain, {"misfit": "1"} if who is None else who
+        yield path, name, plain, {"misfit": misfit(plain, str(pattern))} if who is None else who
 
 
 def named(name: str) -> dict[str, str]:
@@ -153,6 +154,8 @@ def opened(path: Path) -> Iterator[NWBFile]:
     with warnings.catch_warnings():
         # pynwb warns of every departure from the newest schema; what matters raises
         warnings.simplefilter("ignore")
+        with open_hdf5(path):
+            pass  # says what is wrong with a file that is none
         with NWBHDF5IO(str(path), "r") as io:
             yield io.read()
 
@@ -166,7 +169,7 @@ def load_nwb(root: Path, name: str, shown: str, who: dict[str, str], choices: di
         When its name does not fit, or it has not the signal that was asked for.
     """
     if "misfit" in who:
-        raise DataError(f"path '{shown}' does not fit source.pattern")
+        raise DataError(who["misfit"])
     path = root / name
     with opened(path) as nwb:
         person = identity(nwb, who, shown)

@@ -218,6 +218,4 @@ def csv_rows(path: Path) -> list[tuple[float, float, str]]:
             for r in csv.DictReader(x for x in lines if x.strip() and not x.startswith("#"))
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"{path.name}: is not a table with the columns start_time, stop_time and label ({error})"
-        ) from error
+        raise DataError(f"{path.name}: is not a table with the columns start_time, stop_time and label") from error

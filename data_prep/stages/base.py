@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,6 +80,8 @@ class Stage:
         a survey, in live use, it falls back on its arguments.
     observes : bool
         False when a surveying stage concludes from what it is told of the signal alone: nothing is read for it.
+    observes_s, observes_intervals : float
+        How much of each interval, and of how many of them, the survey reads: the first.
     """
 
     version = 1
@@ -87,6 +90,8 @@ class Stage:
     shortest_s = 0.0
     surveys = False
     observes = True
+    observes_s: float = math.inf
+    observes_intervals: float = math.inf
 
     def describe(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Return what dataset.json and receipts say of the stage: the choices it was built from, without folders.

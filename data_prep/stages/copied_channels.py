@@ -17,6 +17,10 @@ from neurofm.schema.errors import ConfigError
 N_INTERVALS = 4
 # what storage and a change of unit may do to a value, in standard deviations
 TOLERANCE = 1e-4
+# a channel of fewer different values (counts, triggers) may equal another by chance
+LEVELS = 16
+# samples of a channel, the most unusual one first, by which the places of a copy are looked for
+PROBES = 12
 
 
 class CopiedChannels(Stage):
@@ -28,12 +32,14 @@ class CopiedChannels(Stage):
     Parameters
     ----------
     max_lag_s : float
-        Largest shift looked for.
+        Largest shift looked for; a quarter of the length of what is compared, where that is less.
     check_s : float
         Seconds of each of the first intervals that are compared, at least four times `max_lag_s`.
     """
 
+    version = 2
     surveys = True
+    observes_intervals = N_INTERVALS
 
     def __init__(self, *, max_lag_s: float = 1.0, check_s: float = 8.0) -> None:
         if not max_lag_s >= 0 or not 4 * max_lag_s <= check_s:
@@ -42,17 +48,13 @@ class CopiedChannels(Stage):
                 "least four times as much"
             )
         self.max_lag_s, self.check_s = max_lag_s, check_s
+        self.observes_s = check_s
         self._pieces: dict[int, list[np.ndarray]] = {}
         self._reasons: dict[str, str] = {}
 
     def observe(self, block: np.ndarray, info: SignalInfo) -> None:
         """Keep the beginning of the first intervals."""
-        if info.interval not in self._pieces and len(self._pieces) >= N_INTERVALS:
-            return
-        held = self._pieces.setdefault(info.interval, [])
-        missing = round(self.check_s * info.rate_hz) - sum(map(len, held))
-        if missing > 0:
-            held.append(np.array(block[:missing], dtype=np.float64))
+        self._pieces.setdefault(info.interval, []).append(np.array(block, dtype=np.float64))
 
     def conclude(self, info: SignalInfo) -> Verdict:
         """Find the copies."""
@@ -87,23 +89,38 @@ def copies(pieces: list[np.ndarray], channels: list[int], *, max_lag: int) -> di
         Copy → the nearest earlier channel that it equals, and the lag l of ``copy[t] = original[t + l]``.
     """
     found: dict[int, tuple[int, int]] = {}
+    # trials may be shorter than what is looked for in a long recording
+    max_lag = min(max_lag, max(map(len, pieces), default=0) // 4)
     pieces = [p for p in pieces if len(p) > 2 * max_lag + 8]
     if not pieces:
         return found
     first = pieces[0]
-    n = 1 << (2 * len(first) - 1).bit_length()
-    moving = [c for c in channels if first[:, c].std() > 0]
-    spectra = {c: np.fft.rfft(first[:, c] - first[:, c].mean(), n) for c in moving}
-    lags = np.r_[0 : max_lag + 1, -max_lag:0]
+    moving = [c for c in channels if len(np.unique(first[:, c])) > LEVELS]
+    values = first[:, moving]
     for k, copy in enumerate(moving):
-        for original in reversed(moving[:k]):
-            # where the sums of products peak is where a copy would lie; whether it is one, the values say
-            product = np.fft.irfft(spectra[original] * spectra[copy].conj(), n)[lags]
-            lag = int(lags[np.argmax(product / (len(first) - np.abs(lags)))])
+        places = _places(values[:, k], values[:, :k], max_lag)
+        # of several, as in a strictly periodic signal, the nearest channel and the smallest shift
+        for lag, original in sorted(((lag, moving[e]) for lag, e in places), key=lambda p: (-p[1], abs(p[0]))):
             if all(_equal(p[:, copy], p[:, original], lag) for p in pieces):
                 found[copy] = (original, lag)
                 break
     return found
+
+
+def _places(copy: np.ndarray, earlier: np.ndarray, max_lag: int) -> list[tuple[int, int]]:
+    """Return every (lag, column of `earlier`) at which the probes have the values of `copy`."""
+    inner = copy[max_lag : len(copy) - max_lag]
+    unusual = np.argsort(-np.abs(inner - np.median(inner)), kind="stable")
+    near = 10 * TOLERANCE * copy.std()  # wider than what `_equal` then asks for: that of the overlap is not known yet
+    lag, column = np.zeros(0, int), np.zeros(0, int)
+    for n, at in enumerate(unusual[:: max(1, len(unusual) // PROBES)][:PROBES] + max_lag):
+        if n == 0:
+            lag, column = np.nonzero(np.abs(earlier[at - max_lag : at + max_lag + 1] - copy[at]) <= near)
+            lag -= max_lag
+        else:
+            same = np.abs(earlier[at + lag, column] - copy[at]) <= near
+            lag, column = lag[same], column[same]
+    return list(zip(lag.tolist(), column.tolist(), strict=True))
 
 
 def _equal(copy: np.ndarray, original: np.ndarray, lag: int) -> bool:

@@ -153,7 +153,7 @@ class LinearPhase(Stage):
         if self._n <= half:
             raise DataError(
                 f"an interval of {self._n / self._rate:.3g} s is too short for a filter of "
-                f"{len(self.kernel) / self._rate:.3g} s; filter before cutting trials, or widen the transition band"
+                f"{len(self.kernel) / self._rate:.3g} s; filter before cutting trials, widen the transition band, or leave the filter out"
             )
         return self._convolve(rest)
 

@@ -15,17 +15,20 @@ Run = tuple[int, int, int]
 class Quality(Stage):
     """Mark flat and mostly missing channels as bad; cut the recording where a good channel has a hole.
 
-    Values that are not finite count as missing. Bad channels stay in the recording with zeros in their holes and
-    are left out when reading. After this stage every value is finite.
+    Values that are not finite count as missing. Where all channels lack them nothing was recorded: that is a gap, and
+    nobody's fault. Bad channels stay in the recording with zeros in their holes and are left out when reading. After
+    this stage every value is finite.
 
     Parameters
     ----------
     max_missing : float
-        A channel that lacks more than this part of its samples is bad; one that lacks less causes gaps.
+        A channel that lacks more than this part of the samples that some channel has is bad; one that lacks less
+        causes gaps.
     min_piece_s : float
         A piece between two gaps that is shorter is dropped. Intervals without a hole always stay.
     """
 
+    version = 2
     surveys = True
 
     def __init__(self, *, max_missing: float = 0.05, min_piece_s: float = 1.0) -> None:
@@ -35,6 +38,7 @@ class Quality(Stage):
         self._low: np.ndarray | None = None
         self._runs: list[list[Run]] = []
         self._lengths: dict[int, int] = {}
+        self._pauses = 0
         self._reasons: dict[int, str] = {}
 
     def observe(self, block: np.ndarray, info: SignalInfo) -> None:
@@ -51,6 +55,7 @@ class Quality(Stage):
             return
         self._low = np.minimum(self._low, np.where(finite, block, np.inf).min(axis=0))
         self._high = np.maximum(self._high, np.where(finite, block, -np.inf).max(axis=0))
+        self._pauses += int((~finite.any(axis=1)).sum())
         for c in np.flatnonzero(~finite.all(axis=0)):
             self._runs[c] += [(info.interval, at + a, at + b) for a, b in runs_of(~finite[:, c])]
 
@@ -65,9 +70,10 @@ class Quality(Stage):
         total = sum(self._lengths.values())
         if self._low is None or not total:
             raise DataError("has no samples (length zero)")
-        missing = np.array([sum(b - a for _, a, b in runs) for runs in self._runs]) / total
+        lacking = np.array([sum(b - a for _, a, b in runs) for runs in self._runs])
+        missing = (lacking - self._pauses) / max(total - self._pauses, 1)
         for c in range(len(info.channels)):
-            if missing[c] == 1:
+            if lacking[c] == total:
                 self._reasons[c] = "no finite value"
             elif self._low[c] == self._high[c]:
                 self._reasons[c] = f"flat at {self._low[c]:.6g}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
 from data_prep.stages.base import SignalInfo, Stage
 from data_prep.stages.fir import Extender, joined_rows
+from data_prep.stages.resample_any import AnyRatio
 from data_prep.threads import spread
-from neurofm.schema.errors import ConfigError, DataError
+from neurofm.schema.errors import ConfigError
 
 # Beyond this the ratio of the rates is not meant as a ratio, and the kernel would be enormous.
 LARGEST_TERM = 20000
@@ -19,23 +21,17 @@ LARGEST_BANK = 1 << 20
 TOGETHER = 1 << 18
 
 
-def ratio_of(rate_hz: float, wanted_hz: float) -> Fraction:
-    """Return wanted / rate as the simplest fraction that is right to 1e-9.
-
-    Raises
-    ------
-    DataError
-        When there is none with small terms.
-    """
+def ratio_of(rate_hz: float, wanted_hz: float) -> Fraction | None:
+    """Return wanted / rate as the simplest fraction that is right to 1e-9; None when there is none with small terms."""
     exact = wanted_hz / rate_hz
     for limit in (10, 100, 1000, LARGEST_TERM):
         near = Fraction(exact).limit_denominator(limit)
         if near > 0 and abs(float(near) / exact - 1) < 1e-9:
             return near
-    raise DataError(f"stage 'resample': {rate_hz} Hz to {wanted_hz} Hz is no ratio of small integers; round rate_hz")
+    return None
 
 
-def anti_alias_kernel(up: int, down: int, transition: float, attenuation_db: float) -> np.ndarray:
+def anti_alias_kernel(up: int, down: float, transition: float, attenuation_db: float) -> np.ndarray:
     """Odd-length Kaiser low-pass at the upsampled rate, gain `up`, that stops at the lower Nyquist frequency.
 
     Kept: up to (1 − transition) of the lower Nyquist frequency. Each of the `up` phases has a gain of exactly 1 at
@@ -141,10 +137,16 @@ class Resample(Stage):
         self.transition, self.attenuation_db = transition, attenuation_db
         self._designed: tuple[Fraction, np.ndarray] | None = None
         self._bank: Bank | None = None
+        self._any: AnyRatio | None = None
 
     def start(self, info: SignalInfo) -> SignalInfo:
         """Begin an interval; return the new rate."""
         ratio = ratio_of(info.rate_hz, self.rate_hz)
+        self._base, self._n = 0, 0
+        self._rows: np.ndarray | None = None
+        if ratio is None:
+            return self._start_any(info)
+        self._any = None
         self._up, self._down = ratio.numerator, ratio.denominator
         if ratio == 1:
             self.delay_s = 0.0
@@ -161,28 +163,39 @@ class Resample(Stage):
             self._bank = Bank(self._kernel, self._up, self._down, front)
         self._first = (self._pad * self._up + half + front) // self._down
         self._extender = Extender(self._pad)
-        self._base = 0
-        self._rows: np.ndarray | None = None
         self._next = self._first
-        self._n = 0
         self.delay_s = half / (self._up * info.rate_hz)
         # 100 Hz asked is 100 Hz said, not 99.99999999999999.
         return replace(info, rate_hz=self.rate_hz)
 
+    def _start_any(self, info: SignalInfo) -> SignalInfo:
+        if self._any is None or self._any.key != (info.rate_hz, self.rate_hz):
+            design = partial(anti_alias_kernel, transition=self.transition, attenuation_db=self.attenuation_db)
+            self._any = AnyRatio(info.rate_hz, self.rate_hz, design)
+        self._up = self._down = 0
+        # a whole number of inputs in front that the clock of outputs does not know of
+        self._pad = self._any.reach + 1
+        self._extender = Extender(self._pad)
+        self._base, self._next = -self._pad, 0
+        self.delay_s = (self._any.reach + 2) / info.rate_hz
+        return replace(info, rate_hz=self.rate_hz)
+
     def push(self, block: np.ndarray) -> np.ndarray:
         """Take a block, return the new samples whose filter support is complete."""
-        if self._up == self._down:
+        if self._any is None and self._up == self._down:
             return block
         self._n += len(block)
         return self._advance(self._extender.push(np.asarray(block, dtype=np.float64)), None)
 
     def flush(self) -> np.ndarray | None:
         """Return the rest."""
-        if self._up == self._down:
+        if self._any is None and self._up == self._down:
             return None
         rest = self._extender.flush()
         if rest is None:
             return None
+        if self._any is not None:
+            return self._advance(rest, self._any.length(self._n))
         return self._advance(rest, self._first - (-self._n * self._up // self._down))
 
     def _advance(self, new: np.ndarray, stop: int | None) -> np.ndarray:
@@ -194,6 +207,8 @@ class Resample(Stage):
         from scipy.signal import upfirdn
 
         buffer = joined_rows(self._rows, new)
+        if self._any is not None:
+            return self._advance_any(self._any, buffer, new, stop)
         up, down = self._up, self._down
         end = self._base + buffer.shape[1]
         ready = -(-(end * up + self._front) // down)
@@ -212,4 +227,16 @@ class Resample(Stage):
         base = max(self._base, oldest // down * down)
         self._rows = buffer[:, base - self._base :]
         self._base = base
+        return out
+
+    def _advance_any(self, weights: AnyRatio, buffer: np.ndarray, new: np.ndarray, stop: int | None) -> np.ndarray:
+        end = self._base + buffer.shape[1]
+        ready = weights.ready(end)
+        stop = ready if stop is None else min(stop, ready)
+        out = new[:0]
+        if stop > self._next:
+            out = weights(buffer, self._base, self._next, stop)
+            self._next = stop
+        base = min(max(self._base, weights.first(self._next)), end)
+        self._rows, self._base = buffer[:, base - self._base :], base
         return out

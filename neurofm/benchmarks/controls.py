@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from neurofm.benchmarks.examples import Examples
 from neurofm.data.keyed import keyed_generator
 from neurofm.schema.errors import ConfigError, nearest
+from neurofm.schema.hashing import hash_of
 
 CONTROLS = ("shuffle", "permute_signal", "noise", "time_only", "eog_only")
 
@@ -38,8 +39,13 @@ def controls_of(given: str | Sequence[str] | None) -> list[str]:
 
 
 def apply_control(train: Examples, test: Examples, control: str, *, seed: int) -> tuple[Examples, Examples]:
-    """Return both parts under a control; "" and "eog_only" (whose channels were picked in reading) change nothing."""
-    rng = keyed_generator(seed, "control", control)
+    """Return both parts under a control; "" and "eog_only" (whose channels were picked in reading) change nothing.
+
+    The draws hang on the tested windows too: with the same noise in every fold, all folds would err alike and the interval
+    over them would be one of nothing.
+    """
+    tested = sorted({f"{r}@{t:.6f}" for r, t in zip(test.recording_id, test.start_s, strict=True)})
+    rng = keyed_generator(seed, "control", control, hash_of(tested))
     if control == "shuffle":
         return replace(train, y=shuffled_within(train.y, train.recording_id, rng)), test
     if control == "permute_signal":

@@ -20,7 +20,7 @@ from neurofm.benchmarks.probe import Probe, audit_checkpoint
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.benchmarks.scores import METRICS, Said, check_metrics, default_metrics
 from neurofm.benchmarks.statistics import Interval, bootstrap, holm, mean_over_units, sign_flip_p, uniform_p
-from neurofm.schema.errors import ConfigError
+from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import hash_of
 
 TIME_ONLY = "when it was, nearest neighbours"
@@ -79,6 +79,7 @@ def score_decoding(
     unit: str = "",
     align: str = "common",
     n_permutations: int = 199,
+    ceiling: Mapping[str, float] | None = None,
     allow_leak: str = "",
     allow_import: bool = False,
     versions: str = "",
@@ -106,8 +107,12 @@ def score_decoding(
         How channels of several recordings meet: see `examples.picked_channels`.
     n_permutations : int
         Of the p of each model.
+    ceiling : mapping of str to float, optional
+        Metric → what no decoder can be expected to pass, where a simulation says so; a column of the results.
     """
     run = _Run(protocol, models, metrics, controls_of(control), [int(s) for s in seeds], align, allow_import)
+    run.ceiling = dict(ceiling or {})
+    check_metrics(list(run.ceiling), values=not protocol.classes)
     out = run.out
     common = {
         "run_id": run_id, "benchmark": name, "dataset": protocol.dataset.id, "task": task, "part": "test",
@@ -174,6 +179,7 @@ class _Run:
                 "comparing models that draw random numbers."
             )
         self.instances = Instances()
+        self.ceiling: dict[str, float] = {}
         self.said: dict[tuple[str, str, int], dict[str, Said]] = {}
         self._read: tuple[str, str, Examples, Examples] | None = None
 
@@ -224,7 +230,20 @@ class _Run:
                     continue  # a checkpoint reads its own channels
                 for seed in self.seeds if model in self.random or control else self.seeds[:1]:
                     begin = time.perf_counter()
-                    said = self._answers(model, fold, *apply_control(train, test, control, seed=seed), seed)
+                    parts = apply_control(train, test, control, seed=seed)
+                    try:
+                        said = self._answers(model, fold, *parts, seed)
+                    except (ValueError, TypeError, ArithmeticError, np.linalg.LinAlgError) as error:
+                        # what a stranger's estimator raises says nothing of where
+                        sentence = (
+                            f"model '{model}' could not be fitted on {fold.name} ({len(train)} training windows of shape "
+                            f"{train.x.shape[1:]}, classes {', '.join(map(str, np.unique(train.y)[:6]))}): {error}"
+                        )
+                        if model not in self.out.baselines:
+                            raise DataError(sentence) from error
+                        self.out.notes.append(f"Left out: {sentence}")
+                        self.said.setdefault((model, control, seed), {})
+                        continue
                     seconds = time.perf_counter() - begin
                     self.said.setdefault((model, control, seed), {})[fold.name] = said
                     rows = self._rows(common, fold.name, model, control, seed, said, test, seconds)
@@ -260,7 +279,13 @@ class _Run:
             "control": control, "seed": seed if model in self.random or control else -1, "baseline": model in self.out.baselines,
             "checkpoint_hash": self._identity(model), "seconds": seconds, "n": len(said.true),
         }  # fmt: skip
-        return [{**about, "metric": m, "value": METRICS[m](said)} for m in self.out.metrics]
+        return [
+            {**about, "metric": m, "value": METRICS[m](said), "ceiling": self._ceiling(m, control)}
+            for m in self.out.metrics
+        ]
+
+    def _ceiling(self, metric: str, control: str) -> float:
+        return float("nan") if control else float(self.ceiling.get(metric, float("nan")))
 
     def _identity(self, model: str) -> str:
         if model in self.probes:
@@ -273,14 +298,16 @@ class _Run:
         folds = [f.name for f in self.protocol.folds]
         for model, control in dict.fromkeys((m, c) for m, c, _ in self.said):
             seeds = [s for m, c, s in self.said if (m, c) == (model, control)]
+            said = [self.said[model, control, s] for s in seeds]
             for metric in out.metrics:
                 values = {
-                    f: float(np.mean([METRICS[metric](self.said[model, control, s][f]) for s in seeds])) for f in folds
+                    f: float(np.mean([METRICS[metric](found[f]) if f in found else np.nan for found in said]))
+                    for f in folds
                 }
                 out.values[model, control, metric] = values
                 out.intervals[model, control, metric] = self._interval(values, model, control, metric, seeds[0])
             if not control:
-                out.p[model] = self._p(model, seeds[0], n_permutations)
+                out.p[model] = permutation_p(list(said[0].values()), out.metrics[0], n=n_permutations)
             for metric in out.metrics:
                 i = out.intervals[model, control, metric]
                 rows.append(
@@ -288,7 +315,7 @@ class _Run:
                         **common, "fold": "all", "model": model, "control": control, "baseline": model in out.baselines,
                         "metric": metric, "value": i.value, "low": i.low, "high": i.high, "n": i.n, "unit": out.unit,
                         "p": out.p[model] if metric == out.metrics[0] and not control else float("nan"),
-                        "checkpoint_hash": self._identity(model),
+                        "checkpoint_hash": self._identity(model), "ceiling": self._ceiling(metric, control),
                     }
                 )  # fmt: skip
         out.pairs = compare({m: out.values[m, "", out.metrics[0]] for m in self.models})
@@ -305,17 +332,23 @@ class _Run:
         drawn = bootstrap(len(said.true), lambda i: METRICS[metric](said.take(i)), strata=strata, n_draws=500)
         return Interval(kept[0], drawn.low, drawn.high, drawn.n)
 
-    def _p(self, model: str, seed: int, n: int) -> float:
-        """P of the first metric, mean over folds, when test labels are permuted within folds."""
-        rng = np.random.default_rng(0)
-        said, metric = self.said[model, "", seed], METRICS[self.out.metrics[0]]
 
-        def value(mix: bool) -> float:
-            found = [metric(_mixed(s, rng)) if mix else metric(s) for s in said.values()]
-            return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
+def permutation_p(said: Sequence[Said], metric: str, *, n: int = 199) -> float:
+    """P of a metric, mean over folds, when test labels are permuted within folds; ties are broken at random.
 
-        observed = value(False)
-        return uniform_p(observed, [value(True) for _ in range(n)], rng=rng) if np.isfinite(observed) else float("nan")
+    The draws follow from the answers themselves: the same answers give the same p, and ties of other data fall otherwise.
+    """
+    digest = hash_of([[s.true.astype(str).tolist(), s.predicted.astype(str).tolist()] for s in said])
+    rng = np.random.default_rng(int(digest, 16))
+
+    def value(folds: Sequence[Said]) -> float:
+        found = [METRICS[metric](s) for s in folds]
+        return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
+
+    observed = value(said)
+    if not np.isfinite(observed):
+        return float("nan")
+    return uniform_p(observed, [value([_mixed(s, rng) for s in said]) for _ in range(n)], rng=rng)
 
 
 def _mixed(s: Said, rng: np.random.Generator) -> Said:

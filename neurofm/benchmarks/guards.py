@@ -78,27 +78,31 @@ def blocks(train: Examples, test: Examples) -> Finding:
     """Refuse a label that is constant over stretches of time which training and test share.
 
     Two examples share a stretch when they lie in one recording and no other label lies between them. Stretches count
-    where they are `LONG_RUNS` times longer than labels in random order would make them, 1 / (1 − Σ p²).
+    where they are `LONG_RUNS` times longer than labels in random order would make them, 1 / (1 − Σ p²). Lengths are in
+    stimuli: the windows of one clip have one label by its nature, and count once.
     """
     y = np.concatenate([train.y, test.y])
     if y.dtype.kind == "f":
         return Finding(severity="ok", check="block", message="Values, not classes: blocks do not apply.")
     recording = np.concatenate([train.recording_id, test.recording_id])
     start = np.concatenate([train.start_s, test.start_s])
+    stimulus = np.concatenate([train.stimulus, test.stimulus])
     tested = np.arange(len(y)) >= len(train)
     order = np.lexsort((start, recording))
-    y, recording, tested = y[order], recording[order], tested[order]
+    y, recording, tested, stimulus = y[order], recording[order], tested[order], stimulus[order]
     new = np.ones(len(y), bool)
     new[1:] = (y[1:] != y[:-1]) | (recording[1:] != recording[:-1])
     run = np.cumsum(new) - 1
     share = float(np.isin(run[tested], run[~tested]).mean())
-    p = np.unique(y, return_counts=True)[1] / len(y)
+    own = new | (stimulus == "")
+    own[1:] |= stimulus[1:] != stimulus[:-1]
+    p = np.unique(y[own], return_counts=True)[1] / own.sum()
     chance = 1 / max(1e-9, 1 - float((p**2).sum()))
-    length = len(y) / (run[-1] + 1)
+    length = own.sum() / (run[-1] + 1)
     if len(p) > 1 and share > 0.5 and length > LONG_RUNS * chance:
         return Finding(
             severity="leak", check="block",
-            message=f"{share:.0%} of the test lies in a stretch of one label that training lies in too ({length:.1f} examples "
+            message=f"{share:.0%} of the test lies in a stretch of one label that training lies in too ({length:.1f} trials "
             f"on average, {chance:.1f} in random order): time alone tells the label.",
         )  # fmt: skip
     return Finding(severity="ok", check="block", message="Training and test share no stretches of one label.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,12 @@ def standings_of(files: Sequence[Path], *, metric: str | None = None) -> tuple[l
         boards.append(
             board(title, chosen, _by_unit(mine), frozenset(_label(r) for r in mine if r["baseline"]), protocol)
         )
+    titles = [b.title for b in boards]
+    # two splits of one benchmark must not look like one board twice
+    boards = [
+        replace(b, title=f"{b.title}, protocol {b.protocol[:8]}") if b.protocol and titles.count(b.title) > 1 else b
+        for b in boards
+    ]
     if not boards:
         asked = f" of metric '{metric}'" if metric else ""
         raise DataError(f"leaderboard: {len(files)} files hold no score{asked}")

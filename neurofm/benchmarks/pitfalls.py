@@ -60,6 +60,7 @@ PITFALLS = (
     Pitfall("wrong units", "refuse", "guards:units", "test_wrong_unit"),
     Pitfall("values that are not finite, padding and gaps", "refuse", "guards:finite", "test_values_that_are_not_finite"),
     Pitfall("damaged trials dropped in silence", "report", "rejected.parquet, listed under the corpus"),
+    Pitfall("parts of a model that never learn", "report", "a test over all models and objectives: every parameter moves"),
     Pitfall("shuffled labels above chance", "control", "shuffle; p by permutation, uniform by a test over 200 runs"),
 )  # fmt: skip
 

@@ -19,14 +19,17 @@ from neurofm.benchmarks.population_arms import score_arm
 from neurofm.benchmarks.population_bars import BARS, BY_NAME, answer
 from neurofm.benchmarks.population_data import Reading, Session, calibration_of, make_session, session_name, sessions_of
 from neurofm.benchmarks.results import append_results, record_look, span_hash
-from neurofm.benchmarks.spiking import bits_per_spike, psth_r2, r2_uniform, r2_weighted
+from neurofm.benchmarks.spiking import bits_per_spike, psth_r, psth_r2, r2_uniform, r2_weighted
 from neurofm.data.index import Dataset
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of
 
+ORACLE = "oracle"
+# no model is expected to score more here than the true rates do; averages of trials also hold what the trials shared
+KNOWN_BY_ORACLE = ("co_bps", "fp_bps")
 # protocol → its metrics, the first the one that claims are about
 METRICS = {
-    "co_smoothing": ("co_bps", "psth_r2"), "forward": ("fp_bps",), "decoding": ("r2", "r2_uniform"),
+    "co_smoothing": ("co_bps", "psth_r2", "psth_r", "psth_r_ceiling"), "forward": ("fp_bps",), "decoding": ("r2", "r2_uniform"),
 }  # fmt: skip
 
 
@@ -73,11 +76,14 @@ def judge(protocol: str, session: Session, said: Sequence[np.ndarray], *, horizo
         n = round(horizon_s / session.bin_s)
         return {"fp_bps": bits_per_spike(np.concatenate(said), np.concatenate([t.counts[-n:] for t in session.test]))}
     found = [t.counts[:, session.held_out] for t in session.test]
-    out = {"co_bps": bits_per_spike(np.concatenate(said), np.concatenate(found)), "psth_r2": float("nan")}
+    out = dict.fromkeys(METRICS[protocol], float("nan"))
+    out["co_bps"] = bits_per_spike(np.concatenate(said), np.concatenate(found))
     conditions = [t.condition for t in session.test]
     # averages need conditions that come back
     if all(conditions) and len(set(conditions)) < len(conditions):
-        out["psth_r2"] = psth_r2(said, found, conditions, sd_bins=0.05 / session.bin_s)
+        sd_bins = 0.05 / session.bin_s
+        out["psth_r2"] = psth_r2(said, found, conditions, sd_bins=sd_bins)
+        out["psth_r"], out["psth_r_ceiling"] = psth_r(said, found, conditions, sd_bins=sd_bins)
     return out
 
 
@@ -203,6 +209,7 @@ class _Scoring:
     new_subject: bool
     out: PopulationScores = field(default_factory=PopulationScores)
     done: set[tuple[str, float]] = field(default_factory=set)
+    ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def session(self, dataset: Dataset, session: Session) -> str:
         """Score the baselines of a session; return a line about the first."""
@@ -212,14 +219,18 @@ class _Scoring:
             )
         common = self._look(dataset, session)
         first = ""
-        for bar in self.bars:
+        # what the truth itself scores is known before anything is held against it
+        for bar in sorted(self.bars, key=lambda b: b != ORACLE):
             choices = {"horizon_s": self.horizon_s} if self.protocol == "forward" else {}
             scores = judge(
                 self.protocol, session, answer(self.protocol, bar, session, **choices), horizon_s=self.horizon_s
             )
             shown = BARS[self.protocol][bar]
             self._keep(common, session, shown, "", -1, scores, baseline=True)
-            first = first or f"{shown} {scores[METRICS[self.protocol][0]]:.3f}"
+            if bar == ORACLE:
+                self.ceilings[session.name] = {k: v for k, v in scores.items() if k in KNOWN_BY_ORACLE}
+            else:
+                first = first or f"{shown} {scores[METRICS[self.protocol][0]]:.3f}"
         return f"{session.name}  {session.budget_s:g} s  {first}"
 
     def decoder(self, arm: str, decoder: Decoder) -> str:
@@ -249,6 +260,7 @@ class _Scoring:
             "run_id": self.run_id, "benchmark": self.name, "dataset": dataset.id, "task": self.protocol, "part": "test",
             "versions": self.versions, "leak_reason": self.allow_leak, "protocol_hash": self.protocol_hash,
             "test_hash": span_hash([t.span._asdict() for t in session.test]), "subject": session.name,
+            "split_hash": hash_of([[list(t.span) for t in part] for part in (session.train, session.test)]),
         }  # fmt: skip
         if session.name not in self.out.looks:
             self.out.looks[session.name] = record_look(self.results, **common)
@@ -264,6 +276,7 @@ class _Scoring:
             {
                 **common, "model": model, "strategy": strategy, "baseline": baseline, "seed": seed,
                 "budget": session.budget_s, "budget_unit": "s", "metric": metric, "value": value, "n": len(session.test),
+                "ceiling": self.ceilings.get(session.name, {}).get(metric, float("nan")),
             }
             for metric, value in scores.items()
         ]  # fmt: skip

@@ -208,7 +208,8 @@ def score_retrieval(
                         if kind == "segment" and candidates == "all":
                             whose = RIDGE if model == RIDGE else _plain_label(loaded)
                             folds[whose, subject, rule, gallery.hash, mode].setdefault(corpus.split.hash, line)
-                        out.rows += append_results(results, _rows(common, line, centred, loaded, model, ways))
+                        best = out.oracle.get(subject, {}).get(_repetitions(own, mode), float("nan"))
+                        out.rows += append_results(results, _rows(common, line, centred, loaded, model, ways, best))
                         yield _sentence(line), out
                 gallery, answer = _gallery(corpus, chosen, "segment" if "@" in own.stimulus[0] else galleries[0], test)
                 if curve and "@" not in own.stimulus[0]:
@@ -351,6 +352,12 @@ def _with_ceiling(line: Line, corpus: Corpus, test: Trials) -> Line:
     return replace(line, ceiling=feature_ceiling(line.gallery, corpus.stimuli, test.stimulus).top[1].value)
 
 
+def _repetitions(own: Trials, mode: str) -> int:
+    """How many trials of a stimulus stand behind an answer; 0 where stimuli differ in that."""
+    counts = set(np.unique(own.stimulus, return_counts=True)[1].tolist())
+    return 1 if mode == "trial" else counts.pop() if len(counts) == 1 else 0
+
+
 def _curve(
     decode: Decode, own: Trials, gallery: Gallery, answer: dict[str, int], centre: NDArray | float, seed: int
 ) -> dict[int, float]:
@@ -414,16 +421,29 @@ def _oracle(corpus: Corpus) -> dict[str, dict[int, float]]:
 
 
 def _rows(
-    common: dict[str, Any], line: Line, centred: bool, loaded: LoadedModel, model: str, ways: Sequence[int]
+    common: dict[str, Any],
+    line: Line,
+    centred: bool,
+    loaded: LoadedModel,
+    model: str,
+    ways: Sequence[int],
+    best: float = float("nan"),
 ) -> list[dict[str, Any]]:
     about = {
         **common, "subject": line.subject, "model": line.model, "strategy": line.rule, "baseline": model == RIDGE,
-        "n": len(line.scores.ranks), "checkpoint_hash": "" if model == RIDGE else loaded.card["weights"]["sha256"],
+        "seed": -1 if model == RIDGE else int(loaded.card["provenance"].get("seed", 0)), "n": len(line.scores.ranks), "checkpoint_hash": "" if model == RIDGE else loaded.card["weights"]["sha256"],
         "protocol_hash": hash_of([line.gallery.hash, line.mode, centred]),
         "note": f"{line.gallery.sentence()}; {WORDS[line.mode]}{'; about the training mean' if centred else ''}",
     }  # fmt: skip
     rows = [
-        {**about, "metric": f"top{k}", "value": i.value, "low": i.low, "high": i.high}
+        {
+            **about,
+            "metric": f"top{k}",
+            "value": i.value,
+            "low": i.low,
+            "high": i.high,
+            "ceiling": best if k == 1 and line.gallery.source == "stimulus" else float("nan"),
+        }
         for k, i in line.scores.top.items()
     ]
     for k in ways:

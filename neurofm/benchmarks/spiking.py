@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from neurofm.benchmarks.scores import noise_ceiling
 from neurofm.schema.errors import ConfigError, DataError
 
 # rates below this count as this (Neural Latents Benchmark '21)
@@ -115,6 +116,44 @@ def psth(values: Sequence[ArrayLike], conditions: Sequence[str]) -> dict[str, ND
         shortest = min(map(len, mine))
         out[c] = np.mean([v[:shortest] for v in mine], axis=0)
     return out
+
+
+def psth_r(
+    rates: Sequence[ArrayLike], counts: Sequence[ArrayLike], conditions: Sequence[str], *, sd_bins: float = 0.0
+) -> tuple[float, float]:
+    """Pearson r of the trial-averaged rates with the PSTH, and its noise ceiling: per unit, averaged over units.
+
+    The ceiling is what a perfect model of the repeated part reaches with so many trials (`scores.noise_ceiling`). A model
+    that reads other units of the same trials can pass it: it also knows what these trials happened to share.
+
+    Parameters
+    ----------
+    rates, counts, conditions, sd_bins
+        As in `psth_r2`.
+
+    Returns
+    -------
+    r, ceiling : float
+        NaN without two trials of every condition, or where no unit varies.
+    """
+    if sd_bins:
+        from scipy.ndimage import gaussian_filter1d
+
+        counts = [gaussian_filter1d(np.asarray(c, np.float64), sd_bins, axis=0) for c in counts]
+    said, found = psth(rates, conditions), psth(counts, conditions)
+    names = sorted(found)
+    n = min(list(conditions).count(c) for c in names)
+    if n < 2:
+        return float("nan"), float("nan")
+    a, b = (np.concatenate([x[c] for c in names]) for x in (found, said))
+    # repeat k is the k-th trial of every condition, one after the other: (repeat, bin, unit)
+    of = {c: [np.asarray(v)[: len(found[c])] for v, k in zip(counts, conditions, strict=True) if k == c] for c in names}
+    repeats = np.stack([np.concatenate([of[c][k] for c in names]) for k in range(n)])
+    moves = np.flatnonzero((a.std(0) > 1e-12) & (b.std(0) > 1e-12) & (repeats.std(1) > 1e-12).all(0))
+    if not len(moves):
+        return float("nan"), float("nan")
+    r = [np.corrcoef(a[:, i], b[:, i])[0, 1] for i in moves]
+    return float(np.mean(r)), float(np.mean([noise_ceiling(repeats[:, :, i]) for i in moves]))
 
 
 def psth_r2(

@@ -124,6 +124,10 @@ def score_trials(
     _baselines(out, first, classes)
     for (model, strategy), scores in out.scores.items():
         rows = _rows(common, scores, model=model, strategy=strategy, baseline=model != ENSEMBLE)
+        if model == ENSEMBLE:
+            # an ensemble is what its members are
+            members = [d.loaded.card["weights"]["sha256"] for d in found if d.strategy == strategy]
+            rows = [{**r, "checkpoint_hash": hash_of(sorted(members))} for r in rows]
         out.rows += append_results(results, rows)
     if event_s is not None:
         _over_time(out, first, classes, event_s)

@@ -46,6 +46,7 @@ def _scored(benchmark: dict[str, Any], common: dict[str, Any], *, control: Any, 
     """Score one benchmark; in a suite (`go_on`) a part whose data are not there is a claim that was not tested."""
     from neurofm.cli.evaluate_parts import PARTS, keys_of
     from neurofm.cli.part import Part, published_section
+    from neurofm.report import ceiling
     from neurofm.report.content import Claim
     from neurofm.schema.errors import ConfigError, NeurofmError, nearest
 
@@ -64,13 +65,18 @@ def _scored(benchmark: dict[str, Any], common: dict[str, Any], *, control: Any, 
         if control and "control" in known:
             choices["control"] = control
         try:
-            total += PARTS[kind](name=benchmark["name"], **common, **choices)
+            made = PARTS[kind](name=benchmark["name"], **common, **choices)
         except NeurofmError as error:
             # a leak stops a suite as well
             if not go_on or "refused" in str(error):
                 raise
             text = f"{benchmark['title']}, part {kind}, can be scored."
             total.claims.append(Claim(text=text, held=None, detail=str(error)))
+            continue
+        title = str(choices.get("title", benchmark["title"]))
+        made.claims += ceiling.claims_of(made.rows, title)
+        made.sections += ceiling.section_of(made.rows, title)
+        total += made
     if benchmark.get("published"):
         total.sections.append(published_section(benchmark["title"], benchmark["published"]))
     return total

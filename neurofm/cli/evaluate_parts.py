@@ -21,6 +21,7 @@ from neurofm.benchmarks.trials import TrialScores, score_trials
 from neurofm.cli.evaluate_fitted import decoding, neuroprobe
 from neurofm.cli.part import Part
 from neurofm.data.index import Dataset
+from neurofm.report import families as family_page
 from neurofm.report import new_subject, population, retrieval, seizure, trial_curves, trials
 from neurofm.report.content import Section
 from neurofm.report.figures import dataset_overview, training_curves
@@ -79,6 +80,37 @@ def labelled_trials(
                 tables=[trials.table_of(judged)],
             )
         )
+    return part
+
+
+def families(
+    *, families: dict[str, str], regions: dict[str, Any] | None = None, trials: dict[str, Any] | None = None,
+    strategy: str = "full", title: str = "Families and strategies", note: str = "", **common: Any,
+) -> Part:  # fmt: skip
+    """Score several families of decoders, each a folder with all its strategies, on the same new people and trials.
+
+    `regions` and `trials` are the choices of these kinds; either may be left out.
+    """
+    protocol = (regions or {}).get("protocol", "masked_region")
+    of_regions: dict[str, Scored] = {}
+    of_trials: dict[str, TrialScores] = {}
+    part = Part()
+    for family, runs in families.items():
+        if regions is not None:
+            for line, scored in score_new_subjects(**common, **regions, runs=runs, transductive_bars=False):  # noqa: B007
+                print(f"{family}  {line}", flush=True)
+            of_regions[family] = scored
+            part.rows += scored.rows
+            dataset = next(iter(scored.datasets.values()))
+            part.looks |= {f"{dataset.id}, {protocol}, last volumes of {s}": n for s, n in scored.looks.items()}
+        if trials is not None:
+            for line, judged in score_trials(**common, **trials, runs=runs):  # noqa: B007
+                print(f"{family}  {line}", flush=True)
+            of_trials[family] = judged
+            part.rows += judged.rows
+            part.looks[f"official test trials of {judged.task}"] = judged.looks
+    part.claims = family_page.claims_of(of_regions, of_trials, protocol, strategy)
+    part.sections = [family_page.section_of(of_regions, of_trials, protocol, title, note=note)]
     return part
 
 
@@ -277,6 +309,7 @@ def training(*, runs: str, title: str = "Training", limit: int = 12, **_: Any) -
 PARTS: dict[str, Callable[..., Part]] = {
     "regions": regions,
     "trials": labelled_trials,
+    "families": families,
     "seizures": seizures,
     "retrieval": found_stimuli,
     "adaptation": adaptation,
@@ -304,4 +337,4 @@ def keys_of(kind: str) -> list[str]:
     """Return the keys that a part of this kind may have in a benchmark's YAML."""
     own = [p.name for p in signature(PARTS[kind]).parameters.values() if p.kind is p.KEYWORD_ONLY]
     scorer = [p for p in signature(_SCORERS[kind]).parameters if p not in _NOT_CHOSEN] if kind in _SCORERS else []
-    return [*own, *scorer, *(["task"] if kind not in ("trials", "corpus", "training") else [])]
+    return [*own, *scorer, *(["task"] if kind not in ("trials", "families", "corpus", "training") else [])]

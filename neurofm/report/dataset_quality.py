@@ -15,6 +15,7 @@ from neurofm.report.content import Claim, Drawing, Report, Section, Table
 from neurofm.report.figures_quality import channel_matrix, sensor_positions
 from neurofm.report.figures_signals import dataset_overview
 from neurofm.report.html import write_report
+from neurofm.report.spike_quality import spikes_section
 
 SPECTRA = 12  # subjects whose spectra are drawn
 TRACES = 8  # channels of the example
@@ -41,7 +42,8 @@ def quality_report(dataset: Dataset) -> Report:
     """Return the report; a few spans of a few recordings are read, the rest comes from the tables."""
     channels = [c for r in dataset.recordings for c in dataset.channels(r, include_bad=True)]
     bad = sum(bool(c["bad"]) for c in channels)
-    regular = [r for r in dataset.recordings if np.isfinite(dataset.rate_hz(r))]  # the others are events
+    regular = [r for r in dataset.recordings if not dataset.is_events(r)]
+    spiking = [r for r in dataset.recordings if dataset.is_events(r)]
     rates = Counter(dataset.rate_hz(r) for r in regular)
     reasons = Counter(r["reason"] for r in dataset.rejected)
     hours = sum(r["duration_s"] for r in dataset.recordings.values()) / 3600
@@ -56,18 +58,18 @@ def quality_report(dataset: Dataset) -> Report:
         Claim(
             text="All recordings have one sampling rate.",
             held=len(rates) == 1 if rates else None,
-            detail=", ".join(f"{n} at {r:g} Hz" for r, n in sorted(rates.items())),
+            detail=", ".join(f"{n} at {r:g} Hz" for r, n in sorted(rates.items())) or "events have none",
         ),
     ]
     positions = positions_of(dataset)
-    sections = [
-        Section(
-            title="Signals",
-            lead="How much there is of whom, an example, and power spectra (mean over good channels).",
-            drawings=[(overview_of(dataset, regular), "Line noise is a peak at 50 or 60 Hz, a filter a cliff.")]
-            if regular
-            else [],
-        ),
+    sections = []
+    if regular:
+        lead = "How much there is of whom, an example, and power spectra (mean over good channels)."
+        caption = "Line noise is a peak at 50 or 60 Hz, a filter a cliff."
+        sections.append(Section(title="Signals", lead=lead, drawings=[(overview_of(dataset, regular), caption)]))
+    if spiking:
+        sections.append(spikes_section(dataset, spiking))
+    sections += [
         Section(
             title="Channels",
             lead="Which channels are there, bad or missing in which recording, by their shared names.",

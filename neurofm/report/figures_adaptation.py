@@ -100,8 +100,13 @@ def adaptation_curve(
             ax.hlines(ceiling[0], -0.4, len(budgets) - 0.7, color=colour("muted"), linestyle=(0, (4, 3)), linewidth=1.0)
             ends[ceiling[1]] = (max((x for x, *_ in ends.values()), default=0.0), ceiling[0], colour("muted"))
             rows.append(row("", panel="mean", series="ceiling", y=ceiling[0], label=ceiling[1]))
-        ax.set(xlabel=budget_unit, ylabel=metric, title=f"Mean of {len(people)} people, 95 % interval")
-        ax.set_ylim(limits([v for r in rows for v in (r["y"], r["low"], r["high"])]))
+        # a t interval of two or three people is wider than all scores: the frame is theirs, and cuts it
+        seen = limits([*(r["y"] for r in rows), *(v for s in curves.values() for p in s.values() for v in p.values())])
+        whole = limits([v for r in rows for v in (r["y"], r["low"], r["high"])])
+        wide = whole[1] - whole[0] > 2 * (seen[1] - seen[0])
+        ax.set_ylim(seen if wide else whole)
+        said = f"Mean of {len(people)} people, 95 % interval{' (cut at the frame)' if wide else ''}"
+        ax.set(xlabel=budget_unit, ylabel=metric, title=said)
         # Room for the labels at the right, in units of one budget
         ax.set_xlim(-0.4, len(budgets) - 0.8 + 0.03 * max(map(len, curves)) * len(budgets))
         rows += _person_panels(panels, people, curves, budgets, tone, mark)

@@ -27,11 +27,15 @@ def claims_of(boards: Sequence[Board]) -> list[Claim]:
             claims.append(Claim(text=text, held=None, detail="Fewer than two folds or people have both."))
             continue
         difference, p = found[0]
+        n = int(b.complete.sum())
+        # the smallest p that so few units can give
+        few = 2 * 0.5**n >= ALPHA
         better = -difference if b.metric in LOWER_IS_BETTER else difference
         claims.append(
             Claim(
-                text=text, held=bool(better > 0 and p < ALPHA),
-                detail=f"{b.metric} {difference:+.3f} over {int(b.complete.sum())} units, sign-flip p = {p:.3g} (Holm).",
+                text=text, held=None if few else bool(better > 0 and p < ALPHA),
+                detail=f"{b.metric} {difference:+.3f} over {n} units, sign-flip p = {p:.3g} (Holm)"
+                + ("; so few cannot reach significance." if few else "."),
             )
         )  # fmt: skip
     return claims

@@ -53,7 +53,7 @@ def best_from_scratch(rows: Sequence[Mapping[str, Any]]) -> Scores:
     }
 
 
-def _by_person(scores: Scores) -> dict[str, dict[float, float]]:
+def by_person(scores: Scores) -> dict[str, dict[float, float]]:
     """Turn budget → person → score round to person → budget → score."""
     people = sorted({p for found in scores.values() for p in found})
     return {p: {b: found[p] for b, found in scores.items() if p in found} for p in people}
@@ -166,14 +166,7 @@ def section_of(
     }
     if protocol == "next_volume":
         series["population ridge VAR(2), shrunk"] = mean_scores(rows, model="var2", baseline=True, transductive=False)
-    curves = {
-        name: {
-            p: {b: scores[b][p] for b in scores if p in scores[b]}
-            for p in sorted({p for b in scores for p in scores[b]})
-        }
-        for name, scores in series.items()
-        if scores
-    }
+    curves = {name: by_person(scores) for name, scores in series.items() if scores}
     drawings = [
         (
             adaptation_curve(curves, name=f"adaptation-{protocol.replace('_', '-')}", ceiling=ceiling),

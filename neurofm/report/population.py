@@ -15,7 +15,8 @@ from neurofm.report.figures import adaptation_curve
 from neurofm.schema.recording import slug
 
 TITLES = {
-    "co_bps": "co-smoothing, bits/spike", "psth_r2": "PSTH R²", "fp_bps": "forward prediction, bits/spike",
+    "co_bps": "co-smoothing, bits/spike", "psth_r2": "PSTH R²", "psth_r": "PSTH Pearson r",
+    "psth_r_ceiling": "its noise ceiling", "fp_bps": "forward prediction, bits/spike",
     "r2": "R², weighted by variance", "r2_uniform": "R², mean over dimensions",
 }  # fmt: skip
 

@@ -51,6 +51,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "low": "f", "high": "f", "n": "i", "baseline": "b", "transductive": "b", "normalised_by": "s", "looks": "i",
         "test_hash": "s", "protocol_hash": "s", "checkpoint_hash": "s", "split_hash": "s", "leak_reason": "s",
         "versions": "s", "machine": "s", "seconds": "f", "note": "s", "control": "s", "fold": "s", "unit": "s", "p": "f",
+        "ceiling": "f",
     },
     # what a report's figures show, one row per plotted point (neurofm.report)
     "report_figures": {
@@ -62,7 +63,7 @@ COLUMNS["report_scores"] = COLUMNS["results"]
 # columns that older files lack, and what stands for them
 ADDED: dict[str, dict[str, Any]] = {
     "recordings": {"content": ""},
-    "results": {"control": "", "fold": "", "unit": "", "p": float("nan")},
+    "results": {"control": "", "fold": "", "unit": "", "p": float("nan"), "ceiling": float("nan")},
 }
 
 

@@ -14,8 +14,9 @@ from data_prep.sources.base import Item, Source
 from neurofm.cli.main import main
 from neurofm.data.index import Dataset
 from neurofm.report.dataset_quality import spectrum
+from neurofm.report.spike_quality import intervals_of
 from neurofm.schema.errors import DataError
-from neurofm.schema.recording import Channel, Event, Recording, Stream
+from neurofm.schema.recording import Channel, Event, EventStream, Recording, Stream
 from neurofm.schema.tables import read_table
 
 NAMES = ("Fz", "Cz", "Pz", "Oz")
@@ -150,3 +151,47 @@ def test_plot_is_of_datasets(toy, capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     assert main(["inspect", "empty", "--plot"]) == 1
     assert "--plot shows a prepared dataset" in capsys.readouterr().err
+
+
+def load_spikes(subject: str, session: str) -> Recording:
+    rng = np.random.default_rng([ord(c) for c in subject + session])
+    time_s = np.sort(rng.uniform(0, 60, 3000))
+    unit = rng.integers(0, 5, 3000)
+    unit[unit == 4] = 0  # one silent, one that fires twice as often
+    channels = tuple(Channel(name=f"{session}-u{i}", kind="unit") for i in range(5))
+    stream = EventStream.from_arrays([(time_s, unit)], duration_s=[60.0], channels=channels)
+    return Recording(dataset="pop", subject=subject, session=session, modality="spikes", streams=(stream,))
+
+
+class Population(Source):
+    name = id = "pop"
+    modalities = ("spikes",)
+
+    def list(self):
+        known = [("a", "1"), ("a", "2"), ("b", "1")]
+        return [Item(key="-".join(k), fingerprint="1", open=partial(load_spikes, *k)) for k in known]
+
+
+def test_the_quality_report_of_spikes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    prepare(source=Population(), out=tmp_path / "d", dask="none", progress=False)
+    assert main(["inspect", "d", "--plot"]) == 0
+    page = (tmp_path / "d-quality" / "report.html").read_text()
+    for heading in ("Firing rates", "intervals below 1.5 ms", "silent units", "spikes/s", "Quality of pop"):
+        assert heading in page
+    drawn = read_table(tmp_path / "d-quality", "report_figures")
+    rates = sorted(r["x"] for r in drawn if r["panel"] == "rates" and r["series"] == "b")
+    assert rates[0] == 0
+    assert sum(rates) == pytest.approx(3000 / 60)
+    assert rates[-1] == pytest.approx(20, rel=0.15)
+    # exponential intervals of the pooled units: half of them lie below ln 2 / rate for each
+    share = [(r["x"], r["y"]) for r in drawn if r["panel"] == "intervals" and r["series"] == "b"]
+    assert sum(y for _, y in share) == pytest.approx(1)
+    assert sum(x * y for x, y in share) == pytest.approx(1000 * 60 * 4 / 3000, rel=0.1)
+    cells = {(r["panel"], r["series"]): r["y"] for r in drawn if r["figure"] == "units"}
+    assert cells == {("a", "1"): 5, ("a", "2"): 5, ("b", "1"): 5}
+
+
+def test_intervals_are_of_one_unit():
+    found = intervals_of(np.array([0.0, 0.1, 0.3, 0.35]), np.array([1, 0, 1, 0]))
+    assert sorted(found) == pytest.approx([0.25, 0.3])

@@ -87,6 +87,15 @@ def test_block_design():
     # the same labels in random order, and whole blocks held out, are no blocks that are shared
     mixed = np.random.default_rng(3).permutation(labels)
     assert leaks(replace(train, y=mixed[half]), replace(test, y=mixed[~half])) == set()
+    # windows of one clip share its label by nature: clips in random order are no blocks, blocks of clips are
+    clips = replace(everything, y=np.repeat(np.random.default_rng(5).permutation(list("ab") * 8), 5))
+    for shown, found in ((clips.y, set()), (np.repeat(list("ab"), 40), {"block"})):
+        whole = replace(clips, y=shown, stimulus=np.repeat([f"clip{k}" for k in range(16)], 5))
+        cut = {k: getattr(whole, k) for k in vars(whole) if isinstance(getattr(whole, k), np.ndarray)}
+        tested = np.repeat(np.arange(16) % 2 == 1, 5)
+        parts = (replace(whole, **{k: v[m] for k, v in cut.items()}) for m in (~tested, tested))
+        assert leaks(*parts) == found
+    cut = {k: getattr(everything, k) for k in cut}
     later = np.arange(80) >= 40
     whole = [replace(everything, **{k: v[m] for k, v in cut.items()}) for m in (~later, later)]
     assert leaks(*whole) == set()
@@ -324,6 +333,12 @@ def test_controls_take_away_what_they_say(trials):
     assert (permuted.x != test.x).any()
     noise, _ = apply_control(train, test, "noise", seed=0)
     assert abs(np.corrcoef(noise.x.ravel(), train.x.ravel())[0, 1]) < 0.2
+    # another fold gets other noise, the same one the same again
+    again, other = (
+        apply_control(train, part, "noise", seed=0)[0] for part in (test, replace(test, start_s=test.start_s + 1))
+    )
+    np.testing.assert_array_equal(again.x, noise.x)
+    assert abs(np.corrcoef(noise.x.ravel(), other.x.ravel())[0, 1]) < 0.2
     timed, _ = apply_control(train, test, "time_only", seed=0)
     np.testing.assert_allclose(timed.x[:, 0, 0], train.start_s)
     assert controls_of("shuffle|noise") == ["shuffle", "noise"]

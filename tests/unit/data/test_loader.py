@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from neurofm.data.collate import channel_vocabulary
@@ -141,17 +141,58 @@ def test_resume_on_other_ranks_loses_and_repeats_nothing(opened, world, other, s
     assert before + run(resumed, 50 - stop) == whole_run
 
 
-def test_resume_with_workers_is_bit_equal(opened):
+workers = st.tuples(st.integers(0, 2), st.just("fork"))
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    world=st.integers(1, 3), other=st.integers(1, 3), before=workers, after=workers, stop=st.integers(0, 12),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+@example(world=1, other=1, before=(2, "fork"), after=(0, "fork"), stop=3, seed=5)
+@example(world=1, other=2, before=(1, "spawn"), after=(2, "fork"), stop=5, seed=1)
+@example(world=2, other=1, before=(0, "fork"), after=(1, "spawn"), stop=2, seed=2)
+def test_samples_are_bit_equal_over_ranks_workers_and_interruption(opened, world, other, before, after, stop, seed):
     d, windows = opened
-    make = lambda **k: WindowLoader(d, windows, batch_size=8, seed=5, transforms=augmented(d), **k)  # noqa: E731
-    expected = flat(make())
-    loader = make(n_workers=2)
-    it = iter(loader)
-    first = flat(next(it) for _ in range(3))
-    state = loader.state_dict()  # workers have read ahead; the state has not
-    again = make()
-    again.load_state_dict(state)
-    assert_same(first + flat(again), expected)
+    t = augmented(d)
+
+    def loaders(n_ranks, n_workers=0, start_method=None):
+        return [
+            WindowLoader(
+                d, windows, batch_size=6, seed=seed, transforms=t, rank=r, world_size=n_ranks, n_workers=n_workers,
+                start_method=start_method if n_workers else None,
+            )
+            for r in range(n_ranks)
+        ]  # fmt: skip
+
+    def steps(ranks):
+        """Yield, of each step, every sample by its number, whichever rank had it."""
+        for batches in zip(*ranks, strict=True):
+            yield {
+                i: (start, x[:c])
+                for b in batches
+                for i, start, x, c in zip(
+                    b.sample_id.tolist(), b.start_s.tolist(), b.signal, b.channel_mask.sum(1).tolist(), strict=True
+                )
+            }
+
+    expected = list(steps(loaders(1)))
+    stop = min(stop, len(expected) - 1)
+    first = loaders(world, *before)
+    it = steps(first)
+    got = [next(it) for _ in range(stop)]
+    states = [x.state_dict() for x in first]  # workers have read ahead; the states have not
+    del it, first
+    again = loaders(other, *after)
+    for x in again:
+        x.load_state_dict(states[0])
+    got += list(steps(again))
+    assert len(got) == len(expected)
+    for ours, theirs in zip(got, expected, strict=True):
+        assert sorted(ours) == sorted(theirs)
+        for i, (start, x) in theirs.items():
+            assert ours[i][0] == start
+            assert torch.equal(ours[i][1], x)
 
 
 def test_leaving_an_epoch_early(opened):

@@ -199,3 +199,11 @@ def test_facts_that_do_not_fit(tmp_path, facts, message):
     turned = {} if {"channels_key", "layout"} & set(facts) else {"layout": "channel_time"}
     with pytest.raises(DataError, match=message):
         only(tmp_path, **usual, **turned, **facts)
+
+
+def test_a_single_row_of_numbers_is_one_channel(tmp_path):
+    x = np.random.default_rng(0).standard_normal(500)
+    np.save(tmp_path / "s1.npy", x)
+    recording = only(tmp_path, rate_hz=100.0, channels=["Cz"], layout="channel_time")
+    assert [c.name for c in recording.signal.channels] == ["Cz"]
+    np.testing.assert_array_equal(recording.signal.read(0, 100, 300), x[100:300, None])

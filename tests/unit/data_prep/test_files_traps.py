@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from data_prep.pipeline import prepare
 from data_prep.sources import SOURCES
 from neurofm.schema.errors import ConfigError, DataError
 
@@ -215,3 +216,25 @@ def test_epochs_that_were_all_dropped(tmp_path):
         epochs.save(tmp_path / "s1-epo.fif", verbose="error")
     with pytest.raises((DataError, ValueError), match=r"no epoch|empty|No"):
         only(tmp_path)
+
+
+def test_what_happened_before_an_edf_begins_is_left_out_as_the_format_allows(tmp_path):
+    write_edf(tmp_path / "a.edf", [signal("Fz", 100)], [(0.0, None, "early"), (3.0, None, "go")])
+    data = (tmp_path / "a.edf").read_bytes()
+    (tmp_path / "a.edf").write_bytes(data.replace(b"+0\x14early", b"-7\x14early"))
+    assert [(e.onset_s, e.label) for e in only(tmp_path).events] == [(3.0, "go")]
+
+
+def test_suffixes_in_capitals_links_to_nothing_and_folders(tmp_path):
+    write_edf(tmp_path / "A.EDF", [signal("Fz", 100)])
+    write_edf(tmp_path / "b.edf", [signal("Fz", 100)])
+    (tmp_path / "c.edf").symlink_to(tmp_path / "annex" / "c.edf")
+    (tmp_path / "d.edf").mkdir()
+    items = SOURCES.build("files", root=tmp_path, glob="**/*.edf").list()
+    assert [i.key for i in items] == ["A.EDF", "b.edf", "c.edf", "d.edf"]
+    with pytest.raises(DataError, match=r"is a folder, expected a \.edf file"):
+        items[3].load()
+    out = tmp_path / "out"
+    report = prepare(source=SOURCES.build("files", root=tmp_path, glob="*.edf"), out=out, dask="none", progress=False)
+    assert report.totals["n_recordings"] == 1  # two sines are the same recording
+    assert "'c.edf' is not there: a link to a file that was not fetched" in dict(report.rejected)["c.edf"]

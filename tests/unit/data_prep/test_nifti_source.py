@@ -63,7 +63,7 @@ def test_onsets_beside(folder):
     with pytest.raises(DataError, match=r"event 2 \(b\) begins at 30 s.*30 s \(12 volumes, TR 2.5 s\).*source.tr_s"):
         load(root)
     (root / "P1" / "run2_events.csv").write_text("onset,label\nsoon,a\n")
-    with pytest.raises(DataError, match="row 1 has 'soon' in column 'onset'"):
+    with pytest.raises(DataError, match="row 1 holds no number in column 'onset'"):
         load(root)
     (root / "P1" / "run2_events.csv").write_text("onset,label\n1,a,b\n")
     with pytest.raises(DataError, match="row 1 has 3 cells, its header 2"):

@@ -10,7 +10,7 @@ from data_prep.layout.tree import nothing_fits
 from data_prep.packing import package_versions
 from data_prep.pipeline import prepare
 from data_prep.sources import SOURCES
-from neurofm.schema.errors import DataError
+from neurofm.schema.errors import ConfigError, DataError
 
 
 def touch(root, *names):
@@ -33,6 +33,34 @@ def test_the_right_suffix_in_another_folder_says_how_to_reach_it(tmp_path):
     touch(tmp_path, "s1/run1.edf", "s2/run1.edf")
     with pytest.raises(DataError, match=r"2 \.edf files, such as 's1/run1\.edf': '\*\*/\*\.edf' takes them"):
         SOURCES.build("files", root=tmp_path, glob="*.edf").list()
+
+
+@pytest.mark.parametrize("source", ["files", "nwb", "arrays"])
+def test_a_pattern_that_fits_no_file_names_the_nearest_and_how_far_it_fits(tmp_path, source):
+    touch(tmp_path, "anna/visit1/a.npy", "readme/x.npy", "anna/session-1/run1.npy")
+    pattern = "{subject}/session-{session}/run_{run}.npy"
+    with pytest.raises(DataError) as told:
+        SOURCES.build(source, root=tmp_path, glob="**/*.npy", pattern=pattern).list()
+    assert str(told.value) == (
+        f"{tmp_path}: of 3 files that fit source.glob '**/*.npy' none fits source.pattern '{pattern}'; the nearest is "
+        "'anna/session-1/run1.npy', which fits '{subject}/session-{session}' and then has no '/run_{run}.npy'"
+    )
+
+
+def test_one_file_that_a_pattern_does_not_fit_is_rejected_by_name(tmp_path):
+    for name in ("anna/run1.npy", "x.npy"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        np.save(tmp_path / name, np.random.default_rng(0).standard_normal((500, 2)))
+    source = {"name": "arrays", "root": str(tmp_path), "glob": "**/*.npy", "pattern": "{subject}/*.npy", "rate_hz": 100}
+    report = prepare(source=source, out=tmp_path / "d", dask="none", progress=False)
+    ((key, reason),) = report.rejected
+    assert key == "x.npy"
+    assert (
+        reason
+        == "path 'x.npy' does not fit source.pattern '{subject}/*.npy': it fits '{subject}' and then has no '/*.npy'"
+    )
+    with pytest.raises(ConfigError, match=r"has no \{subject\}"):
+        SOURCES.build("files", root=tmp_path, glob="*", pattern="*_run-{run}.edf")
 
 
 def test_two_suffixes_case_and_an_empty_folder(tmp_path):

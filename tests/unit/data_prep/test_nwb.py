@@ -277,7 +277,7 @@ def test_silence_and_wrong_choices(tmp_path):
 def test_a_file_that_is_none(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.nwb").write_bytes(b"not HDF5")
-    with pytest.raises(DataError, match=r"a.nwb: could not be read"):
+    with pytest.raises(DataError, match=r"a.nwb: is missing, cut short or no readable HDF5 file"):
         prepare(source={"name": "nwb", "root": tmp_path / "in"}, out=tmp_path / "d", dask="none", progress=False)
 
 

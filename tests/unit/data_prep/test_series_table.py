@@ -32,6 +32,13 @@ def test_index_and_times_are_no_channels(tmp_path):
     np.testing.assert_array_equal(s.values, X)
 
 
+def test_semicolons_and_decimal_commas_as_spreadsheets_write_them(tmp_path):
+    (tmp_path / "a.csv").write_text("time;C3;C4\n0,0;1,5;-2\n0,01;2,5e-1;3,25\n")
+    s = read_series(tmp_path / "a.csv")
+    assert (s.names, s.rate_hz) == (["C3", "C4"], 100.0)
+    np.testing.assert_array_equal(s.values, [[1.5, -2], [0.25, 3.25]])
+
+
 def test_gaps_are_nan(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n1,n/a\n,2\n")
     np.testing.assert_array_equal(read_series(tmp_path / "a.csv").values, [[1, np.nan], [np.nan, 2]])
@@ -41,7 +48,7 @@ def test_gaps_are_nan(tmp_path):
     ("text", "message"),
     [
         ("a,b\n1,2\n3", "row 2 has 1 cells, the first 2; is it cut short"),
-        ("a,b\n1,2\n3,x\n", "no number.*'x'"),
+        ("a,b\n1,2\n3,x\n", "row 2 holds no number in column 2; expected numbers in all$"),
         ("time,b\n0,2\n1,2\n5,2\n", "not evenly spaced"),
         ("\n", "is empty"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -47,6 +48,7 @@ STREAMING = [
     {"name": "resample", "rate_hz": 100},
     {"name": "resample", "rate_hz": 64},
     {"name": "resample", "rate_hz": 300},
+    {"name": "resample", "rate_hz": 61.7381},
     {"name": "filter", "low_hz": 2, "high_hz": 30},
     {"name": "filter", "high_hz": 20},
     {"name": "notch", "line_hz": 50, "transition_hz": 3},
@@ -112,9 +114,33 @@ def test_resample_has_sane_edges_on_an_offset():
     assert np.abs(y - 4200).max() < 6
 
 
-def test_resample_refuses_a_rate_that_is_no_ratio():
-    with pytest.raises(DataError, match="ratio"):
-        ratio_of(np.pi * 100, 100)
+@pytest.mark.parametrize("rates", [(600.614990234375, 512.0), (2034.5051, 200.0), (399.99961, 100.0), (99.3012, 256.0)])
+def test_rates_whose_ratio_is_of_no_small_integers_are_resampled_on_the_clock(rates):
+    """Oracles: the sine itself an hour later, the exact count, and scipy with the nearest large ratio on a short span."""
+    rate, wanted = rates
+    assert ratio_of(rate, wanted) is None
+    n = 40_000
+    t_in = np.arange(n) / rate
+    stage = STAGES.build("resample", rate_hz=wanted)
+    hz = 0.3 * min(rates)
+    y, info = run(stage, np.sin(2 * np.pi * hz * t_in)[:, None], rate, [7, 5000, 5001, 23_456])
+    assert info.rate_hz == wanted
+    assert len(y) == int(np.ceil(n * wanted / rate))
+    t_out = np.arange(len(y)) / wanted
+    inner = slice(200, -200)
+    assert np.abs(y[inner, 0] - np.sin(2 * np.pi * hz * t_out)[inner]).max() < 2e-3
+    if wanted < rate:  # what would alias is gone
+        y, _ = run(stage, np.sin(2 * np.pi * 0.6 * wanted * t_in)[:, None], rate)
+        assert np.abs(y[inner]).max() < 2e-3
+    near = Fraction(wanted / rate).limit_denominator(4000)
+    x = np.cumsum(np.random.default_rng(0).standard_normal((3000, 2)), axis=0)
+    kernel = anti_alias_kernel(near.numerator, near.denominator, 0.16, 60.0) / near.numerator
+    oracle = resample_poly(x, near.numerator, near.denominator, axis=0, window=kernel, padtype="antireflect")
+    y, _ = run(stage, x, rate)
+    n = min(len(y), len(oracle))
+    assert np.abs(y[:n] - oracle[:n]).max() < 5e-3 * np.ptp(x)
+    y, _ = run(stage, np.full((3000, 1), 4200.0), rate)
+    assert np.abs(y - 4200).max() < 1e-6 * 4200, "an offset comes out as itself"
 
 
 def test_filter_is_scipys_convolution_with_reflected_edges():
@@ -233,6 +259,19 @@ def test_stages_after_a_gap_see_each_piece_by_itself():
     alone, _ = run(STAGES.build("resample", rate_hz=100), x[2010:], 400.0)
     assert np.allclose(out[1], alone)
     assert flow.intervals[1].start_s == pytest.approx(2010 / 400)
+
+
+def test_a_pause_of_all_channels_is_a_gap_and_makes_none_of_them_bad():
+    """A recorder that stops for a third of the time; one channel lacks a tenth of what the others have."""
+    x = np.random.default_rng(0).standard_normal((9000, 3))
+    x[3000:6000] = np.nan
+    x[6000:6600, 2] = np.nan
+    _, flow = staged(recording([x]), {"name": "quality"})
+    assert [c.reason for c in flow.info.channels] == ["", "", "10.0 % of the samples are missing"]
+    assert [(i.start_s, i.length_s) for i in flow.intervals] == [(0.0, 30.0), (60.0, 30.0)]
+    assert flow.figures["missing"] == 0
+    _, flow = staged(recording([x[:, :1]]), {"name": "quality"})
+    assert flow.figures["gaps"] == 1
 
 
 @given(st.lists(st.booleans(), max_size=40))

@@ -58,6 +58,19 @@ def test_int16_takes_at_most_052_of_float32_for_trials_of_a_second(tmp_path):
     assert small <= 0.52 * large
 
 
+@pytest.mark.parametrize("n_channels", [1, 7, 20, 80, 400])
+def test_int16_tars_take_at_most_052_of_float32_from_25_000_values_per_segment_on(tmp_path, n_channels):
+    """The limit that docs/shards.md states, at its worst: the fill of the last blocks is what it happens to be."""
+    rng = np.random.default_rng(0)
+    for extra in (0, 3):
+        trials = [rng.standard_normal((25_000 // n_channels + 1 + extra, n_channels)) for _ in range(8)]
+        sizes = []
+        for d in ("int16", "float32"):
+            prepared(tmp_path / f"{d}{extra}", trials, d, 1000.0 * 20 / n_channels)
+            sizes.append(sum(p.stat().st_size for p in (tmp_path / f"{d}{extra}" / "shards").iterdir()))
+        assert sizes[0] <= 0.52 * sizes[1]
+
+
 def test_int16_takes_at_most_052_of_float32_for_one_volume_of_voxels_per_trial(tmp_path):
     """As the betas of NSD: the shards alone, since 750 trials share the table of voxels there, not 40."""
     rng = np.random.default_rng(0)
