@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from neurofm.hub.load import LoadedModel
+from neurofm.models.base import Backbone, offers
 from neurofm.objectives import OBJECTIVES
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
@@ -95,14 +96,13 @@ def begin(
         When the new data do not fit the model.
     """
     facts = facts or loaded.facts
-    grows = callable(getattr(loaded.model, "grow", None))
+    grows = offers(loaded.model, Backbone.grow)
     _check(loaded.facts, facts, grows=grows)
     result = loaded.copy()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for part in (result.model, result.objective):
-            if callable(getattr(part, "grow", None)):
-                part.grow(facts)  # type: ignore[operator]
+            part.grow(facts)
     result.facts = facts
     result.card = {**result.card, "facts": facts.to_json()}
     if objective is None:

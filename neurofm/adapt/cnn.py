@@ -10,6 +10,7 @@ import torch
 
 from neurofm.adapt.base import Adapted, begin
 from neurofm.hub.load import LoadedModel, build
+from neurofm.objectives import OBJECTIVES
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 
@@ -47,19 +48,21 @@ def cnn(
     wanted = dict(objective) if objective is not None else {
         "name": loaded.card["objective"]["name"], **loaded.card["objective"]["choices"]
     }  # fmt: skip
-    if wanted.get("name") != "supervised":
+    # its name comes from the user's own choices, or from a card that was allowed to name it
+    if not OBJECTIVES.get(str(wanted.get("name")), allow_import=True).is_classifier:
         raise ConfigError(
             f"adapt=cnn classifies windows, the objective is '{wanted.get('name')}'; give objective=supervised, or use "
             "adapt=scratch"
         )
-    # its one token has no channel to be flattened by
-    wanted["readout"] = "pool"
+    if "readout" in wanted:
+        # its one token has no channel to be flattened by
+        wanted["readout"] = "pool"
     choices = dict(model or _published(facts))
     name = str(choices.pop("name"))
     card = {
         **loaded.card,
         "model": {"name": name, "choices": choices},
-        "objective": {"name": "supervised", "choices": {k: v for k, v in wanted.items() if k != "name"}},
+        "objective": {"name": wanted["name"], "choices": {k: v for k, v in wanted.items() if k != "name"}},
         "facts": facts.to_json(),
     }
     with torch.random.fork_rng(devices=[]):

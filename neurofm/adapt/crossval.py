@@ -150,7 +150,7 @@ def decoder(
             loaded, train, strategy=strategy, strategy_choices=strategy_choices, objective=objective, facts=facts,
             seed=seed, **(loop or {}),
         )  # fmt: skip
-        predict: Callable[..., Tensor] = result.loaded.objective.predict  # type: ignore[assignment]
+        predict: Callable[..., Tensor] = result.loaded.objective.predict
         with torch.no_grad():
             return predict(result.loaded.model, validation).log_softmax(1)
 

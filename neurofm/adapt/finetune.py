@@ -25,7 +25,7 @@ from neurofm.schema.errors import ConfigError, NeurofmError, nearest
 from neurofm.schema.facts import Facts
 from neurofm.training.module import NeuroModule
 from neurofm.training.schedule import warmup_cosine
-from neurofm.training.seeds import keyed_generator, seed_of
+from neurofm.training.seeds import seed_of, torch_generator
 
 _TAILS = ("auto", "time", "stratified", "none")
 
@@ -148,7 +148,7 @@ def finetune(
     choices = {"seed": seed, **(strategy_choices or {})}
     adapted: Adapted = ADAPT.build(strategy, loaded, facts, objective, **choices)
     adapted.loaded.model.to(device)
-    solves = getattr(adapted.loaded.objective, "has_closed_form", False)
+    solves = adapted.loaded.objective.has_closed_form
     if adapted.solve is not None:
         adapted.loaded.objective.to(device)
         adapted.solve(windows)
@@ -195,9 +195,7 @@ def finetune(
 
 def _solve(adapted: Adapted, stretches: list[NeuralBatch]) -> None:
     """Solve the objective's closed-form part, where it has one."""
-    objective: Any = adapted.loaded.objective
-    if getattr(objective, "has_closed_form", False):
-        objective.solve(stretches, new_subject=True)
+    adapted.loaded.objective.solve(stretches, new_subject=True)
 
 
 def _new_classifier(loaded: LoadedModel, adapted: Adapted) -> bool:
@@ -218,7 +216,7 @@ def _split(windows: NeuralBatch, tail: str, fraction: float, gap_s: float, seed:
         return tail_in_time(windows, fraction=fraction, gap_s=gap_s)
     if windows.target is None or not labelled:
         raise ConfigError("tail=stratified needs windows with class targets; use tail=time")
-    return stratified_tail(windows.target, fraction=fraction, generator=keyed_generator(seed, "tail"))
+    return stratified_tail(windows.target, fraction=fraction, generator=torch_generator(seed, "tail"))
 
 
 class _Loop:
@@ -256,7 +254,7 @@ class _Loop:
         self._mode(training=True)
         for step in range(steps):
             if not len(order):
-                order = torch.randperm(len(windows), generator=keyed_generator(self.seed, "order", step))
+                order = torch.randperm(len(windows), generator=torch_generator(self.seed, "order", step))
             rows, order = order[: self.batch_size], order[self.batch_size :]
             factor = warmup_cosine(step, warmup_steps=self.warmup_steps, total_steps=self.total_steps)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
@@ -279,7 +277,7 @@ class _Loop:
 
     def _step(self, batch: NeuralBatch, optimizer: torch.optim.Optimizer, step: int) -> float:
         torch.manual_seed(seed_of(self.seed, "dropout", step))
-        total = self.module.loss(batch, keyed_generator(self.seed, "mask", step)).total
+        total = self.module.loss(batch, torch_generator(self.seed, "mask", step)).total
         value = float(total.detach())
         if not math.isfinite(value):
             raise NeurofmError(
@@ -300,7 +298,7 @@ class _Loop:
         total, n = 0.0, 0
         for i in range(0, len(watch), self.batch_size):
             batch = select(watch, torch.arange(i, min(i + self.batch_size, len(watch))))
-            loss = self.module.loss(batch, keyed_generator(self.seed, "val", i))
+            loss = self.module.loss(batch, torch_generator(self.seed, "val", i))
             total, n = total + float(loss.total) * len(batch), n + len(batch)
         return total / n
 

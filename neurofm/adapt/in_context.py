@@ -7,6 +7,8 @@ from typing import Any
 
 from neurofm.adapt.base import Adapted, begin, freeze_all_but
 from neurofm.hub.load import LoadedModel
+from neurofm.models.base import offers
+from neurofm.objectives.base import Objective
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
@@ -31,8 +33,8 @@ def in_context(
         When the objective reads no context.
     """
     start = begin(loaded, facts, objective, seed=seed)
-    reader: Any = start.objective
-    if not callable(getattr(reader, "read_context", None)):
+    reader = start.objective
+    if not offers(reader, Objective.read_context):
         raise ConfigError(
             f"adapt=in_context: model '{start.card['model']['name']}' with objective '{start.card['objective']['name']}' "
             "reads no context; pretrain model=braincorl with objective=in_context, or use adapt=probe or full"

@@ -19,6 +19,7 @@ from neurofm.data.transforms import Compose, transform_from_json
 from neurofm.hub.export import export_decoder
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.hub.save import save_model
+from neurofm.models.base import Backbone, offers
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
 from neurofm.training.corpus import Corpus
@@ -72,7 +73,7 @@ def task_facts(loaded: LoadedModel, corpus: Corpus, part: str) -> Facts:
             "prepare it with the stages of the model's own data"
         )
     old = loaded.facts
-    if callable(getattr(loaded.model, "grow", None)):
+    if offers(loaded.model, Backbone.grow):
         # units and sessions that the model has not met get rows of their own behind those it has
         return replace(
             old, window_s=new.window_s, classes=new.classes, class_counts=new.class_counts,

@@ -53,7 +53,7 @@ def reset(
                 known = sorted({n.partition(".")[0] for n in names})
                 raise ConfigError(f"adapt=reset: model '{name}' has no layer '{prefix}': {nearest(prefix, known)}")
     else:
-        chosen = list(begun.model.subject_parameters())  # type: ignore[operator]
+        chosen = list(begun.model.subject_parameters())
         if not chosen:
             raise ConfigError(
                 f"adapt=reset: model '{name}' has no layer that belongs to a subject; name its shallow layers with "

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from neurofm.hub.load import LoadedModel
 from neurofm.schema.batch import NeuralBatch
@@ -18,7 +16,7 @@ PENALTIES = np.logspace(-2, 5, 22)
 
 
 def ridge_head(loaded: LoadedModel) -> Callable[[NeuralBatch], None]:
-    """Return what sets the head of `objective=supervised` from calibration windows.
+    """Return what sets the head of a classifier from calibration windows.
 
     The regression is on one column per class, 1 for its windows and −1 for others, every class of equal total weight,
     and features z-scored over the calibration; mean, deviation and weights are folded into the head's own weight and
@@ -30,13 +28,8 @@ def ridge_head(loaded: LoadedModel) -> Callable[[NeuralBatch], None]:
     ConfigError
         When the objective has no head that is linear in the model's pooled vector.
     """
-    objective: Any = loaded.objective
-    head = getattr(objective, "head", None)
-    if (
-        loaded.card["objective"]["name"] != "supervised"
-        or objective.readout != "pool"
-        or not isinstance(head, nn.Linear)
-    ):
+    head, n_classes = loaded.objective.linear_head, len(loaded.facts.classes)
+    if not loaded.objective.is_classifier or head is None:
         raise ConfigError(
             "adapt=probe with solver=ridge needs objective=supervised with readout=pool, a head linear in one vector per "
             "window; use solver=steps"
@@ -45,7 +38,7 @@ def ridge_head(loaded: LoadedModel) -> Callable[[NeuralBatch], None]:
     def solve(windows: NeuralBatch) -> None:
         from sklearn.linear_model import RidgeCV
 
-        model: Any = loaded.model
+        model = loaded.model
         if windows.target is None:
             raise DataError("adapt=probe with solver=ridge: the calibration windows have no labels")
         with torch.inference_mode():
@@ -54,12 +47,12 @@ def ridge_head(loaded: LoadedModel) -> Callable[[NeuralBatch], None]:
         y = windows.target.cpu().numpy()
         labelled = y >= 0
         x, y = x[labelled], y[labelled]
-        counts = np.bincount(y, minlength=objective.n_classes)
+        counts = np.bincount(y, minlength=n_classes)
         if np.count_nonzero(counts) < 2:
             raise DataError("adapt=probe with solver=ridge: the calibration windows are all of one class")
         mean, spread = x.mean(0), x.std(0)
         spread = np.where(spread > 1e-8 * max(float(spread.max()), 1e-30), spread, np.inf)
-        wanted = np.where(np.arange(objective.n_classes) == y[:, None], 1.0, -1.0)
+        wanted = np.where(np.arange(n_classes) == y[:, None], 1.0, -1.0)
         found = RidgeCV(alphas=PENALTIES).fit((x - mean) / spread, wanted, sample_weight=len(y) / counts[y])
         weight = np.atleast_2d(found.coef_) / spread
         bias = found.intercept_ - weight @ mean

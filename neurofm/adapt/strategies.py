@@ -8,6 +8,7 @@ from typing import Any
 from neurofm.adapt.base import Adapted, begin, freeze_all_but, require_head
 from neurofm.adapt.ridge_head import ridge_head
 from neurofm.hub.load import LoadedModel
+from neurofm.models.base import Backbone, offers
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
 
@@ -34,10 +35,10 @@ def full(
         raise ConfigError(f"adapt=full: layer_decay={layer_decay} must be above 0 and at most 1")
     begun = begin(loaded, facts, objective, seed=seed)
     if start == "mean":
-        if not hasattr(begun.model, "start_new_subject"):
+        if not offers(begun.model, Backbone.start_new_subject):
             name = begun.card["model"]["name"]
             raise ConfigError(f"adapt=full: model '{name}' has nothing that belongs to a subject; leave start=kept")
-        begun.model.start_new_subject()  # type: ignore[operator]
+        begun.model.start_new_subject()
     begun.model.requires_grad_(True)
     return Adapted("full", begun, layer_decay=layer_decay)
 
@@ -92,14 +93,13 @@ def unit_embedding(
     stay to the bit. The rest of the network stays in evaluation mode.
     """
     start = begin(loaded, facts, objective, seed=seed)
-    owned = start.model.subject_parameters() if callable(getattr(start.model, "grow", None)) else []  # type: ignore[operator]
+    owned = start.model.subject_parameters() if offers(start.model, Backbone.grow) else []
     if not owned:
         raise ConfigError(
             f"adapt=unit_embedding: model '{start.card['model']['name']}' has no embedding per unit; use adapt=full or probe"
         )
     freeze_all_but(start.model, owned)
-    own_objective: Any = start.objective
-    freeze_all_but(start.objective, own_objective.subject_parameters() if hasattr(own_objective, "grow") else ())
+    freeze_all_but(start.objective, start.objective.subject_parameters())
     return Adapted("unit_embedding", start, frozen_backbone=True)
 
 

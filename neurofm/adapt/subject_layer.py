@@ -9,6 +9,7 @@ import torch
 
 from neurofm.adapt.base import Adapted, begin, freeze_all_but
 from neurofm.hub.load import LoadedModel
+from neurofm.models.base import Backbone, offers
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
 
@@ -51,18 +52,18 @@ def subject_layer(
     if start not in STARTS:
         raise ConfigError(f"adapt=subject_layer: unknown start '{start}': {nearest(start, STARTS)}")
     begun = begin(loaded, facts, objective, seed=seed)
-    names = begun.model.subject_parameters()  # type: ignore[operator]
+    names = begun.model.subject_parameters()
     if not names:
         name = begun.card["model"]["name"]
         raise ConfigError(f"adapt=subject_layer: model '{name}' has no layer that belongs to a subject; use adapt=lora")
     if start == "mean":
-        if not hasattr(begun.model, "start_new_subject"):
+        if not offers(begun.model, Backbone.start_new_subject):
             name = begun.card["model"]["name"]
             raise ConfigError(
                 f"adapt=subject_layer: what belongs to a subject in model '{name}' has no mean over subjects; use "
                 "adapt.start=kept"
             )
-        begun.model.start_new_subject()  # type: ignore[operator]
+        begun.model.start_new_subject()
     elif start == "reset":
         _reset(begun, names, seed)
     freeze_all_but(begun.model, names)

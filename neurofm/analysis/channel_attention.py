@@ -12,9 +12,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from neurofm.models.base import Backbone, offers
+from neurofm.models.mvpformer import MVPFormer
 from neurofm.nn.mvpa_weights import segment_weights
+from neurofm.objectives.base import Objective
 from neurofm.objectives.grid import patch_samples_of
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
@@ -24,7 +27,7 @@ NORMS = ("window", "lag")
 
 @torch.no_grad()
 def channel_attention(
-    model: nn.Module, batch: NeuralBatch, *, normalise: str = "window", lags: tuple[int, int | None] = (0, None)
+    model: Backbone, batch: NeuralBatch, *, normalise: str = "window", lags: tuple[int, int | None] = (0, None)
 ) -> Tensor:
     """Return how much each channel attends to each other one, averaged over windows and time.
 
@@ -86,7 +89,7 @@ def channel_attention(
     return torch.stack(maps)
 
 
-def influence(model: nn.Module, objective: nn.Module, batch: NeuralBatch) -> Tensor:
+def influence(model: Backbone, objective: Objective, batch: NeuralBatch) -> Tensor:
     """Return how much the predicted next segment of each channel changes with each channel's past.
 
     The root of the mean, over windows, of the summed squares of the Jacobian of the last segment's P predicted samples
@@ -105,8 +108,7 @@ def influence(model: nn.Module, objective: nn.Module, batch: NeuralBatch) -> Ten
         [i, j]: from channel i to channel j, in units of the signal per unit of the signal. 0 for padded channels.
     """
     _check(model, attention=False)
-    predict = getattr(objective, "predict", None)
-    if predict is None or not hasattr(objective, "rollout"):
+    if not offers(objective, Objective.rollout):
         raise ConfigError(
             f"influence needs an objective that predicts the next segment; {type(objective).__name__} does not"
         )
@@ -114,7 +116,7 @@ def influence(model: nn.Module, objective: nn.Module, batch: NeuralBatch) -> Ten
     P = patch_samples_of(model)
     with torch.enable_grad():
         n_whole = signal.shape[-1] // P * P
-        said = predict(model, batch.with_signal(signal))[..., n_whole - P : n_whole]
+        said = objective.predict(model, batch.with_signal(signal))[..., n_whole - P : n_whole]
     both = (batch.channel_mask[:, :, None] & batch.channel_mask[:, None, :]).to(signal.dtype)
     square = signal.new_zeros(both.shape)
     for j in range(signal.shape[1]):
@@ -135,8 +137,8 @@ def average(maps: Iterable[tuple[Tensor, int]]) -> Tensor:
     return total / count
 
 
-def _check(model: nn.Module, *, attention: bool = True) -> None:
+def _check(model: Backbone, *, attention: bool = True) -> None:
     if model.training:
         raise ConfigError("call model.eval() first: dropout would be part of what is seen")
-    if attention and not (hasattr(model, "blocks") and hasattr(model, "tables")):
+    if attention and not isinstance(model, MVPFormer):
         raise ConfigError(f"{type(model).__name__} has no multivariate parallel attention to look at; use an mvpformer")

@@ -167,7 +167,7 @@ def _calibrate(
 def _check_fits(loaded: LoadedModel, corpus: Corpus, spans: Sequence[Span]) -> None:
     facts, dataset = loaded.facts, corpus.dataset
     known = set(facts.channels)
-    named = bool(getattr(loaded.model, "subject_parameters", list)())
+    named = bool(loaded.model.subject_parameters())
     for r in sorted({s.recording_id for s in spans}):
         rate, names = dataset.rate_hz(r), [channel_name(c) for c in dataset.channels(r)]
         if abs(rate / facts.rate_hz - 1) > 1e-6:

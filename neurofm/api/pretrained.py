@@ -253,7 +253,7 @@ def stages_of(card: Mapping[str, Any]) -> list[dict[str, Any]]:
 def require_classifier(loaded: LoadedModel, what: str) -> tuple[str, ...]:
     """Return the classes that a decoder tells apart; a model without any is refused."""
     classes, name = loaded.facts.classes, loaded.card["objective"]["name"]
-    if name != "supervised" or not classes:
+    if not loaded.objective.is_classifier or not classes:
         raise ConfigError(f"{what}: this model was trained by '{name}' and knows no classes; fine-tune it on a task")
     return classes
 

@@ -243,7 +243,7 @@ class RegionPredictor:
         for batch in self.batches(np.nan_to_num(values)):
             mask = torch.zeros_like(batch.channel_mask)
             mask[:, hidden] = True
-            said.append(self.objective.predict(self.model, batch, mask)[:, hidden].numpy())  # type: ignore[operator]
+            said.append(self.objective.predict(self.model, batch, mask)[:, hidden].numpy())  # type: ignore[call-arg]
         return np.concatenate(said)
 
     @torch.inference_mode()
@@ -261,13 +261,13 @@ class RegionPredictor:
         """Predict the volume after each history (window, context, region) → (window, region)."""
         # the volume to be predicted has to be there for its shape; a causal model cannot see it
         longer = np.concatenate([history, np.zeros_like(history[:, :1])], axis=1)
-        said = [self.objective.predict(self.model, b)[..., -1].numpy() for b in self.batches(longer)]  # type: ignore[operator]
+        said = [self.objective.predict(self.model, b)[..., -1].numpy() for b in self.batches(longer)]
         return np.concatenate(said)
 
     @torch.inference_mode()
     def roll_out(self, history: NDArray[np.float64], n_steps: int) -> NDArray[np.float64]:
         """Continue each history (window, context, region) by (window, n_steps, region), feeding volumes back."""
-        said = [self.objective.rollout(self.model, b, n_steps).mT.numpy() for b in self.batches(history)]  # type: ignore[operator]
+        said = [self.objective.rollout(self.model, b, n_steps).mT.numpy() for b in self.batches(history)]
         return np.concatenate(said)
 
     @torch.inference_mode()
@@ -286,7 +286,7 @@ def logits_of(decoder: Decoder, part: str) -> tuple[NDArray[np.float64], list[in
     logits: list[Any] = []
     targets: list[int] = []
     for batch in loader:
-        said = decoder.loaded.objective.predict(decoder.loaded.model, batch)  # type: ignore[operator]
+        said = decoder.loaded.objective.predict(decoder.loaded.model, batch)
         logits.append(said.log_softmax(-1).double().numpy())
         assert batch.target is not None
         targets += batch.target.tolist()

@@ -40,7 +40,7 @@ def score_encoding(
     found = by_strategy(runs, task=task, dataset=dataset)
     for folder in (f for folders in found.values() for f in folders):
         decoder = open_decoder(folder, allow_import=allow_import)
-        if not getattr(decoder.loaded.objective, "held", 0):
+        if not decoder.loaded.objective.held:
             raise ConfigError(
                 f"{folder}: holds no context of its person; adapt with adapt=in_context from_scratch=false"
             )

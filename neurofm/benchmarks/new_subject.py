@@ -169,7 +169,7 @@ def _answers(decoder: Decoder, protocol: str, margin: int, context: int) -> Iter
     test = _test_span(decoder)
     predictor = RegionPredictor(decoder, test.recording_id)
     values = decoder.corpus.values(test)
-    has_skip = getattr(decoder.loaded.objective, "skip", None) is not None
+    has_skip = decoder.loaded.objective.has_closed_form
     if protocol == "masked_region":
         window = decoder.loaded.facts.window_samples
         yield MODEL, masked_region_scores(predictor.masked, values, window=window, margin=margin)

@@ -101,7 +101,7 @@ class Probe:
             subjects=facts.subjects, shuffle=False,
         )  # fmt: skip
         with torch.inference_mode():
-            found = [model.pool(model(batch)).float().numpy() for batch in loader]  # type: ignore[operator]
+            found = [model.pool(model(batch)).float().numpy() for batch in loader]
         return np.concatenate(found).astype(np.float64)
 
 

@@ -160,7 +160,7 @@ def model_decoder(loaded: LoadedModel, corpus: Corpus) -> Decode:
             for a in range(0, len(mine), CHUNK):
                 some = mine[a : a + CHUNK]
                 batch = corpus.as_batch(values[some], r, facts)
-                said = loaded.objective.predict(loaded.model, batch).double().numpy()  # type: ignore[operator]
+                said = loaded.objective.predict(loaded.model, batch).double().numpy()
                 for i, x in zip(some, said, strict=True):
                     found[i] = x
         return np.stack([x for x in found if x is not None])

@@ -126,7 +126,7 @@ def probabilities(decoder: Decoder, part: str) -> NDArray[np.float64]:
     loader = decoder.corpus.loader(part, facts, batch_size=CHUNK, seed=0, training=False)
     out = np.full((len(loader.reader), len(facts.classes)), np.nan)
     for batch in loader:
-        said = decoder.loaded.objective.predict(decoder.loaded.model, batch).softmax(-1)  # type: ignore[operator]
+        said = decoder.loaded.objective.predict(decoder.loaded.model, batch).softmax(-1)
         assert batch.sample_id is not None
         # windows of different channel counts come in groups
         out[batch.sample_id.numpy()] = said.double().numpy()

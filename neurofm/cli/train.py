@@ -23,6 +23,8 @@ def train(config: dict[str, Any]) -> dict[str, float]:
     """Train one model and export it to ``run_dir/model``; return the final metrics."""
     check_data(config["data"], config["task"])
     check_held_out(config)
+    from neurofm.objectives import OBJECTIVES
+    from neurofm.report import RUN_REPORTS
     from neurofm.training.pretrain import pretrain
     from neurofm.training.ranks import ranks_of, refuse_nested, was_requeued
 
@@ -54,14 +56,9 @@ def train(config: dict[str, Any]) -> dict[str, float]:
     if ranks.rank == 0:
         figures = "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k.startswith("val/"))
         print(f"{config['run_dir']}/model  {figures}")
-        if objective_name == "tokenizer":
-            from neurofm.report.tokenizer import write_tokenizer_report
-
-            print(f"report: {write_tokenizer_report(config['run_dir'])}")
-        if objective_name == "masked_spectrogram":
-            from neurofm.report.spectrogram import write_spectrogram_report
-
-            print(f"report: {write_spectrogram_report(config['run_dir'])}")
+        report = OBJECTIVES.get(objective_name, allow_import=True).report
+        if report is not None:
+            print(f"report: {RUN_REPORTS.get(report, allow_import=True)(config['run_dir'])}")
     return metrics
 
 

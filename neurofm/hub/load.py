@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from neurofm.hub.save import CARD, SCHEMA_VERSION, WEIGHTS
 from neurofm.models import MODELS
+from neurofm.models.base import Backbone
 from neurofm.objectives import OBJECTIVES
+from neurofm.objectives.base import Objective
 from neurofm.schema.errors import DataError
 from neurofm.schema.facts import Facts
 from neurofm.schema.hashing import read_json, sha256_file
@@ -43,8 +45,8 @@ class LoadedModel:
         Whether its card may name classes by import path, then and when its networks are built anew.
     """
 
-    model: nn.Module
-    objective: nn.Module
+    model: Backbone
+    objective: Objective
     facts: Facts
     transforms: list[dict[str, Any]]
     card: dict[str, Any]
@@ -60,12 +62,12 @@ class LoadedModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model, objective = build(self.card, self.facts, allow_import=self.allow_import)
-        for name in getattr(self.model, "solved", ()):
+        for name in self.model.solved:
             model.get_buffer(name).copy_(self.model.get_buffer(name))
         return replace(self, model=model, objective=objective, transforms=copy.deepcopy(self.transforms))
 
 
-def build(card: Mapping[str, Any], facts: Facts, *, allow_import: bool = False) -> tuple[nn.Module, nn.Module]:
+def build(card: Mapping[str, Any], facts: Facts, *, allow_import: bool = False) -> tuple[Backbone, Objective]:
     """Build the model and objective that a card names, with untrained weights."""
     model = MODELS.build(card["model"]["name"], facts, allow_import=allow_import, **card["model"]["choices"])
     objective = OBJECTIVES.build(

@@ -1,4 +1,4 @@
-"""Backbones, one file per published system; built as ``MODELS.build(name, facts, **choices)``."""
+"""Backbones, one file per published system; built as ``MODELS.build(name, facts, **choices)``. See `base.Backbone`."""
 
 from neurofm.schema.registry import Registry
 
@@ -25,7 +25,7 @@ MODELS = Registry(
         "mvpformer": "neurofm.models.mvpformer:MVPFormer",
         "ndt": "neurofm.models.ndt:NDT",
         "neuroformer": "neurofm.models.neuroformer:Neuroformer",
-        "neurorvq_backbone": "neurofm.models.neurorvq:NeuroRVQBackbone",
+        "neurorvq_backbone": "neurofm.models.neurorvq_backbone:NeuroRVQBackbone",
         "neurorvq_tokenizer": "neurofm.models.neurorvq_tokenizer:NeuroRVQTokenizer",
         "nice": "neurofm.models.nice:NICE",
         "parcel_tokenizer": "neurofm.models.parcel_tokenizer:ParcelTokenizer",
@@ -34,4 +34,5 @@ MODELS = Registry(
         "speech_decoder": "neurofm.models.speech_decoder:SpeechDecoder",
         "token_transformer": "neurofm.models.token_transformer:TokenTransformer",
     },
+    base="neurofm.models.base:Backbone",
 )

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded
-from neurofm.models.vector import check_window, montage_size, one_token
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import one_token
+from neurofm.models.vector import check_window, montage_size
 from neurofm.nn.montage import to_montage
 from neurofm.nn.subject_linear import rows_of
 from neurofm.nn.tsconv import TSConv
@@ -42,7 +43,7 @@ class _ElectrodeLayer(nn.Module):
         return self.norm_2(x + self.ffn(x))
 
 
-class ATM(nn.Module):
+class ATM(Backbone):
     """Electrode tokens, one encoder layer, temporal-spatial convolution; one token per window.
 
     Parameters
@@ -97,7 +98,7 @@ class ATM(nn.Module):
         )  # fmt: skip
         self.dim = self.tsconv.n_steps(self.n_samples) * n_filters
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch: one token per window."""
         check_window("atm", batch, self.n_samples)
         x, there = to_montage(
@@ -113,10 +114,6 @@ class ATM(nn.Module):
             h = layer(h, keys)
         h = h[:, : self.n_channels] * there[..., None]
         return one_token(self.tsconv(h).flatten(1), batch)
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the one token, shape (B, D)."""
-        return encoded.tokens[:, 0]
 
     def subject_parameters(self) -> list[str]:
         """Return the table of subject tokens, if there is one."""

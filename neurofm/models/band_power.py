@@ -14,8 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Encoded
-from neurofm.models.layout import mean_token, segment_tokens
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import segment_tokens
 from neurofm.models.patch_choice import patch_length
 from neurofm.nn.patching import count_patches
 from neurofm.schema.batch import NeuralBatch
@@ -24,7 +24,7 @@ from neurofm.schema.facts import Facts
 from neurofm.tokenizers.log_spectrum import LogPower
 
 
-class BandPower(nn.Module):
+class BandPower(Backbone):
     """One token per segment, of no channel.
 
     Parameters
@@ -38,6 +38,8 @@ class BandPower(nn.Module):
     n_bands : int
         Bands F at most, of equal width on a logarithmic scale of frequency; see `LogPower`.
     """
+
+    hides_tokens = True
 
     def __init__(
         self,
@@ -55,8 +57,9 @@ class BandPower(nn.Module):
         self.patch_samples = patch_length("band_power", facts.rate_hz, patch_s=patch_s, patch_samples=patch_samples)
         count_patches(facts.window_samples, self.patch_samples)
         self.tokenizer = LogPower(patch_samples=self.patch_samples, n_bands=n_bands, standardise=True)
-        self.weight = nn.Parameter(torch.empty(len(facts.channels) + 1, self.tokenizer.n_features, dim))
-        nn.init.normal_(self.weight, std=0.1 * self.tokenizer.n_features**-0.5)
+        self.n_features = self.tokenizer.n_features
+        self.weight = nn.Parameter(torch.empty(len(facts.channels) + 1, self.n_features, dim))
+        nn.init.normal_(self.weight, std=0.1 * self.n_features**-0.5)
         with torch.no_grad():
             self.weight[0] = 0.0  # of unknown names
 
@@ -67,20 +70,12 @@ class BandPower(nn.Module):
         # names beyond the table are unknown ones
         ids = batch.channel_ids.masked_fill(batch.channel_ids >= len(self.weight), 0)
         known = batch.channel_mask & (ids > 0)
-        features = self.tokenizer.patch_features(batch.signal).masked_fill(~known[:, None, :, None], 0.0)
+        features = self.patch_features(batch.signal).masked_fill(~known[:, None, :, None], 0.0)
         tokens = torch.einsum("btcf,bcfd->btd", features, self.weight[ids])
         # sums over more electrodes are not larger
         out = segment_tokens(tokens / known.sum(1).clamp(min=1).sqrt()[:, None, None], batch, self.patch_samples)
         return out if mask_tokens is None else out._replace(mask=out.mask & ~mask_tokens.flatten(1))
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
-        """Encode a batch; see `encode`."""
-        return self.encode(batch)
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean token, shape (B, D)."""
-        return mean_token(encoded)
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject."""
-        return []
+    def patch_features(self, signal: Tensor) -> Tensor:
+        """Return log power in bands, shape (B, T, C, n_features)."""
+        return self.tokenizer.patch_features(signal)

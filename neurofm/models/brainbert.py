@@ -16,7 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Encoded
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import channel_tokens, masked_mean
 from neurofm.nn.positions import sincos_table
 from neurofm.nn.spectra import count_frames, standardised, stft_magnitude
 from neurofm.nn.superlets import Superlets
@@ -25,7 +26,7 @@ from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
 
 
-class BrainBERT(nn.Module):
+class BrainBERT(Backbone):
     """Spectrogram of each channel through a post-norm transformer.
 
     Parameters
@@ -132,23 +133,14 @@ class BrainBERT(nn.Module):
     def encode(self, batch: NeuralBatch, spectrogram: Tensor | None = None) -> Encoded:
         """Encode a batch; `spectrogram`, shape (B, C, N, F), takes the place of the batch's own (parts of it hidden)."""
         x = self.spectrogram(batch) if spectrogram is None else spectrogram
-        B, C, N, _ = x.shape
+        B, C = x.shape[:2]
         x = self.embed(x.flatten(0, 1)) + self.position_table.to(x.dtype)
         x = self.dropout(self.embed_norm(x))
         for block in self.blocks:
             x = block(x)
-        first_s = self.trim_frames * self.hop_samples / batch.rate_hz
-        centre_s = first_s + torch.arange(N, device=x.device) * (self.hop_samples / batch.rate_hz)
-        return Encoded(
-            tokens=x.unflatten(0, (B, C)).transpose(1, 2).flatten(1, 2),
-            mask=batch.channel_mask.repeat(1, N),
-            channel=torch.arange(C, device=x.device).repeat(B, N),
-            time_s=centre_s.repeat_interleave(C).expand(B, -1),
-        )
-
-    def forward(self, batch: NeuralBatch) -> Encoded:
-        """Encode a batch; see `encode`."""
-        return self.encode(batch)
+        tokens = x.unflatten(0, (B, C)).transpose(1, 2).flatten(1, 2)
+        # frame n lies about sample n · hop of the window
+        return channel_tokens(tokens, batch, self.hop_samples, first_segment=self.trim_frames - 0.5)
 
     def pool(self, encoded: Encoded) -> Tensor:
         """Return the mean over channels and frames, by the rule of `pooling`, shape (B, D)."""
@@ -156,9 +148,4 @@ class BrainBERT(nn.Module):
         if self.pooling == "centre":
             middle = torch.arange(self.n_frames, device=keep.device) - self.n_frames // 2
             keep = keep & ((middle >= -5) & (middle < 5))[:, None]
-        weight = keep.flatten(1).unsqueeze(-1).to(encoded.tokens.dtype)
-        return (encoded.tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject."""
-        return []
+        return masked_mean(encoded.tokens, keep.flatten(1))

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import channel_tokens
 from neurofm.models.vector import mean_over_time
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError
@@ -47,7 +48,7 @@ class _Layer(nn.Module):
         return x + F.dropout(self.down(F.silu(self.gate(h)) * self.up(h)), self.dropout, self.training)
 
 
-class BraInCoRL(nn.Module):
+class BraInCoRL(Backbone):
     """In-context transformer over (stimulus, response) pairs; N = C tokens, one per channel.
 
     Parameters
@@ -109,7 +110,7 @@ class BraInCoRL(nn.Module):
             x = layer(x)
         return self.norm(x[:, 0])
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch: one token per channel, from all the trials of its subject in the batch."""
         have = batch.stimulus_embedding
         name = self.embedding if self.embedding is not None else next(iter(have), None)
@@ -124,19 +125,4 @@ class BraInCoRL(nn.Module):
             there = batch.channel_mask[rows].all(0).nonzero().flatten()
             vectors = self.voxels(have[name][rows].to(response), response[rows][:, there].T)
             tokens = tokens.index_put((rows[:, None], there), vectors.expand(len(rows), -1, -1))
-        centre_s = 0.5 * batch.signal.shape[-1] / batch.rate_hz
-        return Encoded(
-            tokens=tokens,
-            mask=batch.channel_mask,
-            channel=torch.arange(C, device=tokens.device).expand(B, -1),
-            time_s=tokens.new_full((B, C), centre_s),
-        )
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean over channels, shape (B, D)."""
-        weight = encoded.mask.to(encoded.tokens)[..., None]
-        return (encoded.tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject: that is the point."""
-        return []
+        return channel_tokens(tokens, batch, batch.signal.shape[-1])

@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import one_token
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
@@ -64,7 +65,7 @@ def _advice(about: str) -> str:
     )
 
 
-class Braindecode(nn.Module):
+class Braindecode(Backbone):
     """A model of braindecode over a fixed set of channels.
 
     Parameters
@@ -115,9 +116,9 @@ class Braindecode(nn.Module):
                 f"{facts.rate_hz:g} Hz: {error}"
             ) from error
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch: one token per window, of no channel."""
-        B, C, S = batch.signal.shape
+        _, C, S = batch.signal.shape
         if bool(batch.channel_mask[:, self.n_channels :].any()) or self.window_samples != S:
             raise ConfigError(
                 f"this braindecode model was built for {self.n_channels} channels and {self.window_samples} samples, got {C} "
@@ -130,17 +131,4 @@ class Braindecode(nn.Module):
                 f"braindecode's {type(self.encoder).__name__} gives outputs of shape {tuple(x.shape)}, not one vector of {self.dim} "
                 "per window; choose a model that classifies windows"
             )
-        return Encoded(
-            tokens=x[:, None],
-            mask=torch.ones(B, 1, dtype=torch.bool, device=x.device),
-            channel=torch.full((B, 1), -1, device=x.device),
-            time_s=torch.full((B, 1), S / batch.rate_hz / 2, device=x.device),
-        )
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the token, shape (B, D)."""
-        return encoded.tokens[:, 0]
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject."""
-        return []
+        return one_token(x, batch)

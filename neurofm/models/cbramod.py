@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded
-from neurofm.models.layout import channel_tokens, mean_token
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import channel_tokens
 from neurofm.models.patch_choice import patch_length
 from neurofm.nn.patching import count_patches
 from neurofm.schema.batch import NeuralBatch
@@ -63,7 +63,7 @@ class CrissCrossBlock(nn.Module):
         return x + self.feedforward(self.norm2(x))
 
 
-class CBraMod(nn.Module):
+class CBraMod(Backbone):
     """Time and spectrum of patches, convolved positions, criss-cross blocks, norm.
 
     Parameters
@@ -82,6 +82,8 @@ class CBraMod(nn.Module):
         Channels and segments of the convolution that tells places apart, odd. Channels count in the order of the recording.
     """
 
+    hides_tokens = True
+
     def __init__(
         self,
         facts: Facts,
@@ -98,7 +100,7 @@ class CBraMod(nn.Module):
         position_kernel: Sequence[int] = (19, 7),
     ) -> None:
         super().__init__()
-        if n_heads % 2 or dim % (2 * n_heads // 2) or (dim // 2) % (n_heads // 2):
+        if n_heads % 2 or dim % n_heads:
             raise ConfigError(f"cbramod: n_heads={n_heads} must be even and dim={dim} a multiple of it")
         if any(k < 1 or k % 2 == 0 for k in position_kernel):
             raise ConfigError(f"cbramod: position_kernel={list(position_kernel)} must be odd numbers")
@@ -130,15 +132,3 @@ class CBraMod(nn.Module):
         for block in self.blocks:
             x = block(x, seen)
         return channel_tokens(self.norm(x).flatten(1, 2), batch, self.patch_samples)
-
-    def forward(self, batch: NeuralBatch) -> Encoded:
-        """Encode a batch; see `encode`."""
-        return self.encode(batch)
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean token, shape (B, D)."""
-        return mean_token(encoded)
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject."""
-        return []

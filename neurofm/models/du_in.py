@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Encoded
+from neurofm.models.base import Backbone, Encoded
 from neurofm.models.du_in_parts import Block, RegionTokenizer, check_whole
 from neurofm.models.layout import segment_tokens
 from neurofm.models.patch_choice import patch_length
@@ -23,7 +23,7 @@ from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 
 
-class DuIN(nn.Module):
+class DuIN(Backbone):
     """Subject layer, convolutions, time table, post-norm blocks.
 
     Parameters
@@ -42,8 +42,7 @@ class DuIN(nn.Module):
         Most patches of a window; default those of the training window.
     """
 
-    fuses_channels = True
-    """Tokens stand for all channels together."""
+    fuses_channels = hides_tokens = True
 
     def __init__(
         self,
@@ -100,14 +99,6 @@ class DuIN(nn.Module):
         for block in self.blocks:
             x = block(x)
         return segment_tokens(x, batch, self.patch_samples)
-
-    def forward(self, batch: NeuralBatch) -> Encoded:
-        """Encode a batch; see `encode`."""
-        return self.encode(batch)
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean token, shape (B, D)."""
-        return encoded.tokens.mean(1)
 
     def subject_parameters(self) -> list[str]:
         """A subject owns its map from channels to the shared space."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Codes, Encoded
+from neurofm.models.base import CodebookModel, Codes, Encoded
 from neurofm.models.du_in_parts import Block, RegionTokenizer, check_whole
 from neurofm.models.layout import segment_tokens
 from neurofm.models.patch_choice import patch_length
@@ -23,7 +23,7 @@ from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.facts import Facts
 
 
-class DuINTokenizer(nn.Module):
+class DuINTokenizer(CodebookModel):
     """Vector-quantized autoencoder of region-fused patches.
 
     Parameters
@@ -41,6 +41,7 @@ class DuINTokenizer(nn.Module):
         training touches the codebook.
     """
 
+    fuses_channels = True
     # everything behind the encoder serves the tokenizer's own losses alone
     only_for_terms = (
         "quantizer",
@@ -98,7 +99,7 @@ class DuINTokenizer(nn.Module):
         self.quantizer = VectorQuantizer(
             code_dim, n_codes=n_codes, decay=decay, commitment=commitment, restart_below=restart_below
         )
-        self.n_codes: tuple[int, ...] = self.quantizer.sizes
+        self.n_codes = self.quantizer.sizes
         self.from_code = nn.Sequential(nn.LayerNorm(code_dim), nn.Linear(code_dim, dim))
         steps, half = self.patch_samples // stride, stride // 2
         self.upsample = nn.Sequential(
@@ -114,7 +115,7 @@ class DuINTokenizer(nn.Module):
         self.mix = nn.Linear(n_shared, n_shared)
         self.subject_layer_back = SubjectLayer(n_subjects, n_channels, n_shared, inward=False)
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Return the encoder's tokens before they become codes; the codes, in evaluation, are those of these tokens."""
         return segment_tokens(self._features(batch), batch, self.patch_samples)
 
@@ -126,18 +127,9 @@ class DuINTokenizer(nn.Module):
             x = block(x)
         return x
 
-    @torch.no_grad()
-    def codes(self, batch: NeuralBatch) -> Codes:
-        """Return the codes of a batch, one per patch; nothing is learned from it."""
-        was = self.training
-        try:
-            # without dropout and with the running statistics: the code of a patch is no matter of chance
-            self.eval()
-            found = self(batch)
-            code = self.quantizer.encode(self.to_code(found.tokens))
-        finally:
-            self.train(was)
-        return Codes(code, found.mask, found.channel, found.time_s)
+    def codes_of(self, encoded: Encoded) -> Tensor:
+        """Return the codes of encoded tokens, one per patch."""
+        return self.quantizer.encode(self.to_code(encoded.tokens))
 
     def decode(self, codes: Codes, batch: NeuralBatch) -> Tensor:
         """Return the signal that codes stand for, shape (B, C, S)."""
@@ -151,10 +143,6 @@ class DuINTokenizer(nn.Module):
         shared = self.mix(self.upsample(x.transpose(1, 2)).transpose(1, 2)).transpose(1, 2)
         return self.subject_layer_back(shared, batch.subject, batch.channel_mask)
 
-    def normalised(self, batch: NeuralBatch) -> Tensor:
-        """Return the signal as it is, channels that are not there as zeros: transforms have scaled it."""
-        return batch.signal.masked_fill(~batch.channel_mask[..., None], 0.0)
-
     def losses(
         self, batch: NeuralBatch, generator: torch.Generator | None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -164,10 +152,6 @@ class DuINTokenizer(nn.Module):
         there = batch.channel_mask[..., None].expand_as(estimate)
         error = (estimate - self.normalised(batch)).square().masked_fill(~there, 0.0).sum() / there.sum().clamp(min=1)
         return {"mse": error, "commitment": found.loss}, found.metrics
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean token, shape (B, D)."""
-        return encoded.tokens.mean(1)
 
     def subject_parameters(self) -> list[str]:
         """A subject owns its maps to the shared space and back."""

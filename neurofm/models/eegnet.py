@@ -13,10 +13,10 @@ Shape legend: B batch, C channel, M electrode of the montage, S sample, T segmen
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded
+from neurofm.models.base import Backbone, Encoded
 from neurofm.models.layout import segment_tokens
 from neurofm.models.patch_choice import patch_length
 from neurofm.nn.montage import to_montage
@@ -28,7 +28,7 @@ from neurofm.schema.facts import Facts
 POOL = 4
 
 
-class EEGNet(nn.Module):
+class EEGNet(Backbone):
     """One token per segment, of no channel.
 
     Parameters
@@ -46,6 +46,8 @@ class EEGNet(nn.Module):
     dropout : float
         After each of the two stages (published: 0.5 within a person).
     """
+
+    fuses_channels = True
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class EEGNet(nn.Module):
         self.pointwise = nn.Conv1d(self.dim, self.dim, 1, bias=False)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch: N = T tokens that belong to no channel."""
         T = count_patches(batch.signal.shape[-1], self.patch_samples)
         x, _ = to_montage(batch.signal, batch.channel_mask, batch.channel_ids, self.n_channels, model="eegnet")
@@ -92,11 +94,3 @@ class EEGNet(nn.Module):
         x = self.dropout(F.elu(self.norm_2(self.pointwise(self.depthwise(x)))))
         tokens = x[..., : T * self.patch_samples // POOL].unflatten(-1, (T, -1)).mean(-1).transpose(1, 2)
         return segment_tokens(tokens, batch, self.patch_samples)
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean over segments, shape (B, D)."""
-        return encoded.tokens.mean(1)
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject."""
-        return []

@@ -10,17 +10,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Encoded
-from neurofm.models.layout import mean_token
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import channel_tokens, whole_patches
 from neurofm.models.patch_choice import patch_length
-from neurofm.models.patch_transformer import PatchTransformer, encoded_of, token_mask
+from neurofm.models.patch_transformer import PatchTransformer
 from neurofm.nn.patching import count_patches
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.facts import Facts
 from neurofm.tokenizers.temporal_conv import TemporalConv
 
 
-class LaBraM(nn.Module):
+class LaBraM(Backbone):
     """Temporal convolutions, channel and time embedding, pre-norm blocks, norm.
 
     Parameters
@@ -40,6 +40,8 @@ class LaBraM(nn.Module):
     n_positions : int, optional
         Most patches of a window; default those of the training window.
     """
+
+    hides_tokens = True
 
     def __init__(
         self,
@@ -81,17 +83,5 @@ class LaBraM(nn.Module):
         x = self.embed_tokens(batch) if tokens is None else tokens
         if mask_tokens is not None:
             x = torch.where(mask_tokens[..., None], self.mask_token.to(x.dtype), x)
-        mask = token_mask(batch, self.patch_samples)
-        return encoded_of(self.encoder(x, batch, mask), mask, batch, self.patch_samples)
-
-    def forward(self, batch: NeuralBatch) -> Encoded:
-        """Encode a batch; see `encode`."""
-        return self.encode(batch)
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean token, shape (B, D)."""
-        return mean_token(encoded)
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject."""
-        return []
+        mask = whole_patches(batch, self.patch_samples)
+        return channel_tokens(self.encoder(x, batch, mask), batch, self.patch_samples, mask=mask)

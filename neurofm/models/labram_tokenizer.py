@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from neurofm.models.patch_choice import patch_length
 from neurofm.models.patch_transformer import PatchTransformer
-from neurofm.models.spectral_tokenizer import SpectralTokenizer, sincos_loss
+from neurofm.models.spectral_tokenizer import SpectralTokenizer
 from neurofm.nn.patching import count_patches
 from neurofm.nn.quantize import VectorQuantizer
 from neurofm.nn.spectrum import Spectrum, masked_deviation, spectrum_of
@@ -95,26 +95,17 @@ class LaBraMTokenizer(SpectralTokenizer):
 
     def spectrum(self, tokens: Tensor) -> Spectrum:
         """Return amplitude and phase of each patch, each part (B, N, F)."""
-        amplitude = self.amplitude(tokens).clamp(min=0)
-        if self.phase == "angle":
-            angle = self.angle(tokens)
-            return Spectrum(amplitude, angle.sin(), angle.cos())
-        sin, cos = self.angle(tokens).tanh().chunk(2, -1)
-        return Spectrum(amplitude, sin, cos)
+        return Spectrum(self.amplitude(tokens).clamp(min=0), *self.sine_and_cosine(self._phases(tokens)))
 
     def terms(self, tokens: Tensor, patches: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Squared errors of amplitude and phase (eq. 6), each relative to its variance in the window."""
         truth = spectrum_of(patches)
         _, deviation = masked_deviation(truth.amplitude, mask)
         amplitude = self._mean(((self.amplitude(tokens) - truth.amplitude) / deviation).square(), mask)
-        if self.phase == "angle":
-            angle = truth.sin.atan2(truth.cos)
-            _, deviation = masked_deviation(angle, mask)
-            phase = self._mean(((self.angle(tokens) - angle) / deviation).square(), mask)
-        else:
-            sin, cos = self.angle(tokens).tanh().chunk(2, -1)
-            phase = self._mean(sincos_loss(sin, cos, truth), mask)
-        return {"amplitude": amplitude, "phase": phase}
+        return {"amplitude": amplitude, "phase": self.phase_error(self._phases(tokens), truth, mask)}
+
+    def _phases(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        return self.angle(tokens).chunk(1 if self.phase == "angle" else 2, -1)
 
 
 def _head(dim: int, n_out: int) -> nn.Module:

@@ -20,11 +20,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Codes, Encoded
-from neurofm.models.layout import channel_tokens, mean_token
+from neurofm.models.base import CodebookModel, Codes, Encoded
+from neurofm.models.layout import channel_tokens
 from neurofm.models.patch_choice import patch_length
 from neurofm.nn.linear_prediction import ar_spectrum, burg
-from neurofm.nn.patching import count_patches, cut_patches
+from neurofm.nn.patching import count_patches, cut_patches, join_patches
 from neurofm.nn.quantize_codebook import nearest_code
 from neurofm.nn.vocabulary import fit_vocabulary
 from neurofm.schema.batch import NeuralBatch
@@ -35,7 +35,7 @@ from neurofm.schema.facts import Facts
 FLOOR = 1e-6
 
 
-class LiPCoT(nn.Module):
+class LiPCoT(CodebookModel):
     """Linear-prediction words of every channel's patches, and a transformer over them.
 
     Parameters
@@ -56,9 +56,8 @@ class LiPCoT(nn.Module):
         Of the transformer.
     """
 
-    has_closed_form = True
+    hides_tokens = True
     solved = ("feature_mean", "feature_sd", "centres")
-    """Buffers that `solve` sets; new random weights leave them as they are."""
 
     def __init__(
         self,
@@ -167,7 +166,7 @@ class LiPCoT(nn.Module):
         # a patch's mean is not modelled
         shaped[..., 0] = 0
         patches = torch.fft.irfft(shaped, n=self.patch_samples)
-        return (patches.transpose(1, 2).flatten(2) * batch.channel_mask[..., None]).to(batch.signal.dtype)
+        return (join_patches(patches) * batch.channel_mask[..., None]).to(batch.signal.dtype)
 
     def normalised(self, batch: NeuralBatch) -> Tensor:
         """Return the signal as it is: transforms fitted on the training part have scaled it."""
@@ -205,15 +204,3 @@ class LiPCoT(nn.Module):
         for block in self.blocks:
             x = block(x, src_key_padding_mask=absent)
         return channel_tokens(x, batch, self.patch_samples)
-
-    def forward(self, batch: NeuralBatch) -> Encoded:
-        """Encode a batch; see `encode`."""
-        return self.encode(batch)
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean over tokens, shape (B, D)."""
-        return mean_token(encoded)
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject."""
-        return []

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded
-from neurofm.models.vector import montage_size, one_token
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import one_token
+from neurofm.models.vector import montage_size
 from neurofm.nn.gated_fusion import GatedFusion
 from neurofm.nn.montage import to_montage
 from neurofm.nn.s4d import S4DBlock
@@ -62,7 +63,7 @@ class _SignalEncoder(nn.Module):
         return self.project(torch.cat([deep, shallow, *scales], dim=-1).flatten(1)).unflatten(1, self.shape)
 
 
-class LoongX(nn.Module):
+class LoongX(Backbone):
     """Encoders of up to four signals and their fusion; one token per window.
 
     Parameters
@@ -128,7 +129,7 @@ class LoongX(nn.Module):
         self.norm = nn.LayerNorm(branches * tokens * width)
         self.out = nn.Linear(branches * tokens * width, dim)
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch: one token per window."""
         x, _ = to_montage(batch.signal, batch.channel_mask, batch.channel_ids, self.n_channels, model="loongx")
         found = {name: self._stream(name, batch) for name in self.encoders}
@@ -140,14 +141,6 @@ class LoongX(nn.Module):
             features, there = found["motion"]
             branches.append(features * there)
         return one_token(self.out(self.norm(torch.cat([b.flatten(1) for b in branches], dim=1))), batch)
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the one token, shape (B, D)."""
-        return encoded.tokens[:, 0]
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject."""
-        return []
 
     def _has(self, name: str) -> bool:
         return name == "eeg" or name in self.encoders

@@ -7,16 +7,17 @@ sample. The two heads, for the contrastive and the regression term, are the obje
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from neurofm.models.base import Encoded
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import one_token
 from neurofm.models.speech_decoder import SpeechDecoder
-from neurofm.models.vector import check_window, one_token
+from neurofm.models.vector import check_window
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.facts import Facts
 
 
-class MEGImage(nn.Module):
+class MEGImage(Backbone):
     """One vector per window: the network's features, summed over time by learned weights.
 
     Parameters
@@ -59,15 +60,11 @@ class MEGImage(nn.Module):
         self.time_weight = nn.Parameter(torch.full((self.n_samples,), 1 / self.n_samples))
         self.time_bias = nn.Parameter(torch.zeros(()))
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch: one token per window."""
         check_window("meg_image", batch, self.n_samples)
         features = self.widen(self.trunk(batch).tokens) * batch.time_mask[..., None]
         return one_token(self.time_weight @ features + self.time_bias, batch)
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the one token, shape (B, D)."""
-        return encoded.tokens[:, 0]
 
     def subject_parameters(self) -> list[str]:
         """Return the table of subject matrices."""

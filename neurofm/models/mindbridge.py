@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded
-from neurofm.models.vector import mean_over_time, one_token
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import one_token
+from neurofm.models.vector import mean_over_time
 from neurofm.nn.adaptive_pool import pool_channels
 from neurofm.nn.subject_linear import SubjectLinear, SubjectScale, rows_of, start_from_mean, tables_of
 from neurofm.schema.batch import NeuralBatch
@@ -48,7 +49,7 @@ class _SubjectLayer(nn.Module):
         return self.dropout(F.gelu(self.norm(self.linear(x, rows), rows)))
 
 
-class MindBridge(nn.Module):
+class MindBridge(Backbone):
     """Pooled voxels, per-subject embedder and builder, shared residual translator; one token per window.
 
     Parameters
@@ -96,7 +97,7 @@ class MindBridge(nn.Module):
             for _ in range(n_blocks)
         )
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch: one token per window."""
         pooled, rows = self._inputs(batch)
         return one_token(self._translate(self._embed(pooled, rows)), batch)
@@ -122,10 +123,6 @@ class MindBridge(nn.Module):
             theirs = torch.full((len(mine),), b, device=rows.device)
             terms["cycle"] = F.mse_loss(self._embed(self._build(mine, theirs), theirs), mine)
         return one_token(self._translate(code), batch), terms
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the one token, shape (B, D)."""
-        return encoded.tokens[:, 0]
 
     def subject_parameters(self) -> list[str]:
         """Return the tables of embedders and builders."""

@@ -9,17 +9,18 @@ Loss and schedule: `conf/objective/alignment_mindeye.yaml`.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
-from neurofm.models.base import Encoded
-from neurofm.models.vector import mean_over_time, one_token
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import one_token
+from neurofm.models.vector import mean_over_time
 from neurofm.nn.subject_linear import SubjectLinear, drop_subjects, rows_of, start_from_mean, tables_of
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 
 
-class MindEye(nn.Module):
+class MindEye(Backbone):
     """Linear map per subject and residual network; one token per window.
 
     Parameters
@@ -51,7 +52,7 @@ class MindEye(nn.Module):
             for _ in range(n_blocks)
         )
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch: one token per window."""
         values = mean_over_time(batch) * batch.channel_mask
         if values.shape[1] > self.max_channels and bool(batch.channel_mask[:, self.max_channels :].any()):
@@ -68,10 +69,6 @@ class MindEye(nn.Module):
         for block in self.blocks:
             x = x + block(x)
         return one_token(x, batch)
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the one token, shape (B, D)."""
-        return encoded.tokens[:, 0]
 
     def subject_parameters(self) -> list[str]:
         """Return the table of the subjects' linear maps, weights and offsets both."""

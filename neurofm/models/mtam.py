@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import window_tokens
 from neurofm.models.vector import montage_size
 from neurofm.nn.montage import to_montage
 from neurofm.schema.batch import NeuralBatch
@@ -61,7 +62,7 @@ class _Layer(nn.Module):
         return self.norm_2(x + self.dropout(self.ffn(x)))
 
 
-class MTAM(nn.Module):
+class MTAM(Backbone):
     """Band powers as tokens; N = channels of the montage × bands.
 
     Parameters
@@ -101,7 +102,7 @@ class MTAM(nn.Module):
         self.register_buffer("position", _sinusoid(self.n_channels * self.n_bands, dim), persistent=False)
         self.layers = nn.ModuleList(_Layer(dim, n_heads, head_dim, ffn_dim, dropout) for _ in range(n_layers))
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch: tokens electrode-major with the band fastest, of no channel of the batch."""
         x, there = to_montage(
             batch.signal, batch.channel_mask, batch.channel_ids, self.n_channels, model="mtam", missing=self.missing
@@ -115,22 +116,7 @@ class MTAM(nn.Module):
         tokens = self.conv((self.norm(x) * mask)[:, None]).transpose(1, 2) + self.position
         for layer in self.layers:
             tokens = layer(tokens, mask)
-        B, N = mask.shape
-        return Encoded(
-            tokens=tokens,
-            mask=mask,
-            channel=torch.full((B, N), -1, device=x.device),
-            time_s=tokens.new_full((B, N), 0.5 * batch.signal.shape[-1] / batch.rate_hz),
-        )
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean over valid tokens, shape (B, D)."""
-        weight = encoded.mask.to(encoded.tokens)[..., None]
-        return (encoded.tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject."""
-        return []
+        return window_tokens(tokens, batch, mask=mask)
 
     def _check_bands(self, facts: Facts) -> None:
         step = facts.rate_hz / facts.window_samples

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from neurofm.models import streaming
-from neurofm.models.base import Encoded
+from neurofm.models.base import Backbone, Encoded
 from neurofm.models.layout import channel_tokens, mean_token
+from neurofm.models.patch_choice import patch_length
 from neurofm.models.streaming import StreamState
 from neurofm.nn.channel_distance import check_bins, check_missing, distance_classes
 from neurofm.nn.feedforward import SwiGLU
@@ -63,7 +64,7 @@ class MVPFormerBlock(nn.Module):
         return x + self.feedforward(h) + self.dropout(attended)
 
 
-class MVPFormer(nn.Module):
+class MVPFormer(Backbone):
     """Tokenizer, blocks of multivariate parallel attention, final norm.
 
     Parameters
@@ -115,8 +116,6 @@ class MVPFormer(nn.Module):
     ----------
     n_segments : int
         Segments T of a window of the facts' length. Other lengths up to `n_positions` are accepted.
-    patch_samples : int
-        Samples in a patch.
 
     Raises
     ------
@@ -164,18 +163,20 @@ class MVPFormer(nn.Module):
         self.channel_distance, self.missing_positions = channel_distance, missing_positions
         self.distance_bins = distance_bins
         self.dim, self.causal = dim, causal
-        self.patch_samples = _patch_samples(facts.rate_hz, patch_s, patch_samples)
+        self.patch_samples = patch_length("mvpformer", facts.rate_hz, patch_s=patch_s, patch_samples=patch_samples)
         self.n_segments = count_patches(facts.window_samples, self.patch_samples)
         n_positions = _table_rows("n_positions", n_positions, self.n_segments, "segments in a window")
         n_channels = _table_rows("n_channels", n_channels, facts.max_channels, "channels in a recording")
         self.pooling = ("last" if causal else "mean") if pooling == "auto" else pooling
         self.tokenizer = TOKENIZERS.build(tokenizer, dim, patch_samples=self.patch_samples, **(tokenizer_choices or {}))
+        self.n_features = self.tokenizer.n_features
         self.dropout = nn.Dropout(dropout)
         self.n_positions, self.n_channels = n_positions, n_channels
         self.time_table = nn.Embedding(n_positions, dim) if use_time else None
         self.channel_table = nn.Embedding(n_channels, dim) if use_channel else None
         self.channel_embedding = nn.Embedding(len(facts.channels) + 1, dim) if channel_embedding else None
         self.mask_token = nn.Parameter(torch.empty(dim)) if mask_token else None
+        self.hides_tokens = mask_token
         ffn_dim = -(-8 * dim // 48) * 16 if ffn_dim is None else ffn_dim
         self.blocks = nn.ModuleList(
             MVPFormerBlock(
@@ -213,6 +214,10 @@ class MVPFormer(nn.Module):
     def embed_tokens(self, batch: NeuralBatch) -> Tensor:
         """Return the tokenizer's tokens, shape (B, T, C, D): the targets of next-state contrast."""
         return self.tokenizer(batch.signal)
+
+    def patch_features(self, signal: Tensor) -> Tensor:
+        """Return what the tokenizer embeds, shape (B, T, C, n_features)."""
+        return self.tokenizer.patch_features(signal)
 
     def encode(self, batch: NeuralBatch, mask_tokens: Tensor | None = None, tokens: Tensor | None = None) -> Encoded:
         """Encode a batch, with some tokens hidden.
@@ -279,10 +284,6 @@ class MVPFormer(nn.Module):
             batch.positions, batch.channel_mask, missing=self.missing_positions, bins=self.distance_bins
         )
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
-        """Encode a batch; see `encode`."""
-        return self.encode(batch)
-
     def begin_stream(self, *, n_segments: int | None = None, max_segments: int | None = None) -> StreamState:
         """Return the state of a stream before its first segment; the model must be causal.
 
@@ -341,19 +342,6 @@ class MVPFormer(nn.Module):
     def flatten(self, x: Tensor, batch: NeuralBatch, first_segment: int = 0) -> Encoded:
         """Return tokens (B, T, C, D) as `Encoded`; times count from the start of segment 0."""
         return channel_tokens(x.flatten(1, 2), batch, self.patch_samples, first_segment=first_segment)
-
-
-def _patch_samples(rate_hz: float, patch_s: float | None, patch_samples: int | None) -> int:
-    if (patch_s is None) == (patch_samples is None):
-        raise ConfigError("mvpformer needs the length of a patch: give either patch_s (seconds) or patch_samples")
-    samples = patch_samples if patch_samples is not None else round((patch_s or 0) * rate_hz)
-    if samples < 1:
-        raise ConfigError(
-            f"patch_s={patch_s} is less than one sample at {rate_hz:g} Hz: give at least {1 / rate_hz:g} s"
-            if patch_samples is None
-            else f"patch_samples={patch_samples} is not a length: give 1 or more"
-        )
-    return samples
 
 
 def _table_rows(name: str, chosen: int | None, needed: int, what: str) -> int:

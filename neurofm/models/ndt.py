@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import segment_tokens
 from neurofm.models.unit_table import GrowingTable, check_units
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
@@ -43,7 +44,7 @@ class _Block(nn.Module):
         return x + self.dropout(self.mlp(self.norm2(x)))
 
 
-class NDT(nn.Module):
+class NDT(Backbone):
     """Stitched counts, learned positions, pre-norm transformer over bins.
 
     Parameters
@@ -61,6 +62,8 @@ class NDT(nn.Module):
     n_positions : int, optional
         Longest window in bins; default that of the facts.
     """
+
+    takes_prompt = True
 
     def __init__(
         self,
@@ -115,22 +118,7 @@ class NDT(nn.Module):
         seen = self._seen(batch.time_mask, prefix.shape[1])
         for block in self.blocks:
             x = block(x, seen)
-        centre_s = (torch.arange(T, device=x.device) + 0.5) / batch.rate_hz
-        return Encoded(
-            tokens=self.norm(x[:, prefix.shape[1] :]),
-            mask=batch.time_mask,
-            channel=torch.full((B, T), -1, device=x.device),
-            time_s=centre_s.expand(B, -1),
-        )
-
-    def forward(self, batch: NeuralBatch) -> Encoded:
-        """Encode a batch: T tokens that belong to no unit; see `encode`."""
-        return self.encode(batch)
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean over bins, shape (B, D)."""
-        weight = encoded.mask[..., None].to(encoded.tokens.dtype)
-        return (encoded.tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
+        return segment_tokens(self.norm(x[:, prefix.shape[1] :]), batch, 1, mask=batch.time_mask)
 
     def subject_parameters(self) -> list[str]:
         """Return the columns of the units and the sessions' tokens."""

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import masked_mean
 from neurofm.models.neuroformer_connectivity import Attended, connectivity
 from neurofm.models.neuroformer_context import Frames, TimeMap, Trace
 from neurofm.models.spike_tokens import SpikeTokens, spike_tokens
@@ -46,7 +47,7 @@ class States(NamedTuple):
     features: dict[str, Tensor]
 
 
-class Neuroformer(nn.Module):
+class Neuroformer(Backbone):
     """Causal transformer over spikes with cross-attention to history, stimulus and behaviour.
 
     Parameters
@@ -178,7 +179,7 @@ class Neuroformer(nn.Module):
         own = causal & mask[:, None, None, :]
         for block in self.encoder:
             x = block(x, own, weights=attended.own if attended else None)
-        features = {"spikes": _mean(x, mask)}
+        features = {"spikes": masked_mean(x, mask)}
         h = self.unit(ids.gather(1, past.channel)) + self.past_time(self.step_s * past.step)
         # counted back from the present, so that a cut or a longer row changes no position of the others
         back = past.mask.flip(1).cumsum(1).flip(1) - 1
@@ -191,12 +192,12 @@ class Neuroformer(nn.Module):
             f = self.dropout(f)
             for block in self.frame_encoder:
                 f = block(f, there[:, None, None])
-            features["frames"] = _mean(f, there)
+            features["frames"] = masked_mean(f, there)
             for block in self.frame_cross:
                 x = block(x, there[:, None, None], f)
         for name, trace in self.traces.items():
             b, there = _begun(self.trace_start[name], *trace(batch))
-            features[name] = _mean(b, there)
+            features[name] = masked_mean(b, there)
             for block in self.trace_cross[name].children():
                 x = block(x, there[:, None, None], b)
         for block in self.decoder:
@@ -205,7 +206,7 @@ class Neuroformer(nn.Module):
             attended.current, attended.history = (ids.gather(1, t.channel) * t.mask for t in (current, past))
         return States(self.norm(x), current, features)
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch: a start token and one token per spike of the current part."""
         states = self.run(batch)
         begin, current = self.start_s(batch), states.current
@@ -216,10 +217,6 @@ class Neuroformer(nn.Module):
             channel=F.pad(current.channel.masked_fill(~current.mask, -1), (1, 0), value=-1),
             time_s=time_s,
         )
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean over tokens, shape (B, D)."""
-        return _mean(encoded.tokens, encoded.mask)
 
     def connectivity(self, batches: Iterable[NeuralBatch], *, current: bool = True) -> Tensor:
         """Read directed connectivity from attention, shape (unit, unit); see `neuroformer_connectivity.connectivity`."""
@@ -238,11 +235,6 @@ def _begun(start: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]
     """Put a start token first, so that there is always something to attend to."""
     tokens = torch.cat([start.expand(len(tokens), 1, -1), tokens], dim=1)
     return tokens, F.pad(mask, (1, 0), value=True)
-
-
-def _mean(tokens: Tensor, mask: Tensor) -> Tensor:
-    weight = mask[..., None].to(tokens.dtype)
-    return (tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 def _steps(length_s: float, step_s: float, name: str) -> int:

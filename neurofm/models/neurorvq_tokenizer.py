@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from neurofm.models.patch_choice import patch_length
 from neurofm.models.patch_transformer import PatchTransformer
-from neurofm.models.spectral_tokenizer import SpectralTokenizer, sincos_loss
+from neurofm.models.spectral_tokenizer import SpectralTokenizer
 from neurofm.nn.patching import count_patches
 from neurofm.nn.quantize import ResidualQuantizer
 from neurofm.nn.spectrum import Spectrum, masked_deviation, masked_mean, patches_of, spectrum_of
@@ -126,18 +125,10 @@ class NeuroRVQTokenizer(SpectralTokenizer):
         target = truth.amplitude.log1p()
         _, deviation = masked_deviation(target, mask)
         amplitude = self._mean(((log - target) / deviation).square(), mask)
-        if self.phase == "sincos":
-            phase = self._mean(sincos_loss(phases[0].tanh(), phases[1].tanh(), truth), mask)
-        else:
-            angle = truth.sin.atan2(truth.cos)
-            _, deviation = masked_deviation(angle, mask)
-            phase = self._mean(((phases[0] - angle) / deviation).square(), mask)
+        phase = self.phase_error(phases, truth, mask)
         _, deviation = masked_deviation(patches, mask)
         error = (patches_of(self._spectrum(log, phases), self.patch_samples) - patches) / deviation
         return {"amplitude": amplitude, "phase": phase, "time": self.time_weight * masked_mean(error.square(), mask)}
 
     def _spectrum(self, log: Tensor, phases: list[Tensor]) -> Spectrum:
-        amplitude = log.clamp(0.0, _LARGEST_LOG).expm1()
-        if self.phase == "sincos":
-            return Spectrum(amplitude, phases[0].tanh(), phases[1].tanh())
-        return Spectrum(amplitude, torch.sin(phases[0]), torch.cos(phases[0]))
+        return Spectrum(log.clamp(0.0, _LARGEST_LOG).expm1(), *self.sine_and_cosine(phases))

@@ -10,10 +10,9 @@ is left out; so padding never enters.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-
-from neurofm.models.base import Encoded
-from neurofm.models.vector import check_window, montage_size, one_token
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import one_token
+from neurofm.models.vector import check_window, montage_size
 from neurofm.nn.channel_mixing import ChannelGraphAttention, ChannelSelfAttention
 from neurofm.nn.montage import to_montage
 from neurofm.nn.tsconv import TSConv
@@ -24,7 +23,7 @@ from neurofm.schema.facts import Facts
 SPATIAL = ("none", "attention", "graph")
 
 
-class NICE(nn.Module):
+class NICE(Backbone):
     """Temporal-spatial convolution over a fixed montage; one token per window.
 
     Parameters
@@ -75,7 +74,7 @@ class NICE(nn.Module):
         )
         self.dim = self.tsconv.n_steps(self.n_samples) * n_filters
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch: one token per window, step-major with the filter fastest."""
         check_window("nice", batch, self.n_samples)
         x, there = to_montage(
@@ -84,11 +83,3 @@ class NICE(nn.Module):
         if self.before is not None:
             x = self.before(x, there)
         return one_token(self.tsconv(x).flatten(1), batch)
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the one token, shape (B, D)."""
-        return encoded.tokens[:, 0]
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject."""
-        return []

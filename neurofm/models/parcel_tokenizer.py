@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Codes, Encoded
-from neurofm.models.layout import mean_token
+from neurofm.models.base import CodebookModel, Codes, Encoded
+from neurofm.models.layout import channel_tokens, whole_patches
 from neurofm.models.patch_choice import patch_length
-from neurofm.models.patch_transformer import PatchTransformer, encoded_of, token_mask
-from neurofm.nn.patching import count_patches
+from neurofm.models.patch_transformer import PatchTransformer
+from neurofm.nn.patching import count_patches, join_patches
 from neurofm.nn.quantize import FiniteScalarQuantizer, ResidualQuantizer, VectorQuantizer
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, nearest
@@ -29,7 +29,7 @@ from neurofm.tokenizers.linear_patch import LinearPatch
 QUANTIZERS = ("vector", "residual", "finite")
 
 
-class ParcelTokenizer(nn.Module):
+class ParcelTokenizer(CodebookModel):
     """Vector-quantized autoencoder of patches of every parcel.
 
     Parameters
@@ -109,31 +109,19 @@ class ParcelTokenizer(nn.Module):
             )  # fmt: skip
         else:
             self.quantizer = FiniteScalarQuantizer(code_dim, levels=grid_levels)
-        self.n_codes: tuple[int, ...] = self.quantizer.sizes
+        self.n_codes = self.quantizer.sizes
         self.to_patch = nn.Linear(dim, self.patch_samples)
 
-    def normalised(self, batch: NeuralBatch) -> Tensor:
-        """Return the signal as it is, absent parcels as zeros: transforms have scaled it."""
-        return batch.signal.masked_fill(~batch.channel_mask[..., None], 0.0)
-
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Return the encoder's tokens before they become codes."""
-        mask = token_mask(batch, self.patch_samples)
+        mask = whole_patches(batch, self.patch_samples)
         x = self.tokenizer(self.normalised(batch))
         x = x.flatten(1, 2) if self.encoder is None else self.encoder(x, batch, mask)
-        return encoded_of(x, mask, batch, self.patch_samples)
+        return channel_tokens(x, batch, self.patch_samples, mask=mask)
 
-    @torch.no_grad()
-    def codes(self, batch: NeuralBatch) -> Codes:
-        """Return the codes of a batch; nothing is learned from it."""
-        was = self.training
-        try:
-            self.eval()
-            found = self(batch)
-            code = self.quantizer.encode(self.to_code(found.tokens), found.mask)
-        finally:
-            self.train(was)
-        return Codes(code, found.mask, found.channel, found.time_s)
+    def codes_of(self, encoded: Encoded) -> Tensor:
+        """Return the codes of encoded tokens."""
+        return self.quantizer.encode(self.to_code(encoded.tokens), encoded.mask)
 
     def decode(self, codes: Codes, batch: NeuralBatch) -> Tensor:
         """Return the signal that codes, or their first levels, stand for, shape (B, C, S)."""
@@ -144,7 +132,7 @@ class ParcelTokenizer(nn.Module):
         x = self.from_code(values * mask[..., None])
         x = x if self.decoder is None else self.decoder(x.unflatten(1, (-1, C)), batch, mask)
         patches = self.to_patch(x).masked_fill(~mask[..., None], 0.0)
-        return patches.unflatten(1, (-1, C)).transpose(1, 2).flatten(-2)
+        return join_patches(patches.unflatten(1, (-1, C)))
 
     def losses(
         self, batch: NeuralBatch, generator: torch.Generator | None
@@ -157,11 +145,3 @@ class ParcelTokenizer(nn.Module):
         there = found.mask.unflatten(1, (-1, C)).transpose(1, 2).repeat_interleave(self.patch_samples, -1)
         square = (estimate - self.normalised(batch)).square().masked_fill(~there, 0.0)
         return {"mse": square.sum() / there.sum().clamp(min=1), "commitment": quantized.loss}, quantized.metrics
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean token, shape (B, D)."""
-        return mean_token(encoded)
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject."""
-        return []

@@ -11,5 +11,8 @@ def patch_length(model: str, rate_hz: float, *, patch_s: float | None, patch_sam
         raise ConfigError(f"{model} needs the length of a patch: give either patch_s (seconds) or patch_samples")
     samples = patch_samples if patch_samples is not None else round((patch_s or 0) * rate_hz)
     if samples < 1:
-        raise ConfigError(f"{model}: a patch of {samples} samples at {rate_hz:g} Hz is empty; give a longer one")
+        given = f"patch_samples={patch_samples}" if patch_s is None else f"patch_s={patch_s:g}"
+        raise ConfigError(
+            f"{model}: {given} is less than one sample at {rate_hz:g} Hz; give at least {1 / rate_hz:g} s"
+        )
     return samples

@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Encoded
 from neurofm.nn.vit_block import PreNormBlock
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, nearest
@@ -150,22 +149,3 @@ class PatchTransformer(nn.Module):
         for block in self.blocks:
             x = block(x, seen)
         return self.norm(x[:, 1:])
-
-
-def token_mask(batch: NeuralBatch, patch_samples: int) -> Tensor:
-    """Return which tokens stand for data, shape (B, N): good channels, patches without a missing sample."""
-    whole = batch.time_mask.unflatten(1, (-1, patch_samples)).all(2)
-    return (whole[:, :, None] & batch.channel_mask[:, None]).flatten(1)
-
-
-def encoded_of(tokens: Tensor, mask: Tensor, batch: NeuralBatch, patch_samples: int) -> Encoded:
-    """Give tokens (B, N, D) their channel and time."""
-    B, C, S = batch.signal.shape
-    channel, time_s = places_of(C, S // patch_samples, patch_samples / batch.rate_hz, tokens.device)
-    return Encoded(tokens=tokens, mask=mask, channel=channel.expand(B, -1), time_s=time_s.expand(B, -1))
-
-
-def places_of(n_channels: int, n_segments: int, patch_s: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Channel and centre of each token of a grid, both (N,)."""
-    centre_s = (torch.arange(n_segments, device=device) + 0.5) * patch_s
-    return torch.arange(n_channels, device=device).repeat(n_segments), centre_s.repeat_interleave(n_channels)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded
+from neurofm.models.base import Backbone, Encoded
 from neurofm.models.layout import segment_tokens
 from neurofm.models.patch_choice import patch_length
 from neurofm.nn.patching import count_patches
@@ -36,7 +36,7 @@ class _Block(nn.Module):
         return x + self.dropout(self.pointwise(F.gelu(self.depthwise(self.norm(x)))))
 
 
-class PooledCNN(nn.Module):
+class PooledCNN(Backbone):
     """Dilated separable residual convolutions shared by all channels, mean and maximum over channels, one token per segment.
 
     Parameters
@@ -52,6 +52,8 @@ class PooledCNN(nn.Module):
     dropout : float
         Of what each adds.
     """
+
+    fuses_channels = True
 
     def __init__(
         self,
@@ -77,7 +79,7 @@ class PooledCNN(nn.Module):
         self.mix = nn.Linear(2 * dim, dim)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch: N = T tokens that belong to no channel."""
         B, C, S = batch.signal.shape
         T = count_patches(S, self.patch_samples)
@@ -91,11 +93,3 @@ class PooledCNN(nn.Module):
         highest = x.masked_fill(~there, -torch.inf).amax(1)
         tokens = self.norm(self.mix(torch.cat([mean, highest], dim=1).transpose(1, 2)))
         return segment_tokens(tokens, batch, self.patch_samples)
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean over segments, shape (B, D)."""
-        return encoded.tokens.mean(1)
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject."""
-        return []

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Encoded
+from neurofm.models.base import Backbone, Encoded
 from neurofm.models.unit_table import GrowingTable, check_units
 from neurofm.nn.geglu import GEGLU
 from neurofm.nn.ragged import pad_rows, row_of
@@ -38,7 +38,7 @@ class _Block(nn.Module):
         return x + self.dropout(self.ffn(x))
 
 
-class PopulationDecoder(nn.Module):
+class PopulationDecoder(Backbone):
     """Latents over events.
 
     Parameters
@@ -144,7 +144,7 @@ class PopulationDecoder(nn.Module):
         centre = (torch.arange(n, device=batch.signal.device, dtype=torch.float64) + 0.5) * (self.length_s(batch) / n)
         return centre.repeat_interleave(len(self.latent))
 
-    def forward(self, batch: NeuralBatch, bias: Tensor | None = None) -> Encoded:
+    def encode(self, batch: NeuralBatch, bias: Tensor | None = None) -> Encoded:
         """Encode a batch: L tokens that belong to no unit.
 
         Parameters
@@ -160,7 +160,7 @@ class PopulationDecoder(nn.Module):
     def encode_tokens(
         self, batch: NeuralBatch, tokens: Tensor, token_s: Tensor, mask: Tensor, bias: Tensor | None = None
     ) -> Encoded:
-        """Encode given tokens; see `spike_tokens` and `forward`."""
+        """Encode given tokens; see `spike_tokens` and `encode`."""
         B, time_s = len(batch), self.latent_times(batch)
         L = len(time_s)
         x = self.latent.repeat(L // len(self.latent), 1).expand(B, -1, -1)
@@ -182,10 +182,6 @@ class PopulationDecoder(nn.Module):
             channel=torch.full((B, L), -1, device=x.device),
             time_s=time_s.to(x.dtype).expand(B, -1),
         )
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean of the latents, shape (B, D)."""
-        return encoded.tokens.mean(1)
 
     def subject_parameters(self) -> list[str]:
         """Return the units' embeddings: all that a new session must learn."""

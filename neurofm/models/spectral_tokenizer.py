@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Codes, Encoded
-from neurofm.models.layout import mean_token
-from neurofm.models.patch_transformer import PatchTransformer, encoded_of, places_of, token_mask
-from neurofm.nn.patching import count_patches, cut_patches
+from neurofm.models.base import CodebookModel, Codes, Encoded
+from neurofm.models.layout import channel_tokens, whole_patches
+from neurofm.models.patch_transformer import PatchTransformer
+from neurofm.nn.patching import count_patches, cut_patches, join_patches
 from neurofm.nn.quantize import Quantized, ResidualQuantizer, VectorQuantizer
-from neurofm.nn.spectrum import Spectrum, bin_weights, masked_mean, patches_of
+from neurofm.nn.spectrum import Spectrum, bin_weights, masked_deviation, masked_mean, patches_of
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, nearest
 
@@ -24,7 +24,7 @@ SCALINGS = ("none", "window")
 PHASES = ("sincos", "angle")
 
 
-class SpectralTokenizer(nn.Module):
+class SpectralTokenizer(CodebookModel):
     """Encoder, quantizers, decoder; a subclass says how patches are read and what is compared.
 
     Parameters
@@ -74,7 +74,7 @@ class SpectralTokenizer(nn.Module):
         self.scaling, self.scale, self.phase = scaling, scale, phase
         self.encoder, self.decoder = encoder, decoder
         self.quantizers = nn.ModuleList(quantizers)
-        self.n_codes: tuple[int, ...] = tuple(k for q in quantizers for k in q.sizes)
+        self.n_codes = tuple(k for q in quantizers for k in q.sizes)
         self.to_code = nn.ModuleList(
             nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, code_dim)) for _ in quantizers
         )
@@ -107,37 +107,18 @@ class SpectralTokenizer(nn.Module):
 
     def features(self, batch: NeuralBatch) -> list[Tensor]:
         """Return the encoder's tokens of each branch, each (B, N, D)."""
-        mask = token_mask(batch, self.patch_samples)
+        mask = whole_patches(batch, self.patch_samples)
         return [self.encoder(x, batch, mask) for x in self.branches(self.normalised(batch))]
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Return the encoder's tokens before they become codes, the branches side by side."""
-        tokens = torch.cat(self.features(batch), -1)
-        return encoded_of(tokens, token_mask(batch, self.patch_samples), batch, self.patch_samples)
+        mask = whole_patches(batch, self.patch_samples)
+        return channel_tokens(torch.cat(self.features(batch), -1), batch, self.patch_samples, mask=mask)
 
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean token, shape (B, branches · D)."""
-        return mean_token(encoded)
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject."""
-        return []
-
-    @torch.no_grad()
-    def codes(self, batch: NeuralBatch) -> Codes:
-        """Return the codes of a batch, branch by branch, level by level; nothing is learned from it."""
-        was = self.training
-        try:
-            # without dropout: the code of a patch is no matter of chance
-            self.eval()
-            mask = token_mask(batch, self.patch_samples)
-            parts = zip(self.quantizers, self.to_code, self.features(batch), strict=True)
-            code = torch.cat([q.encode(to_code(x), mask) for q, to_code, x in parts], -1)  # type: ignore[operator]
-        finally:
-            self.train(was)
-        B, C, S = batch.signal.shape
-        channel, time_s = places_of(C, S // self.patch_samples, self.patch_samples / batch.rate_hz, code.device)
-        return Codes(code=code, mask=mask, channel=channel.expand(B, -1), time_s=time_s.expand(B, -1))
+    def codes_of(self, encoded: Encoded) -> Tensor:
+        """Return the codes of encoded tokens, branch by branch, level by level."""
+        parts = zip(self.quantizers, self.to_code, encoded.tokens.chunk(self.n_branches, -1), strict=True)
+        return torch.cat([q.encode(to_code(x), encoded.mask) for q, to_code, x in parts], -1)  # type: ignore[operator]
 
     def decode(self, codes: Codes, batch: NeuralBatch) -> Tensor:
         """Return the signal that codes stand for, shape (B, C, S); each branch may have its first levels only."""
@@ -152,13 +133,13 @@ class SpectralTokenizer(nn.Module):
         estimate = patches_of(self.spectrum(self._decoded(values, batch, codes.mask)), self.patch_samples)
         C = batch.signal.shape[1]
         estimate = estimate.masked_fill(~codes.mask[..., None], 0.0)
-        return estimate.unflatten(1, (-1, C)).transpose(1, 2).flatten(-2)
+        return join_patches(estimate.unflatten(1, (-1, C)))
 
     def losses(
         self, batch: NeuralBatch, generator: torch.Generator | None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return commitment and what the subclass compares, and the use of each codebook."""
-        mask = token_mask(batch, self.patch_samples)
+        mask = whole_patches(batch, self.patch_samples)
         patches = cut_patches(self.normalised(batch), self.patch_samples).flatten(1, 2)
         parts = zip(self.quantizers, self.to_code, self.features(batch), strict=True)
         found: list[Quantized] = [q(to_code(x), mask) for q, to_code, x in parts]
@@ -177,6 +158,21 @@ class SpectralTokenizer(nn.Module):
         C = batch.signal.shape[1]
         parts = zip(self.from_code, values, strict=True)
         return torch.cat([self.decoder(f(x).unflatten(1, (-1, C)), batch, mask) for f, x in parts], -1)
+
+    def sine_and_cosine(self, heads: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Of the phase: from one head for the angle, or from a head for each, all (B, N, F)."""
+        if self.phase == "angle":
+            return heads[0].sin(), heads[0].cos()
+        sin, cos = heads
+        return sin.tanh(), cos.tanh()
+
+    def phase_error(self, heads: Sequence[Tensor], truth: Spectrum, mask: Tensor) -> Tensor:
+        """Mean error of the phase: of the angle relative to its variance in the window, or `sincos_loss`."""
+        if self.phase == "sincos":
+            return self._mean(sincos_loss(*self.sine_and_cosine(heads), truth), mask)
+        angle = truth.sin.atan2(truth.cos)
+        _, deviation = masked_deviation(angle, mask)
+        return self._mean(((heads[0] - angle) / deviation).square(), mask)
 
     def _mean(self, error: Tensor, mask: Tensor) -> Tensor:
         """Mean over tokens and the frequencies of a full spectrum."""

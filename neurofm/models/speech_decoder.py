@@ -10,10 +10,11 @@ nothing matters as much (−34 points of 43 without the clamp).
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
-from neurofm.models.base import Encoded
-from neurofm.models.vector import montage_size, sample_tokens
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import segment_tokens
+from neurofm.models.vector import montage_size
 from neurofm.nn.dilated_conv import DilatedConv
 from neurofm.nn.montage import to_montage
 from neurofm.nn.spatial_attention import SpatialAttention
@@ -25,7 +26,7 @@ from neurofm.schema.facts import Facts
 SENSORS = ("positions", "names")
 
 
-class SpeechDecoder(nn.Module):
+class SpeechDecoder(Backbone):
     """Spatial attention, subject layer, dilated convolutions; one token per sample.
 
     Parameters
@@ -90,7 +91,7 @@ class SpeechDecoder(nn.Module):
             n_in=n_virtual, dim=dim, n_layers=n_layers, kernel=kernel, period=period, glu_every=glu_every
         )
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
+    def encode(self, batch: NeuralBatch) -> Encoded:
         """Encode a batch: N = S tokens that belong to no channel."""
         # a sample that is not there must not reach its neighbours
         x = batch.signal * batch.time_mask[:, None]
@@ -107,12 +108,7 @@ class SpeechDecoder(nn.Module):
             if self.training:
                 rows = drop_subjects(rows, self.subject_dropout)
             x = self.subject_layer(x.transpose(1, 2), rows).transpose(1, 2)
-        return sample_tokens(self.conv(x).transpose(1, 2), batch)
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean over samples, shape (B, D)."""
-        weight = encoded.mask.to(encoded.tokens)[..., None]
-        return (encoded.tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
+        return segment_tokens(self.conv(x).transpose(1, 2), batch, 1, mask=batch.time_mask)
 
     def subject_parameters(self) -> list[str]:
         """Return the table of subject matrices."""

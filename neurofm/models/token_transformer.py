@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded
+from neurofm.models.base import Backbone, Encoded
 from neurofm.models.layout import channel_tokens, mean_token
 from neurofm.models.patch_choice import patch_length
 from neurofm.nn.feedforward import SwiGLU
@@ -45,7 +45,7 @@ class _Block(nn.Module):
         return x + self.dropout(self.feedforward(self.norm2(x)))
 
 
-class TokenTransformer(nn.Module):
+class TokenTransformer(Backbone):
     """Tokenizer, absolute positions, pre-norm transformer blocks, final norm.
 
     Parameters
@@ -90,6 +90,7 @@ class TokenTransformer(nn.Module):
         self.n_segments = count_patches(facts.window_samples, self.patch_samples)
         self.pooling = ("last" if causal else "mean") if pooling == "auto" else pooling
         self.tokenizer = TOKENIZERS.build(tokenizer, dim, patch_samples=self.patch_samples, **(tokenizer_choices or {}))
+        self.n_features = self.tokenizer.n_features
         self.segment = nn.Embedding(n_positions or self.n_segments, dim)
         self.channel = nn.Embedding(n_channels or facts.max_channels, dim)
         self.dropout = nn.Dropout(dropout)
@@ -104,12 +105,12 @@ class TokenTransformer(nn.Module):
         """Return the tokenizer's tokens, shape (B, T, C, D)."""
         return self.tokenizer(batch.signal)
 
-    def encode(self, batch: NeuralBatch, mask_tokens: Tensor | None = None, tokens: Tensor | None = None) -> Encoded:
+    def patch_features(self, signal: Tensor) -> Tensor:
+        """Return what the tokenizer embeds, shape (B, T, C, n_features)."""
+        return self.tokenizer.patch_features(signal)
+
+    def encode(self, batch: NeuralBatch, *, tokens: Tensor | None = None) -> Encoded:
         """Encode a batch; `tokens` is what `embed_tokens` gave, where the caller has it already."""
-        if mask_tokens is not None:
-            raise ConfigError(
-                "token_transformer has no mask token, so no token can be hidden; use objective=next_state"
-            )
         x = self.embed_tokens(batch) if tokens is None else tokens
         T, C = x.shape[1:3]
         if self.segment.num_embeddings < T or self.channel.num_embeddings < C:
@@ -124,17 +125,9 @@ class TokenTransformer(nn.Module):
             x = block(x, seen)
         return channel_tokens(self.norm(x), batch, self.patch_samples)
 
-    def forward(self, batch: NeuralBatch) -> Encoded:
-        """Encode a batch; see `encode`."""
-        return self.encode(batch)
-
     def pool(self, encoded: Encoded) -> Tensor:
         """Return one vector per window, shape (B, D), by the rule of `pooling`."""
         return mean_token(encoded, last=self.pooling == "last")
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject."""
-        return []
 
     def _seen(self, channel_mask: Tensor, n_segments: int) -> Tensor:
         C = channel_mask.shape[1]

@@ -2,36 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from neurofm.models.base import Encoded
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
-
-
-def one_token(vector: Tensor, batch: NeuralBatch) -> Encoded:
-    """(B, D) as one token that stands for the whole window and belongs to no channel."""
-    B = len(vector)
-    return Encoded(
-        tokens=vector[:, None],
-        mask=torch.ones(B, 1, dtype=torch.bool, device=vector.device),
-        channel=torch.full((B, 1), -1, device=vector.device),
-        time_s=vector.new_full((B, 1), 0.5 * batch.signal.shape[-1] / batch.rate_hz),
-    )
-
-
-def sample_tokens(tokens: Tensor, batch: NeuralBatch) -> Encoded:
-    """(B, S, D), one token per sample, of no channel."""
-    B, S, _ = tokens.shape
-    centre_s = (torch.arange(S, device=tokens.device, dtype=tokens.dtype) + 0.5) / batch.rate_hz
-    return Encoded(
-        tokens=tokens,
-        mask=batch.time_mask,
-        channel=torch.full((B, S), -1, device=tokens.device),
-        time_s=centre_s.expand(B, -1),
-    )
 
 
 def mean_over_time(batch: NeuralBatch) -> Tensor:

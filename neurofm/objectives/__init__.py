@@ -20,5 +20,6 @@ OBJECTIVES = Registry(
         "supervised": "neurofm.objectives.supervised:Supervised",
         "tokenizer": "neurofm.objectives.tokenizer:Tokenizer",
     },
+    base="neurofm.objectives.base:Objective",
 )
-"""Short name → factory(model, facts, **choices) → module obeying `objectives.base.Objective`."""
+"""Short name → subclass of `objectives.base.Objective`, built as ``OBJECTIVES.build(name, model, facts, **choices)``."""

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded, Model
+from neurofm.models.base import Backbone, Encoded, offers
+from neurofm.models.layout import masked_mean
 from neurofm.nn.projection import build_head
 from neurofm.nn.transport import sinkhorn_divergence, sliced_wasserstein
 from neurofm.objectives.alignment_losses import (
@@ -27,10 +28,9 @@ from neurofm.objectives.alignment_losses import (
     sigmoid_pairs,
     soft_clip,
 )
-from neurofm.objectives.alignment_mixing import mix_responses
-from neurofm.objectives.alignment_readout import at_times, masked_mean, over_channels
-from neurofm.objectives.base import Loss
-from neurofm.objectives.mixing import generator_of
+from neurofm.objectives.alignment_readout import at_times, over_channels
+from neurofm.objectives.base import Loss, Objective
+from neurofm.objectives.mixing import generator_of, mix_pairs
 from neurofm.objectives.over_ranks import check_equal_rows, gather, world
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError, nearest
@@ -52,7 +52,7 @@ class _Pairs(NamedTuple):
     same: Tensor
 
 
-class Alignment(nn.Module):
+class Alignment(Objective):
     """Predict the embedding of the stimulus, and tell it from those of the other stimuli of the batch.
 
     ``contrastive_weight · contrastive + regression_weight · MSE + transport_weight · transport + auxiliary_weight ·
@@ -61,7 +61,7 @@ class Alignment(nn.Module):
 
     Parameters
     ----------
-    model : Model
+    model : Backbone
         Its width is the head's input.
     facts : Facts
         `embedding_shape`: (E,) or (T, E); `window_s`, `embedding_s`.
@@ -102,17 +102,16 @@ class Alignment(nn.Module):
     soft_temperature : pair of float
         First and last.
     mix_alpha, mix_probability : float
-        Of BiMixCo; see `mix_responses`. The regression target is mixed by the same shares.
+        Of BiMixCo; see `mix_pairs`. The regression target is mixed by the same shares.
     """
 
     needs = ("channel_mask", "time_mask", "stimulus_embedding")
     contrasts = True
-    idle: tuple[str, ...] = ("mask_token",)  # nothing is hidden, so a model's token for it is not trained
-    takes_terms = "encode_with_terms"  # a model's own terms join the loss
+    idle = ("mask_token",)  # nothing is hidden, so a model's token for it is not trained
 
     def __init__(
         self,
-        model: Model,
+        model: Backbone,
         facts: Facts,
         /,
         *,
@@ -166,6 +165,7 @@ class Alignment(nn.Module):
         self.contrastive_weight, self.regression_weight = contrastive_weight, regression_weight
         self.transport, self.transport_weight, self.auxiliary_weight = transport, transport_weight, auxiliary_weight
         self.temperature, self.learn_temperature = temperature, learn_temperature
+        self.takes_terms = bool(auxiliary_weight) and offers(model, Backbone.encode_with_terms)
         self.mix_steps, self.anneal_steps = mix_steps, anneal_steps
         self.soft_temperature = (float(soft_temperature[0]), float(soft_temperature[1]))
         self.mix_alpha, self.mix_probability = mix_alpha, mix_probability
@@ -186,16 +186,18 @@ class Alignment(nn.Module):
         self.steps: Tensor
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
-    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+    def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the loss of one batch."""
         target = self.target(batch)
         stage = self._stage()
         partner = torch.arange(len(batch), device=target.device)
         share = torch.ones(len(batch), device=target.device, dtype=target.dtype)
         if stage == "bi_mix_co" and self.training:
-            batch, partner, share = mix_responses(
-                batch, generator_of(generator), alpha=self.mix_alpha, probability=self.mix_probability
-            )
+            people = torch.zeros_like(partner) if batch.subject is None else batch.subject
+            batch, partner, share = mix_pairs(
+                batch, people, generator_of(generator), alpha=self.mix_alpha, probability=self.mix_probability,
+                own_leads=False,
+            )  # fmt: skip
         encoded, own_terms = self._encode(model, batch, generator)
         contrast = self._read(self.head, model, encoded, batch)
         regress = contrast if self.regression_head is None else self._read(self.regression_head, model, encoded, batch)
@@ -221,7 +223,7 @@ class Alignment(nn.Module):
         }
         return Loss(total, {k: v.detach() for k, (_, v) in weighted.items()}, metrics)
 
-    def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
+    def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return the predicted embedding, shape (B, E) or (B, T, E): what retrieval compares with a gallery."""
         return self._read(self.head, model, model(batch), batch)
 
@@ -246,15 +248,12 @@ class Alignment(nn.Module):
         return target
 
     def _encode(
-        self, model: Model, batch: NeuralBatch, generator: torch.Generator | None
+        self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None
     ) -> tuple[Encoded, dict[str, Tensor]]:
         """Tokens, and the terms that the model brings itself."""
-        with_terms = getattr(model, "encode_with_terms", None)
-        if with_terms is None or not self.auxiliary_weight:
-            return model(batch), {}
-        return with_terms(batch, generator)
+        return model.encode_with_terms(batch, generator) if self.takes_terms else (model(batch), {})
 
-    def _read(self, head: nn.Module, model: Model, encoded: Encoded, batch: NeuralBatch) -> Tensor:
+    def _read(self, head: nn.Module, model: Backbone, encoded: Encoded, batch: NeuralBatch) -> Tensor:
         """Tokens → (B, *embedding_shape)."""
         if self.readout == "pool":
             return head(model.pool(encoded))

@@ -38,9 +38,3 @@ def at_times(tokens: Tensor, time_s: Tensor, n_times: int, span_s: float) -> Ten
     right = torch.searchsorted(have, want).clamp(1, len(have) - 1)
     share = ((want - have[right - 1]) / (have[right] - have[right - 1])).clamp(0, 1)[:, None]
     return tokens[:, right - 1] * (1 - share) + tokens[:, right] * share
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the valid tokens, (B, N, D) and (B, N) → (B, D)."""
-    weight = mask.to(values)[..., None]
-    return (values * weight).sum(1) / weight.sum(1).clamp(min=1)

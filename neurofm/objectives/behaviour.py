@@ -15,23 +15,23 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Encoded, Model
+from neurofm.models.base import Backbone, Encoded
 from neurofm.models.unit_table import GrowingTable
 from neurofm.nn.geglu import GEGLU
 from neurofm.nn.rotary_time import RotaryAttention, RotaryTime
-from neurofm.objectives.base import Loss
+from neurofm.objectives.base import Loss, Objective
 from neurofm.objectives.keyed import keyed_uniform, sample_keys
 from neurofm.schema.batch import NeuralBatch, StreamValues
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.facts import Facts
 
 
-class Behaviour(nn.Module):
+class Behaviour(Objective):
     """Squared error of a stream at sampled output times.
 
     Parameters
     ----------
-    model : Model
+    model : Backbone
         Any.
     facts : Facts
         Sessions, for ``query``.
@@ -56,12 +56,12 @@ class Behaviour(nn.Module):
         Inside the readout's feed-forward block.
     """
 
-    needs: tuple[str, ...] = ("signal", "channel_mask", "streams")
-    idle: tuple[str, ...] = ("mask_token",)  # nothing is hidden, so a model's token for it is not trained
+    needs = ("signal", "channel_mask", "streams")
+    idle = ("mask_token",)  # nothing is hidden, so a model's token for it is not trained
 
     def __init__(
         self,
-        model: Model,
+        model: Backbone,
         facts: Facts,
         /,
         *,
@@ -103,7 +103,7 @@ class Behaviour(nn.Module):
             self.ffn = GEGLU(model.dim, dropout=dropout)
         self.head = nn.Linear(model.dim, n_outputs)
 
-    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+    def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the squared error, in units of `scale`, over the samples that are there."""
         values, time_s, mask = self.wanted(batch)
         if self.training and (self.keep_units is not None or self.max_outputs is not None):
@@ -120,7 +120,7 @@ class Behaviour(nn.Module):
         total = (error * mask).sum() / mask.sum().clamp(min=1)
         return Loss(total, {"mse": total.detach()}, {"r2": _r_squared(estimate, truth, mask)})
 
-    def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
+    def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return the stream at the times of its own samples, in its own unit, shape (B, Q, Y); Q = 1 for ``pool``."""
         _, time_s, _ = self.wanted(batch)
         return self._estimate(model, batch, time_s) * self.scale + self.mean
@@ -164,7 +164,7 @@ class Behaviour(nn.Module):
         if self.readout == "query":
             self.session.grow(len(facts.sessions))
 
-    def _estimate(self, model: Model, batch: NeuralBatch, time_s: Tensor) -> Tensor:
+    def _estimate(self, model: Backbone, batch: NeuralBatch, time_s: Tensor) -> Tensor:
         encoded = model(batch)
         if self.readout == "pool":
             return self.head(model.pool(encoded))[:, None]

@@ -13,8 +13,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Model
-from neurofm.objectives.base import Loss
+from neurofm.models.base import Backbone
+from neurofm.objectives.base import Loss, Objective
 from neurofm.objectives.grid import grid, patch_samples_of
 from neurofm.objectives.scores import masked_mse, r_squared
 from neurofm.schema.batch import NeuralBatch
@@ -22,12 +22,12 @@ from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 
 
-class Forecast(nn.Module):
+class Forecast(Objective):
     """Estimate the last `horizon` samples of a window from all that comes before them.
 
     Parameters
     ----------
-    model : Model
+    model : Backbone
         With channel-wise tokens; it sees the window without its horizon, so it need not be causal.
     facts : Facts
         Length of the window.
@@ -38,10 +38,10 @@ class Forecast(nn.Module):
         Estimate the change from the newest sample, so that a level which drifts need not be learned.
     """
 
-    needs: tuple[str, ...] = ("signal", "channel_mask", "time_mask")
-    idle: tuple[str, ...] = ("mask_token",)
+    needs = ("signal", "channel_mask", "time_mask")
+    idle = ("mask_token",)
 
-    def __init__(self, model: Model, facts: Facts, /, *, horizon: int | None = None, residual: bool = True) -> None:
+    def __init__(self, model: Backbone, facts: Facts, /, *, horizon: int | None = None, residual: bool = True) -> None:
         super().__init__()
         self.patch_samples = patch_samples_of(model)
         if horizon is None:
@@ -56,7 +56,7 @@ class Forecast(nn.Module):
         self.horizon, self.residual = int(horizon), residual
         self.head = nn.Linear(model.dim, self.horizon)
 
-    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+    def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the loss of one batch."""
         known, truth = self._known(batch), batch.signal[..., -self.horizon :]
         estimate = self.forecast(model, known)
@@ -69,13 +69,13 @@ class Forecast(nn.Module):
             {"r2": r_squared(estimate, truth, where), "r2_persistence": r_squared(same, truth, where)},
         )
 
-    def forecast(self, model: Model, known: NeuralBatch) -> Tensor:
+    def forecast(self, model: Backbone, known: NeuralBatch) -> Tensor:
         """Return the `horizon` samples after a batch of windows, (B, C, H)."""
         tokens, _ = grid(model(known), known.signal.shape[1])
         estimate = self.head(tokens[:, -1])
         return known.signal[..., -1:] + estimate if self.residual else estimate
 
-    def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
+    def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return whole windows, (B, C, S), with the last `horizon` samples as forecast from the others, which are NaN."""
         said = self.forecast(model, self._known(batch))
         return torch.cat([torch.full_like(batch.signal[..., : -self.horizon], torch.nan), said], dim=-1)

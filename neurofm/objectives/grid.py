@@ -1,14 +1,13 @@
-"""Tokens as a grid of segments and channels, and signals as patches on that grid.
+"""Tokens as a grid of segments and channels, and what objectives ask of a model that gives one.
 
-Shape legend: B batch, T segment, C channel, P samples per patch, D width, S time samples.
+Shape legend: B batch, T segment, C channel, D width, S time samples.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded
+from neurofm.models.base import Backbone, Encoded
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 
@@ -32,47 +31,31 @@ def grid(encoded: Encoded, n_channels: int) -> tuple[Tensor, Tensor]:
     return encoded.tokens.unflatten(1, shape), encoded.mask.unflatten(1, shape)
 
 
-def to_patches(signal: Tensor, patch_samples: int) -> Tensor:
-    """Cut (B, C, S) into (B, T, C, P); samples after the last whole patch are left out."""
-    n = signal.shape[-1] // patch_samples
-    return signal[..., : n * patch_samples].unflatten(-1, (n, patch_samples)).transpose(1, 2)
-
-
-def from_patches(patches: Tensor, n_samples: int) -> Tensor:
-    """Inverse of `to_patches`: (B, T, C, P) → (B, C, S), zeros after the last whole patch."""
-    signal = patches.transpose(1, 2).flatten(-2)
-    return F.pad(signal, (0, n_samples - signal.shape[-1]))
-
-
-def patch_samples_of(model: object) -> int:
-    """Return the number of samples per patch of the model's tokenizer.
+def patch_samples_of(model: Backbone) -> int:
+    """Return the number of samples of the patch that a token of the model stands for.
 
     Raises
     ------
     ConfigError
         When the model cuts no patches.
     """
-    patch = getattr(getattr(model, "tokenizer", None), "patch_samples", None)
-    if patch is None:
-        raise ConfigError(
-            f"{type(model).__name__} has no tokenizer with patch_samples; choose a model that reads patches"
-        )
-    return int(patch)
+    if not model.patch_samples:
+        raise ConfigError(f"a token of {type(model).__name__} stands for no patch; choose a model with patch_samples")
+    return model.patch_samples
 
 
-def require_methods(objective: str, model: object, *names: str) -> None:
-    """Check that a model offers what an objective calls beside `Model`.
+def require_hiding(objective: str, model: Backbone) -> None:
+    """Check that tokens of a model can be hidden.
 
     Raises
     ------
     ConfigError
-        When it does not.
+        When they cannot.
     """
-    missing = [name for name in names if not hasattr(model, name)]
-    if missing:
+    if not model.hides_tokens:
         raise ConfigError(
-            f"objective '{objective}' calls {missing[0]}() of a model, which {type(model).__name__} does not have; choose "
-            "one that does, e.g. mvpformer_tiny"
+            f"objective '{objective}' hides tokens, which {type(model).__name__} cannot as it is built; choose a model that "
+            "can, such as cbramod or labram_base, or mvpformer with mask_token=true"
         )
 
 

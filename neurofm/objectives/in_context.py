@@ -15,19 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Model
-from neurofm.objectives.base import Loss
+from neurofm.models.base import Backbone, offers
+from neurofm.models.vector import mean_over_time
+from neurofm.objectives.base import Loss, Objective
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.facts import Facts
 
 
-class InContextEncoding(nn.Module):
+class InContextEncoding(Objective):
     """Mean squared error of responses to query stimuli, by weights read from the context (BraInCoRL, arXiv:2505.15813).
 
     Parameters
     ----------
-    model : Model
+    model : Backbone
         With `voxels(embedding, response) → (V, D)`, such as `braincorl`.
     facts : Facts
         `embedding_shape` (E,).
@@ -47,7 +48,7 @@ class InContextEncoding(nn.Module):
 
     def __init__(
         self,
-        model: Model,
+        model: Backbone,
         facts: Facts,
         /,
         *,
@@ -61,7 +62,7 @@ class InContextEncoding(nn.Module):
             raise ConfigError(
                 f"objective 'in_context' needs one vector per stimulus, the embedding has shape {facts.embedding_shape}"
             )
-        if not hasattr(model, "voxels"):
+        if not offers(model, Backbone.voxels):
             raise ConfigError(f"objective 'in_context' needs a model that reads contexts; choose model=braincorl, "
                               f"not {type(model).__name__}")  # fmt: skip
         if not 1 <= context[0] <= context[1]:
@@ -71,15 +72,16 @@ class InContextEncoding(nn.Module):
         self.mix = nn.Sequential(nn.LayerNorm(model.dim), nn.Linear(model.dim, model.dim), nn.GELU())
         self.head = nn.Linear(model.dim, n_dim + 1)
         self.held = held
+        self.context_weights: Tensor
         if held:
             self.register_buffer("context_weights", torch.zeros(held, n_dim + 1))
 
-    def weights(self, model: Model, embedding: Tensor, response: Tensor) -> Tensor:
+    def weights(self, model: Backbone, embedding: Tensor, response: Tensor) -> Tensor:
         """Encode voxels from their contexts alone.
 
         Parameters
         ----------
-        model : Model
+        model : Backbone
         embedding : Tensor, shape (V, n, E) or (n, E)
             Of the context's stimuli, shared by all voxels in the latter case.
         response : Tensor, shape (V, n)
@@ -89,16 +91,16 @@ class InContextEncoding(nn.Module):
         Tensor, shape (V, E + 1)
             Weights and, last, the offset of each voxel's linear map.
         """
-        h = model.voxels(embedding, response)  # type: ignore[attr-defined]
+        h = model.voxels(embedding, response)
         return self.head(h + self.mix(h))
 
-    def encode(self, model: Model, embedding: Tensor, response: Tensor, new: Tensor) -> Tensor:
+    def encode(self, model: Backbone, embedding: Tensor, response: Tensor, new: Tensor) -> Tensor:
         """Predict the responses of voxels to new stimuli, (m, E) → (V, m)."""
         w = self.weights(model, embedding, response)
         return w[:, :-1] @ F.normalize(new, dim=-1).T + w[:, -1:]
 
     @torch.no_grad()
-    def read_context(self, model: Model, batch: NeuralBatch) -> None:
+    def read_context(self, model: Backbone, batch: NeuralBatch) -> None:
         """Keep the weights of every channel of one subject, read from all of its trials in the batch as context."""
         embedding, response = self.trials(batch)
         there = batch.channel_mask.all(0)
@@ -109,7 +111,7 @@ class InContextEncoding(nn.Module):
         self.held = len(there)
         self.register_buffer("context_weights", found)
 
-    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+    def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Part each subject's trials into context and query, and score the query."""
         embedding, response = self.trials(batch)
         subject = torch.zeros(len(batch)) if batch.subject is None else batch.subject.cpu()
@@ -142,7 +144,7 @@ class InContextEncoding(nn.Module):
         }
         return Loss(total, {"mse": total.detach()}, metrics)
 
-    def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
+    def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return every trial's response estimated from the first half of its subject's trials, shape (B, C, 1).
 
         Trials of that half are estimated from the other, so no trial is in its own context. With a context that is
@@ -156,7 +158,7 @@ class InContextEncoding(nn.Module):
                     f"in_context: the context was read from {len(w)} channels, the batch has {response.shape[1]}; give the "
                     "same channels of the same subject"
                 )
-            estimate = embedding.to(w) @ w[:, :-1].T + w[:, -1]  # type: ignore[index]
+            estimate = embedding.to(w) @ w[:, :-1].T + w[:, -1]
             return (estimate * batch.channel_mask)[..., None]
         subject = torch.zeros(len(batch)) if batch.subject is None else batch.subject.cpu()
         estimate = torch.zeros_like(response)
@@ -177,5 +179,4 @@ class InContextEncoding(nn.Module):
             raise ConfigError(
                 f"in_context: embedding={self.embedding} is not one of the batch's ({', '.join(have) or 'none'})"
             )
-        there = batch.time_mask[:, None].to(batch.signal)
-        return F.normalize(have[name], dim=-1), (batch.signal * there).sum(2) / there.sum(2).clamp(min=1)
+        return F.normalize(have[name], dim=-1), mean_over_time(batch)

@@ -12,9 +12,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import CodebookModel, Codes, Model
+from neurofm.models.base import Backbone, CodebookModel, Codes
 from neurofm.nn.code_heads import CodeHeads
-from neurofm.objectives.base import Loss
+from neurofm.objectives.base import Loss, Objective
+from neurofm.objectives.grid import require_hiding
 from neurofm.objectives.keyed import keyed_uniform, sample_keys
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, nearest
@@ -23,12 +24,12 @@ from neurofm.schema.facts import Facts
 POLICIES = ("tokens", "segments", "channels")
 
 
-class MaskedCode(nn.Module):
+class MaskedCode(Objective):
     """Cross-entropy of the codes of hidden tokens, one classifier per codebook.
 
     Parameters
     ----------
-    model : Model
+    model : Backbone
         Needs `encode(batch, mask_tokens)` and one token per code.
     facts : Facts
         Rate and channel names of the data.
@@ -53,11 +54,12 @@ class MaskedCode(nn.Module):
     trained model loads without its tokenizer, and only computing the loss needs it.
     """
 
-    needs: tuple[str, ...] = ("signal", "channel_mask", "time_mask")
+    needs = ("signal", "channel_mask", "time_mask")
+    takes_tokenizer = True
 
     def __init__(
         self,
-        model: Model,
+        model: Backbone,
         facts: Facts,
         /,
         *,
@@ -84,14 +86,10 @@ class MaskedCode(nn.Module):
             raise ConfigError(f"objective 'masked_code': unknown policy '{policy}'; {nearest(policy, POLICIES)}")
         if span < 1:
             raise ConfigError(f"objective 'masked_code': span={span} must be at least 1")
-        if getattr(model, "mask_token", None) is None:
-            raise ConfigError(
-                f"objective 'masked_code': {type(model).__name__} has no mask token; choose a model that has one, such as "
-                "labram or neurorvq_backbone"
-            )
+        require_hiding("masked_code", model)
         self.low, self.high = float(ratio[0]), float(ratio[1])
         self.span, self.policy, self.symmetric = span, policy, symmetric
-        self.n_branches = getattr(model, "n_branches", 1)
+        self.n_branches = model.n_branches
         self.head = CodeHeads(model.dim, sizes=[int(n) for n in n_codes], n_branches=self.n_branches)
         rows = None
         if tokenizer_channels is not None:
@@ -100,7 +98,7 @@ class MaskedCode(nn.Module):
         self.rows: Tensor | None
         self.register_buffer("rows", rows, persistent=False)
         # in a tuple, so that it is neither saved nor trained with the objective
-        self._tokenizer: tuple[nn.Module, ...] = ()
+        self._tokenizer: tuple[CodebookModel, ...] = ()
 
     def attach(self, tokenizer: nn.Module) -> None:
         """Take the frozen tokenizer whose codes are the targets.
@@ -119,7 +117,7 @@ class MaskedCode(nn.Module):
             )
         self._tokenizer = (tokenizer.eval().requires_grad_(False),)
 
-    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+    def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the mean cross-entropy over codebooks and hidden tokens."""
         codes = self.codes(batch)
         valid = self.on_grid(codes, batch)
@@ -134,13 +132,13 @@ class MaskedCode(nn.Module):
             metrics |= {f"accuracy_{i}": value for i, value in enumerate(per_level, 1)}
         return Loss(total, {"cross_entropy": total.detach()}, metrics)
 
-    def score(self, model: Model, batch: NeuralBatch, codes: Codes, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, model: Backbone, batch: NeuralBatch, codes: Codes, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return cross-entropy and accuracy of each codebook over the `hidden` tokens (B, T, c)."""
         n_channels, n_segments = batch.signal.shape[1], hidden.shape[1]
         # the samples are removed too, so no model can look behind its own mask
         samples = hidden.repeat_interleave(batch.signal.shape[-1] // n_segments, 1).transpose(1, 2)
         seen = batch.with_signal(batch.signal.masked_fill(samples.expand(-1, n_channels, -1), 0.0))
-        encoded = model.encode(seen, mask_tokens=hidden)  # type: ignore[attr-defined]
+        encoded = model.encode(seen, mask_tokens=hidden)
         if encoded.tokens.shape[1] != codes.code.shape[1]:
             raise ConfigError(
                 f"the model gives {encoded.tokens.shape[1]} tokens and the tokenizer {codes.code.shape[1]} for the same "
@@ -158,7 +156,6 @@ class MaskedCode(nn.Module):
                 "on a task, or train with objective.tokenizer=RUN"
             )
         tokenizer = self._tokenizer[0].to(batch.signal.device)
-        assert isinstance(tokenizer, CodebookModel)
         if self.rows is not None and batch.channel_ids is not None:
             # the tokenizer counts channels in its own vocabulary
             ids = batch.channel_ids.masked_fill(batch.channel_ids >= len(self.rows), 0)

@@ -10,16 +10,16 @@ Shape legend: B batch, C channel (unit), T bin, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Encoded, Model
+from neurofm.models.base import Backbone
 from neurofm.models.ndt import PROMPTS
 from neurofm.models.unit_table import GrowingTable, check_units
 from neurofm.nn.poisson import bits_per_spike, poisson_nll
-from neurofm.objectives.base import Loss
+from neurofm.objectives.base import Loss, Objective
 from neurofm.objectives.count_masks import hidden_bins, hidden_entries, hidden_neurons, last_bins, last_channels
 from neurofm.objectives.keyed import keyed_uniform, sample_keys
 from neurofm.schema.batch import NeuralBatch
@@ -29,16 +29,12 @@ from neurofm.schema.facts import Facts
 MODES = PROMPTS[1:]
 
 
-class _Prompted(Protocol):
-    def encode(self, batch: NeuralBatch, prompt: Tensor | None = None) -> Encoded: ...
-
-
-class MaskedCounts(nn.Module):
+class MaskedCounts(Objective):
     """Poisson loss of hidden counts.
 
     Parameters
     ----------
-    model : Model
+    model : Backbone
         Gives one token per bin and takes ``encode(batch, prompt)``, such as `ndt`.
     facts : Facts
         Vocabulary of units, bin, window.
@@ -59,11 +55,11 @@ class MaskedCounts(nn.Module):
     `predict` gives expected counts per bin, of everything from everything; `rates` those of counts that are hidden.
     """
 
-    needs: tuple[str, ...] = ("signal", "channel_mask", "time_mask", "channel_ids")
+    needs = ("signal", "channel_mask", "time_mask", "channel_ids")
 
     def __init__(
         self,
-        model: Model,
+        model: Backbone,
         facts: Facts,
         /,
         *,
@@ -87,7 +83,7 @@ class MaskedCounts(nn.Module):
                 f"masked_counts: ratio={ratio} must lie between 0 and 1, longest_span={longest_span} and "
                 f"forward_bins={forward_bins} be at least 1"
             )
-        if not callable(getattr(model, "encode", None)) or not hasattr(model, "prompt"):
+        if not model.takes_prompt:
             raise ConfigError(
                 "objective 'masked_counts' needs a model with one token per bin and a prompt; use model=ndt"
             )
@@ -101,7 +97,7 @@ class MaskedCounts(nn.Module):
         self.level = GrowingTable(len(facts.channels), 1, std=0.0)
         nn.init.constant_(self.level.weight, -2.3)
 
-    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+    def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the mean Poisson loss per hidden count, in nats without the term that depends on the counts alone."""
         hidden, mode = self.draw(batch, generator)
         log_rate = self.log_rates(model, batch, hidden, mode + 1)
@@ -148,16 +144,15 @@ class MaskedCounts(nn.Module):
             return there & hidden_bins(times, keys, ratio=self.ratio, longest=self.longest_span)[:, None]
         return hidden_entries(there, keys, ratio=self.ratio)
 
-    def log_rates(self, model: Model, batch: NeuralBatch, hidden: Tensor, prompt: Tensor) -> Tensor:
+    def log_rates(self, model: Backbone, batch: NeuralBatch, hidden: Tensor, prompt: Tensor) -> Tensor:
         """Return the log of the expected count per bin, (B, C, T), from the counts that are not hidden."""
         ids = check_units(batch)
         seen = batch.with_signal(batch.signal.masked_fill(hidden, 0))
-        prompted: _Prompted = model  # type: ignore[assignment]
-        tokens = prompted.encode(seen, prompt).tokens
+        tokens = model.encode(seen, prompt=prompt).tokens
         return torch.einsum("btd,bcd->bct", tokens, self.head(ids)) + self.level(ids)
 
     @torch.no_grad()
-    def rates(self, model: Model, batch: NeuralBatch, *, mode: str) -> tuple[Tensor, Tensor]:
+    def rates(self, model: Backbone, batch: NeuralBatch, *, mode: str) -> tuple[Tensor, Tensor]:
         """Return expected counts per bin, (B, C, T), and what was hidden for it, of one way of hiding.
 
         ``co_smooth`` and ``forward`` hide what they state; ``neuron`` hides every unit once, a share at a time, and
@@ -178,7 +173,7 @@ class MaskedCounts(nn.Module):
             out = torch.where(hidden, self.log_rates(model, batch, hidden, number).exp(), out)
         return out, there
 
-    def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
+    def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return expected counts per bin with nothing hidden, shape (B, C, T)."""
         nothing = torch.zeros(batch.signal.shape, dtype=torch.bool, device=batch.signal.device)
         there = batch.channel_mask[..., None] & batch.time_mask[:, None]

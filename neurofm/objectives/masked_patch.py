@@ -8,9 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Model
-from neurofm.objectives.base import Loss
-from neurofm.objectives.grid import from_patches, grid, patch_samples_of, sample_mask
+from neurofm.models.base import Backbone
+from neurofm.nn.patching import join_patches
+from neurofm.objectives.base import Loss, Objective
+from neurofm.objectives.grid import grid, patch_samples_of, require_hiding, sample_mask
 from neurofm.objectives.keyed import keyed_uniform, sample_keys
 from neurofm.objectives.scores import masked_mse, r_squared
 from neurofm.schema.batch import NeuralBatch
@@ -20,12 +21,12 @@ from neurofm.schema.facts import Facts
 HIDE = ("tokens", "segments")
 
 
-class MaskedPatch(nn.Module):
+class MaskedPatch(Objective):
     """Hide a share of the patches and estimate their samples; the error counts there and nowhere else.
 
     Parameters
     ----------
-    model : Model
+    model : Backbone
         Needs `encode(batch, mask_tokens)` and channel-wise tokens.
     facts : Facts
         Not used.
@@ -38,11 +39,11 @@ class MaskedPatch(nn.Module):
         `predict` hides every n-th patch in turn, so each is estimated from the others once.
     """
 
-    needs: tuple[str, ...] = ("signal", "channel_mask", "time_mask")
+    needs = ("signal", "channel_mask", "time_mask")
 
     def __init__(
         self,
-        model: Model,
+        model: Backbone,
         facts: Facts,
         /,
         *,
@@ -57,15 +58,12 @@ class MaskedPatch(nn.Module):
             )
         if hide not in HIDE:
             raise ConfigError(f"objective 'masked_patch': hide='{hide}' is unknown; {nearest(hide, HIDE)}")
-        if not hasattr(model, "encode"):
-            raise ConfigError(
-                f"objective 'masked_patch': {type(model).__name__} cannot hide tokens; choose model=cbramod or mvpformer_tiny"
-            )
+        require_hiding("masked_patch", model)
         self.ratio, self.hide, self.predict_groups = ratio, hide, predict_groups
         self.patch_samples = patch_samples_of(model)
         self.head = nn.Linear(model.dim, self.patch_samples)
 
-    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+    def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the squared error over the hidden patches."""
         hidden = self.draw(batch, generator)
         estimate = self.estimate(model, batch, hidden)
@@ -76,7 +74,7 @@ class MaskedPatch(nn.Module):
             total, {"mse": total.detach()}, {"r2": r_squared(estimate, batch.signal, where), "hidden_share": share}
         )
 
-    def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
+    def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return the estimate of every patch from the turn in which it was hidden, shape (B, C, S)."""
         T, C = batch.signal.shape[-1] // self.patch_samples, batch.signal.shape[1]
         device = batch.signal.device
@@ -91,12 +89,12 @@ class MaskedPatch(nn.Module):
             full = torch.where(self._samples(turn, batch), estimate, full)
         return full
 
-    def estimate(self, model: Model, batch: NeuralBatch, hidden: Tensor) -> Tensor:
+    def estimate(self, model: Backbone, batch: NeuralBatch, hidden: Tensor) -> Tensor:
         """Estimate all patches without looking at the `hidden` ones, (B, T, C) → (B, C, S)."""
         # the values themselves are removed too, so no model can look behind its own mask
         seen = batch.with_signal(batch.signal.masked_fill(self._samples(hidden, batch), 0.0))
-        tokens, _ = grid(model.encode(seen, mask_tokens=hidden), batch.signal.shape[1])  # type: ignore[attr-defined]
-        return from_patches(self.head(tokens), batch.signal.shape[-1])
+        tokens, _ = grid(model.encode(seen, mask_tokens=hidden), batch.signal.shape[1])
+        return join_patches(self.head(tokens), batch.signal.shape[-1])
 
     def draw(self, batch: NeuralBatch, generator: torch.Generator | None) -> Tensor:
         """Choose the patches to hide, shape (B, T, C), bool; a window's choice does not depend on its neighbours."""

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Model
-from neurofm.objectives.base import Loss
-from neurofm.objectives.grid import from_patches, grid, patch_samples_of, require_methods, sample_mask
+from neurofm.models.base import Backbone
+from neurofm.nn.patching import join_patches
+from neurofm.objectives.base import Loss, Objective
+from neurofm.objectives.grid import grid, patch_samples_of, require_hiding, sample_mask
 from neurofm.objectives.keyed import keyed_uniform, sample_keys
 from neurofm.objectives.ridge_skip import RidgeSkip
 from neurofm.objectives.scores import masked_mse, r_squared
@@ -23,12 +24,12 @@ from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 
 
-class MaskedRegion(nn.Module):
+class MaskedRegion(Objective):
     """Hide a random set of channels for the whole window and estimate their signal.
 
     Parameters
     ----------
-    model : Model
+    model : Backbone
         Needs `encode(batch, mask_tokens)` and channel-wise tokens.
     facts : Facts
         Names of the channels, for `skip`.
@@ -52,7 +53,7 @@ class MaskedRegion(nn.Module):
 
     def __init__(
         self,
-        model: Model,
+        model: Backbone,
         facts: Facts,
         /,
         *,
@@ -74,10 +75,10 @@ class MaskedRegion(nn.Module):
         self.hide_fraction = (float(low), float(high))
         self.hide_count = None if hide_count is None else (int(hide_count[0]), int(hide_count[1]))
         self.predict_groups = predict_groups
-        require_methods("masked_region", model, "encode")
+        require_hiding("masked_region", model)
         self.patch_samples = patch_samples_of(model)
         self.head = nn.Linear(model.dim, self.patch_samples)
-        self.skip: nn.Module | None = None
+        self.skip: RidgeSkip | None = None
         if skip is not None:
             choices = dict(skip)
             self.skip = SKIPS.build(choices.pop("name", ""), facts, **choices)
@@ -85,7 +86,7 @@ class MaskedRegion(nn.Module):
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
 
-    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+    def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the squared error over the hidden channels."""
         hidden = self.draw(batch, generator)
         estimate = self.estimate(model, batch, hidden, leave_one_out=True)
@@ -99,7 +100,7 @@ class MaskedRegion(nn.Module):
             {"r2": r_squared(estimate, batch.signal, where), "n_hidden": hidden.sum(1).float().mean()},
         )
 
-    def predict(self, model: Model, batch: NeuralBatch, hidden: Tensor | None = None) -> Tensor:
+    def predict(self, model: Backbone, batch: NeuralBatch, hidden: Tensor | None = None) -> Tensor:
         """Return the estimate of every channel, shape (B, C, S).
 
         Parameters
@@ -122,14 +123,14 @@ class MaskedRegion(nn.Module):
     @property
     def has_closed_form(self) -> bool:
         """Whether a part of it is solved, not trained, so that `solve` needs data."""
-        return isinstance(self.skip, RidgeSkip)
+        return self.skip is not None
 
     def solve(self, stretches: Iterable[NeuralBatch], *, new_subject: bool) -> None:
         """Solve what has a closed form, from unbroken stretches of signal, before any gradient step."""
-        if isinstance(self.skip, RidgeSkip):
+        if self.skip is not None:
             self.skip.solve(stretches, new_subject=new_subject)
 
-    def estimate(self, model: Model, batch: NeuralBatch, hidden: Tensor, *, leave_one_out: bool = False) -> Tensor:
+    def estimate(self, model: Backbone, batch: NeuralBatch, hidden: Tensor, *, leave_one_out: bool = False) -> Tensor:
         """Estimate all channels without looking at the `hidden` ones, (B, C, S).
 
         With `leave_one_out`, a skip that never uses a channel for its own estimate sees the other hidden ones too:
@@ -139,10 +140,10 @@ class MaskedRegion(nn.Module):
         seen = batch.with_signal(batch.signal.masked_fill(hidden[..., None], 0.0))
         n_segments = batch.signal.shape[-1] // self.patch_samples
         mask_tokens = hidden[:, None, :].expand(-1, n_segments, -1)
-        tokens, _ = grid(model.encode(seen, mask_tokens=mask_tokens), batch.signal.shape[1])  # type: ignore[attr-defined]
-        estimate = from_patches(self.head(tokens), batch.signal.shape[-1])
+        tokens, _ = grid(model.encode(seen, mask_tokens=mask_tokens), batch.signal.shape[1])
+        estimate = join_patches(self.head(tokens), batch.signal.shape[-1])
         if self.skip is not None:
-            if leave_one_out and getattr(self.skip, "exclude_self", False):
+            if leave_one_out and self.skip.exclude_self:
                 estimate = estimate + self.skip(batch.signal, batch.channel_mask, batch)
             else:
                 estimate = estimate + self.skip(seen.signal, batch.channel_mask & ~hidden, batch)

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Model
+from neurofm.models.base import Backbone, offers
 from neurofm.nn.spans import draw_spans
-from neurofm.objectives.base import Loss
+from neurofm.objectives.base import Loss, Objective
 from neurofm.objectives.grid import grid
 from neurofm.objectives.keyed import keyed_uniform, mix, sample_keys
 from neurofm.objectives.scores import r_squared
@@ -34,12 +34,12 @@ class Hidden(NamedTuple):
     label: Tensor
 
 
-class MaskedSpectrogram(nn.Module):
+class MaskedSpectrogram(Objective):
     """Hide spans of frames and of bins and estimate what was there.
 
     Parameters
     ----------
-    model : Model
+    model : Backbone
         With `spectrogram(batch)` and `encode(batch, spectrogram)`: brainbert.
     facts : Facts
         Not used.
@@ -54,11 +54,12 @@ class MaskedSpectrogram(nn.Module):
         What is strong, in standard deviations of a bin.
     """
 
-    needs: tuple[str, ...] = ("signal", "channel_mask", "time_mask")
+    needs = ("signal", "channel_mask", "time_mask")
+    report = "spectrogram"
 
     def __init__(
         self,
-        model: Model,
+        model: Backbone,
         facts: Facts,
         /,
         *,
@@ -70,7 +71,7 @@ class MaskedSpectrogram(nn.Module):
         content_sd: float = 1.0,
     ) -> None:
         super().__init__()
-        if not hasattr(model, "spectrogram"):
+        if not offers(model, Backbone.spectrogram):
             raise ConfigError(
                 f"objective 'masked_spectrogram' needs a model that reads spectrograms, not {type(model).__name__}; "
                 "use model=brainbert_small"
@@ -86,12 +87,12 @@ class MaskedSpectrogram(nn.Module):
             )
         self.time, self.frequency = (time_probability, longest_time), (frequency_probability, longest_frequency)
         self.content_weight, self.content_sd = content_weight, content_sd
-        dim, n_bins = model.dim, int(model.n_bins)  # type: ignore[attr-defined]
+        dim, n_bins = model.dim, model.n_bins
         self.head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim), nn.Linear(dim, n_bins))
 
-    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+    def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the mean absolute error over the hidden cells, the strong ones counted again."""
-        truth = model.spectrogram(batch)  # type: ignore[attr-defined]
+        truth = model.spectrogram(batch)
         hidden = self.draw(truth, batch, generator)
         estimate = self.estimate(model, batch, hidden.shown)
         label = hidden.label & batch.channel_mask[:, :, None, None]
@@ -105,13 +106,13 @@ class MaskedSpectrogram(nn.Module):
             {"r2": r_squared(estimate, truth, label), "hidden_share": _share(label, batch.channel_mask)},
         )
 
-    def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
+    def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return the spectrogram as the network gives it back with nothing hidden, shape (B, C, N, F)."""
-        return self.estimate(model, batch, model.spectrogram(batch))  # type: ignore[attr-defined]
+        return self.estimate(model, batch, model.spectrogram(batch))
 
-    def estimate(self, model: Model, batch: NeuralBatch, shown: Tensor) -> Tensor:
+    def estimate(self, model: Backbone, batch: NeuralBatch, shown: Tensor) -> Tensor:
         """Estimate the whole spectrogram from what is shown of it, both (B, C, N, F)."""
-        tokens, _ = grid(model.encode(batch, shown), batch.signal.shape[1])  # type: ignore[attr-defined]
+        tokens, _ = grid(model.encode(batch, spectrogram=shown), batch.signal.shape[1])
         return self.head(tokens).transpose(1, 2)
 
     def draw(self, truth: Tensor, batch: NeuralBatch, generator: torch.Generator | None) -> Hidden:

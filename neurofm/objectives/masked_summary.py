@@ -13,9 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Model
-from neurofm.objectives.base import Loss
-from neurofm.objectives.grid import patch_samples_of, require_methods
+from neurofm.models.base import Backbone
+from neurofm.objectives.base import Loss, Objective
+from neurofm.objectives.grid import patch_samples_of, require_hiding
 from neurofm.objectives.keyed import keyed_uniform, sample_keys
 from neurofm.objectives.scores import masked_mse, r_squared
 from neurofm.schema.batch import NeuralBatch
@@ -23,7 +23,7 @@ from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 
 
-class MaskedSummary(nn.Module):
+class MaskedSummary(Objective):
     """Hide a share of the segments; from the pooled visible tokens estimate the patch features of every hidden one.
 
     The estimate is linear in the pooled vector, with weights for each channel's name, and so the same for all hidden
@@ -32,7 +32,7 @@ class MaskedSummary(nn.Module):
 
     Parameters
     ----------
-    model : Model
+    model : Backbone
         Needs `encode(batch, mask_tokens)`, a tokenizer with `patch_features`, and a `pool` that minds the mask.
     facts : Facts
         Names of the channels.
@@ -40,29 +40,32 @@ class MaskedSummary(nn.Module):
         Share of the segments that is hidden; at least one is, and at least one stays.
     """
 
-    needs: tuple[str, ...] = ("signal", "channel_mask", "time_mask", "channel_ids", "subject")
+    needs = ("signal", "channel_mask", "time_mask", "channel_ids", "subject")
 
-    def __init__(self, model: Model, facts: Facts, /, *, ratio: float = 0.5) -> None:
+    def __init__(self, model: Backbone, facts: Facts, /, *, ratio: float = 0.5) -> None:
         super().__init__()
         if not 0 < ratio < 1:
             raise ConfigError(f"objective 'masked_summary': ratio={ratio} must be in (0, 1)")
-        require_methods("masked_summary", model, "encode")
-        require_methods("masked_summary", getattr(model, "tokenizer", None), "patch_features", "n_features")
+        require_hiding("masked_summary", model)
+        if not model.n_features:
+            raise ConfigError(
+                f"objective 'masked_summary' needs a model with features of patches, which {type(model).__name__} has not; "
+                "choose model=band_power, or mvpformer with tokenizer=log_spectrum"
+            )
         self.ratio = ratio
         self.patch_samples = patch_samples_of(model)
-        n_features = model.tokenizer.n_features  # type: ignore[attr-defined]
         # row 0: names that are unknown
-        self.weight = nn.Parameter(torch.empty(len(facts.channels) + 1, model.dim, n_features))
+        self.weight = nn.Parameter(torch.empty(len(facts.channels) + 1, model.dim, model.n_features))
         nn.init.normal_(self.weight, std=0.05)
 
-    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+    def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the squared error over the features of the hidden segments."""
         hidden = self.draw(batch, generator)
         share = same_person(batch)
         estimate = self.estimate(model, batch, hidden)
         estimate = estimate - torch.einsum("ijc,jcf->icf", share, estimate)
         with torch.no_grad():
-            truth = model.tokenizer.patch_features(batch.signal)  # type: ignore[attr-defined]
+            truth = model.patch_features(batch.signal)
             # padding may hold anything
             usual = torch.einsum("ijc,jcf->icf", share, truth.mean(1).masked_fill(~batch.channel_mask[..., None], 0.0))
             truth = truth - usual[:, None]
@@ -72,14 +75,14 @@ class MaskedSummary(nn.Module):
         total = masked_mse(estimate, truth, where)
         return Loss(total, {"mse": total.detach()}, {"r2": r_squared(estimate, truth, where)})
 
-    def estimate(self, model: Model, batch: NeuralBatch, hidden: Tensor) -> Tensor:
+    def estimate(self, model: Backbone, batch: NeuralBatch, hidden: Tensor) -> Tensor:
         """Estimate the features of hidden segments (B, T) without looking at them, (B, C, F)."""
         assert batch.channel_ids is not None
         samples = hidden.repeat_interleave(self.patch_samples, 1)
         samples = nn.functional.pad(samples, (0, batch.signal.shape[-1] - samples.shape[1]))
         # the values themselves are removed too, so no model can look behind its own mask
         seen = batch.with_signal(batch.signal.masked_fill(samples[:, None], 0.0))
-        encoded = model.encode(seen, mask_tokens=hidden[..., None])  # type: ignore[attr-defined]
+        encoded = model.encode(seen, mask_tokens=hidden[..., None])
         # tokens come segment by segment
         visible = ~hidden.repeat_interleave(encoded.mask.shape[1] // hidden.shape[1], 1)
         vector = model.pool(encoded._replace(mask=encoded.mask & visible))

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Model
-from neurofm.objectives.base import Loss
-from neurofm.objectives.grid import from_patches, grid, patch_samples_of, require_methods, to_patches
+from neurofm.models.base import Backbone, offers
+from neurofm.nn.patching import cut_patches, join_patches
+from neurofm.objectives.base import Loss, Objective
+from neurofm.objectives.grid import grid, patch_samples_of
 from neurofm.objectives.info_nce import draw_negatives, info_nce
 from neurofm.objectives.over_ranks import gather_uneven, in_turn, world
 from neurofm.objectives.ridge_skip import RidgeSkip
@@ -26,12 +27,12 @@ from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
 
 
-class NextState(nn.Module):
+class NextState(Objective):
     """From the tokens up to segment t, predict segment t + 1 of the same channel.
 
     Parameters
     ----------
-    model : Model
+    model : Backbone
         Needs `embed_tokens(batch)` → (B, T, C, D), `encode(batch, tokens=…)` and a tokenizer; must be causal.
     facts : Facts
         Names of the channels, for `skip`.
@@ -58,11 +59,11 @@ class NextState(nn.Module):
     """
 
     needs: tuple[str, ...] = ("signal", "channel_mask", "time_mask")
-    idle: tuple[str, ...] = ("mask_token",)  # nothing is hidden, so a model's token for it is not trained
+    idle = ("mask_token",)  # nothing is hidden, so a model's token for it is not trained
 
     def __init__(
         self,
-        model: Model,
+        model: Backbone,
         facts: Facts,
         /,
         *,
@@ -83,11 +84,16 @@ class NextState(nn.Module):
             raise ConfigError(
                 f"objective 'next_state': n_negatives={n_negatives} and temperature={temperature} must be positive"
             )
-        if any(getattr(part, "causal", True) is False for part in model.modules()):  # type: ignore[attr-defined]
+        if not model.causal:
             raise ConfigError(
                 "objective 'next_state' needs a causal model, or it would copy the answer: set causal=true"
             )
-        require_methods("next_state", model, "encode", *(("embed_tokens",) if kind == "contrastive" else ()))
+        if kind == "contrastive" and not offers(model, Backbone.embed_tokens):
+            raise ConfigError(
+                f"objective 'next_state': {type(model).__name__} gives no tokens to contrast (embed_tokens); choose one that does, "
+                "e.g. mvpformer_tiny, or kind=regression"
+            )
+        self.contrasts = kind == "contrastive"
         self.kind, self.n_negatives, self.temperature = kind, n_negatives, temperature
         self.sampling, self.detach_targets = sampling, detach_targets
         self.target, self.residual = target, residual
@@ -96,18 +102,21 @@ class NextState(nn.Module):
         if kind == "regression":
             width = self.patch_samples
             if target == "features":
-                require_methods("next_state", getattr(model, "tokenizer", None), "n_features")
-                width = model.tokenizer.n_features  # type: ignore[attr-defined]
+                if not model.n_features:
+                    raise ConfigError(
+                        f"objective 'next_state': {type(model).__name__} computes no features of patches; set target=samples"
+                    )
+                width = model.n_features
         self.head = nn.Linear(model.dim, width, bias=kind == "regression")
         self.skip: RidgeSkip | None = None
         if skip is not None:
             self.skip = self._build_skip(facts, dict(skip))
 
-    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+    def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the loss of one batch."""
         # the contrast's targets are the very tokens that are encoded
-        known = {"tokens": model.embed_tokens(batch)} if self.kind == "contrastive" else {}  # type: ignore[attr-defined]
-        tokens, mask = grid(model.encode(batch, **known), batch.signal.shape[1])  # type: ignore[attr-defined]
+        known = {"tokens": model.embed_tokens(batch)} if self.kind == "contrastive" else {}
+        tokens, mask = grid(model.encode(batch, **known), batch.signal.shape[1])
         if tokens.shape[1] < 2:
             raise ConfigError(
                 f"objective 'next_state' needs at least two segments per window, got {tokens.shape[1]}: "
@@ -118,7 +127,7 @@ class NextState(nn.Module):
             return self._contrast(self.head(tokens[:, :-1]), known["tokens"], mask, scored, generator)
         return self._regress(self._estimate(tokens, model, batch)[:, :-1], model, batch, scored)
 
-    def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
+    def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return each segment as predicted from those before it, shape (B, C, S); the first segment is NaN.
 
         Raises
@@ -130,14 +139,14 @@ class NextState(nn.Module):
         tokens, _ = grid(model(batch), batch.signal.shape[1])
         estimate = self._estimate(tokens, model, batch)
         estimate = torch.cat([torch.full_like(estimate[:, :1], torch.nan), estimate[:, :-1]], dim=1)
-        return from_patches(estimate, batch.signal.shape[-1])
+        return join_patches(estimate, batch.signal.shape[-1])
 
-    def rollout(self, model: Model, batch: NeuralBatch, n_steps: int) -> Tensor:
+    def rollout(self, model: Backbone, batch: NeuralBatch, n_steps: int) -> Tensor:
         """Return the `n_steps` segments after the batch, each from those before it, the estimated ones included.
 
         Parameters
         ----------
-        model : Model
+        model : Backbone
             One that can be fed segment by segment (`step`), in evaluation mode.
         batch : NeuralBatch
             What is known.
@@ -214,7 +223,7 @@ class NextState(nn.Module):
         before = (each_valid.cumsum(0) - each_valid).repeat_interleave(each_anchors)
         return tokens, within + before, rank == world()[0], len(each_valid)
 
-    def _regress(self, estimate: Tensor, model: Model, batch: NeuralBatch, scored: Tensor) -> Loss:
+    def _regress(self, estimate: Tensor, model: Backbone, batch: NeuralBatch, scored: Tensor) -> Loss:
         features = self._features(model, batch)
         truth, present = features[:, 1:], features[:, :-1]
         where = scored[..., None].expand_as(truth)
@@ -225,11 +234,11 @@ class NextState(nn.Module):
             {"r2": r_squared(estimate, truth, where), "r2_persistence": r_squared(present, truth, where)},
         )
 
-    def _estimate(self, tokens: Tensor, model: Model, batch: NeuralBatch) -> Tensor:
+    def _estimate(self, tokens: Tensor, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return what each segment says of the next, (B, T, C, F); `tokens` are of the last T segments of the batch."""
         change = self.head(tokens)
         if self.skip is not None:
-            linear = to_patches(self.skip(batch.signal, batch.channel_mask, batch), self.patch_samples)
+            linear = cut_patches(self.skip(batch.signal, batch.channel_mask, batch), self.patch_samples)
             return change + linear[:, -tokens.shape[1] :]
         return self._features(model, batch)[:, -tokens.shape[1] :] + change if self.residual else change
 
@@ -248,21 +257,18 @@ class NextState(nn.Module):
         """Whether a part of it is solved, not trained, so that `solve` needs data."""
         return self.skip is not None
 
-    @property
-    def contrasts(self) -> bool:
-        """Whether tokens of a batch compete."""
-        return self.kind == "contrastive"
-
     def solve(self, stretches: Iterable[NeuralBatch], *, new_subject: bool) -> None:
         """Solve what has a closed form, from unbroken stretches of signal, before any gradient step."""
         if self.skip is not None:
             self.skip.solve(stretches, new_subject=new_subject)
 
-    def _features(self, model: Model, batch: NeuralBatch) -> Tensor:
+    def _features(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         if self.target == "samples":
-            return to_patches(batch.signal, self.patch_samples)  # with a gradient where the signal has one
+            return cut_patches(
+                batch.signal, self.patch_samples, drop_rest=True
+            )  # with a gradient where the signal has one
         with torch.no_grad():
-            return model.tokenizer.patch_features(batch.signal)  # type: ignore[attr-defined]
+            return model.patch_features(batch.signal)
 
 
 def _one_of(choice: str, value: str, known: tuple[str, ...]) -> None:

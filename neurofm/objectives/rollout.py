@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from neurofm.models.base import Backbone
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 
@@ -19,7 +19,7 @@ NextPatch = Callable[[Tensor, NeuralBatch], Tensor]
 
 
 @torch.no_grad()
-def roll_out(model: Any, batch: NeuralBatch, n_steps: int, *, patch_samples: int, next_patch: NextPatch) -> Tensor:
+def roll_out(model: Backbone, batch: NeuralBatch, n_steps: int, *, patch_samples: int, next_patch: NextPatch) -> Tensor:
     """Continue a batch of windows by `n_steps` segments.
 
     The model runs as a stream (`model.step`): each segment is encoded once, from what is kept of those before. Lags
@@ -27,8 +27,8 @@ def roll_out(model: Any, batch: NeuralBatch, n_steps: int, *, patch_samples: int
 
     Parameters
     ----------
-    model : module with `begin_stream` and `step`
-        In evaluation mode.
+    model : Backbone
+        With `begin_stream` and `step`, in evaluation mode.
     batch : NeuralBatch
         What is known, shape (B, C, S); samples after the last whole patch are left out.
     n_steps : int
@@ -48,8 +48,6 @@ def roll_out(model: Any, batch: NeuralBatch, n_steps: int, *, patch_samples: int
     ConfigError
         When there is nothing to start from, or the model is no stream.
     """
-    if not hasattr(model, "begin_stream"):
-        raise ConfigError(f"{type(model).__name__} cannot be fed segment by segment, so it cannot be rolled out")
     n_known = batch.signal.shape[-1] // patch_samples
     if n_known < 1 or n_steps < 1:
         raise ConfigError(f"a roll-out of {n_steps} steps from {n_known} segments is empty: both must be at least 1")

@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Model
+from neurofm.models.base import Backbone
 from neurofm.models.neuroformer import Neuroformer, States
 from neurofm.models.spike_tokens import SpikeTokens
 from neurofm.models.unit_table import GrowingTable, check_units
-from neurofm.objectives.base import Loss
+from neurofm.objectives.base import Loss, Objective
 from neurofm.objectives.spike_generation import Generated, generate
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 
 
-class SpikeSequence(nn.Module):
+class SpikeSequence(Objective):
     """Cross-entropy of the next unit and time step.
 
     Parameters
@@ -46,11 +46,11 @@ class SpikeSequence(nn.Module):
         Average both directions of each pair (published: one).
     """
 
-    needs: tuple[str, ...] = ("signal", "channel_mask", "channel_ids", "events")
+    needs = ("signal", "channel_mask", "channel_ids", "events")
 
     def __init__(
         self,
-        model: Model,
+        model: Backbone,
         facts: Facts,
         /,
         *,
@@ -79,7 +79,7 @@ class SpikeSequence(nn.Module):
         if contrastive_weight and (model.frames is not None or len(model.traces)):
             self.align = nn.Linear(model.dim, align_dim)
 
-    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+    def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the weighted sum of the terms."""
         assert isinstance(model, Neuroformer)
         states = model.run(batch)
@@ -120,7 +120,7 @@ class SpikeSequence(nn.Module):
         """Draw the current part's spikes from what comes before them; see `spike_generation.generate`."""
         return generate(self, model, batch, generator, temperature=temperature, top_p=top_p, repeats=repeats)
 
-    def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
+    def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return log-probabilities of the next unit at every true spike, shape (B, S, 1 + C)."""
         assert isinstance(model, Neuroformer)
         return self.logits(model.run(batch), batch)[0].log_softmax(-1)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from neurofm.models.base import Encoded, Model
-from neurofm.objectives.base import Loss
+from neurofm.models.base import Backbone, Encoded
+from neurofm.objectives.base import Loss, Objective
 from neurofm.objectives.grid import grid, patch_samples_of
 from neurofm.objectives.mixing import drop_channels, generator_of, mix_pairs
 from neurofm.objectives.scores import balanced_accuracy
@@ -23,12 +23,12 @@ from neurofm.schema.facts import Facts
 READOUTS = ("pool", "flatten", "mlp")
 
 
-class Supervised(nn.Module):
+class Supervised(Objective):
     """Cross-entropy of a linear readout of the tokens.
 
     Parameters
     ----------
-    model : Model
+    model : Backbone
         Any model for ``pool``; one with channel-wise tokens for ``flatten``.
     facts : Facts
         `classes` in the order of the logits; `max_channels` and the window fix the size of ``flatten``.
@@ -60,12 +60,13 @@ class Supervised(nn.Module):
     The last layer starts from zero: all classes are equally likely at first, whatever the size of the tokens.
     """
 
-    needs: tuple[str, ...] = ("signal", "channel_mask", "time_mask", "target")
-    idle: tuple[str, ...] = ("mask_token",)  # nothing is hidden, so a model's token for it is not trained
+    needs = ("signal", "channel_mask", "time_mask", "target")
+    is_classifier = True
+    idle = ("mask_token",)  # nothing is hidden, so a model's token for it is not trained
 
     def __init__(
         self,
-        model: Model,
+        model: Backbone,
         facts: Facts,
         /,
         *,
@@ -121,7 +122,7 @@ class Supervised(nn.Module):
             self.max_channels = facts.max_channels
             self.n_segments = facts.window_samples // patch_samples_of(model)
             # how many numbers that are depends on whether tokens have channels
-            width = 1 if getattr(model, "fuses_channels", False) else self.max_channels
+            width = 1 if model.fuses_channels else self.max_channels
             self.hidden = nn.Linear(self.n_segments * width * model.dim, hidden_dim)
             n_features = hidden_dim
         self.norm: nn.Module = (
@@ -131,7 +132,7 @@ class Supervised(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, model: Model, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+    def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the cross-entropy over the windows that have a label."""
         assert batch.target is not None
         labelled = batch.target >= 0
@@ -176,12 +177,12 @@ class Supervised(nn.Module):
             return batch, partner, share
         rng = generator_of(generator)
         if self.mixup_alpha:
-            batch, partner, share = mix_pairs(batch, labelled, self.mixup_alpha, rng)
+            batch, partner, share = mix_pairs(batch, labelled.long() - 1, rng, alpha=self.mixup_alpha)
         if self.channel_dropout:
             batch = drop_channels(batch, self.channel_dropout, rng)
         return batch, partner, share
 
-    def predict(self, model: Model, batch: NeuralBatch) -> Tensor:
+    def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return logits, shape (B, K)."""
         encoded = model(batch)
         if self.readout == "pool":
@@ -195,6 +196,11 @@ class Supervised(nn.Module):
         else:
             every = self._flat(encoded, batch)
         return self.head(self.dropout(self.hidden(self.norm(every)).relu()))
+
+    @property
+    def linear_head(self) -> nn.Linear | None:
+        """The last layer, where it reads the pooled vector as it is."""
+        return self.head if self.readout == "pool" and isinstance(self.norm, nn.Identity) else None
 
     def _flat(self, encoded: Encoded, batch: NeuralBatch) -> Tensor:
         """Tokens at their place in a fixed grid, (B, T·C·R); absent channels are zeros."""

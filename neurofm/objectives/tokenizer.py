@@ -6,12 +6,12 @@ Shape legend: B batch, C channel, S sample.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from neurofm.models import MODELS
-from neurofm.models.base import CodebookModel, Model
+from neurofm.models.base import Backbone, CodebookModel
 from neurofm.nn.bands import band_r_squared
-from neurofm.objectives.base import Loss
+from neurofm.objectives.base import Loss, Objective
 from neurofm.objectives.grid import sample_mask
 from neurofm.objectives.scores import r_squared
 from neurofm.schema.batch import NeuralBatch
@@ -19,7 +19,7 @@ from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 
 
-class Tokenizer(nn.Module):
+class Tokenizer(Objective):
     """The sum of the model's own terms; in validation also R² of what its codes are decoded to.
 
     Parameters
@@ -32,10 +32,11 @@ class Tokenizer(nn.Module):
         In validation, R² by frequency band (``r2_delta`` … ``r2_gamma``) beside that of the waveform.
     """
 
-    needs: tuple[str, ...] = ("signal", "channel_mask", "time_mask")
-    takes_terms = "losses"
+    needs = ("signal", "channel_mask", "time_mask")
+    takes_terms = True
+    report = "tokenizer"
 
-    def __init__(self, model: Model, facts: Facts, /, *, band_scores: bool = True) -> None:
+    def __init__(self, model: Backbone, facts: Facts, /, *, band_scores: bool = True) -> None:
         super().__init__()
         if not isinstance(model, CodebookModel):
             fit = ", ".join(n for n in MODELS.names() if n.endswith("tokenizer"))
@@ -45,8 +46,9 @@ class Tokenizer(nn.Module):
             )
         self.band_scores = band_scores
 
-    def forward(self, model: CodebookModel, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
+    def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the loss of one batch."""
+        assert isinstance(model, CodebookModel)
         terms, metrics = model.losses(batch, generator)
         total = torch.stack(list(terms.values())).sum()
         metrics = {name: value.detach() for name, value in metrics.items()}
@@ -65,6 +67,7 @@ class Tokenizer(nn.Module):
             scores |= {f"r2_{name}": value for name, value in found.items()}
         return scores
 
-    def predict(self, model: CodebookModel, batch: NeuralBatch) -> Tensor:
+    def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return the signal as its codes give it back, shape (B, C, S), in the units of the model's `normalised`."""
+        assert isinstance(model, CodebookModel)
         return model.decode(model.codes(batch), batch)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from neurofm.adapt.new_subject import corpus_of
 from neurofm.hub.load import LoadedModel, load_model
+from neurofm.models.base import Backbone, offers
 from neurofm.nn.spectra import standardised, stft_magnitude
 from neurofm.nn.superlets import Superlets
 from neurofm.objectives.scores import r_squared
@@ -35,7 +36,7 @@ def write_spectrogram_report(run: str | Path, *, batch_size: int = 16) -> Path:
     loader = corpus.loader(part, loaded.facts, batch_size=batch_size, seed=0, training=False)
     model: Any = loaded.model
     objective: Any = loaded.objective
-    if not hasattr(model, "spectrogram"):
+    if not offers(model, Backbone.spectrogram):
         raise ConfigError(
             f"{run}: its model reads no spectrograms; this report is for runs of objective=masked_spectrogram"
         )

@@ -71,7 +71,7 @@ def reconstruct(
     corpus = corpus_of(loaded)
     part = "validation" if corpus.split.parts.get("validation") else "pretrain"
     loader = corpus.loader(part, loaded.facts, batch_size=batch_size, seed=0, training=False)
-    n_branches = getattr(model, "n_branches", 1)
+    n_branches = model.n_branches
     levels = prefixes(len(model.n_codes) // n_branches)
     error: dict[tuple[int, str], float] = defaultdict(float)
     power: dict[tuple[int, str], float] = defaultdict(float)

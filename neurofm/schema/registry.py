@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from neurofm.schema.errors import ConfigError, nearest
@@ -24,17 +24,19 @@ class Registry:
         What is registered, in the singular ("model"); used in error messages.
     entries : mapping of str to str
         Short name → ``package.module:attribute``.
+    base : str, optional
+        Import path of the class that all of them inherit from; a user's own must as well.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str]) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, entries: Mapping[str, str], *, base: str | None = None) -> None:
+        self.kind, self.base = kind, base
         self._entries = dict(entries)
 
     def names(self) -> list[str]:
         """All short names, sorted."""
         return sorted(self._entries)
 
-    def get(self, name: str, *, allow_import: bool = False) -> Callable[..., Any]:
+    def get(self, name: str, *, allow_import: bool = False) -> Any:
         """Return the class or function called `name`.
 
         Parameters
@@ -48,7 +50,8 @@ class Registry:
         Raises
         ------
         ConfigError
-            When the name is unknown; the message names the nearest valid ones.
+            When the name is unknown; the message names the nearest valid ones. When a user's own class is none of the
+            registry's kind.
         """
         path = self._entries.get(name)
         if path is None and ":" in name:
@@ -60,13 +63,17 @@ class Registry:
             path = name
         if path is None:
             raise ConfigError(f"unknown {self.kind} '{name}': {nearest(name, self._entries)}")
-        module, _, attribute = path.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            found = _imported(path)
         except (ImportError, AttributeError) as error:
             if path == name:
                 raise ConfigError(f"{self.kind} '{name}' cannot be imported: {error}") from error
             raise
+        if path == name and self.base and not (inspect.isclass(found) and issubclass(found, _imported(self.base))):
+            raise ConfigError(
+                f"{self.kind} '{name}' is no subclass of {self.base.replace(':', '.')}; let it inherit from it"
+            )
+        return found
 
     def build(self, name: str, /, *facts: Any, allow_import: bool = False, **choices: Any) -> Any:
         """Call the entry with the user's `choices` as keywords, after its positional `facts`.
@@ -84,3 +91,8 @@ class Registry:
             if not takes_any and key not in keywords:
                 raise ConfigError(f"{self.kind} '{name}' has no argument '{key}': {nearest(key, keywords)}")
         return factory(*facts, **choices)
+
+
+def _imported(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)

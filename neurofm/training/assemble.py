@@ -13,7 +13,9 @@ import torch
 from neurofm.data.loader import WindowLoader
 from neurofm.hub.load import LoadedModel
 from neurofm.models import MODELS
+from neurofm.models.base import Backbone
 from neurofm.objectives import OBJECTIVES
+from neurofm.objectives.base import Objective
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
@@ -45,7 +47,7 @@ class Assembled:
     batch_size : int
         Windows per step over all ranks; measured where it was "auto".
     stage_one : LoadedModel, optional
-        The tokenizer of masked code prediction.
+        The tokenizer that the objective takes.
     """
 
     corpus: Corpus
@@ -78,18 +80,17 @@ def assemble(
     corpus.fit_transforms(PART)
     facts = corpus.facts(PART)
     torch.manual_seed(seed_of(seed, "weights"))
-    model = MODELS.build(model_name, facts, allow_import=True, **model_choices)
-    if getattr(model, "has_closed_form", False):
-        model.solve(corpus.stretches(PART, facts), new_subject=False)
+    model: Backbone = MODELS.build(model_name, facts, allow_import=True, **model_choices)
+    model.solve(corpus.stretches(PART, facts), new_subject=False)
     stage_one = None
-    if objective_name == "masked_code" and objective_choices.get("tokenizer"):
+    objective_class = OBJECTIVES.get(objective_name, allow_import=True)
+    if objective_class.takes_tokenizer and objective_choices.get("tokenizer"):
         stage_one = load_stage_one(objective_choices["tokenizer"], model=model, facts=facts, corpus=corpus)
         objective_choices = {**objective_choices, **choices_from(stage_one)}
-    objective = OBJECTIVES.build(objective_name, model, facts, allow_import=True, **objective_choices)
+    objective: Objective = OBJECTIVES.build(objective_name, model, facts, allow_import=True, **objective_choices)
     if stage_one is not None:
         objective.attach(stage_one.model)
-    if getattr(objective, "has_closed_form", False):
-        objective.solve(corpus.stretches(PART, facts), new_subject=False)
+    objective.solve(corpus.stretches(PART, facts), new_subject=False)
     optim = {**optim, "warmup_steps": min(optim.get("warmup_steps", 0), trainer["max_steps"])}
     module = NeuroModule(model=model, objective=objective, total_steps=trainer["max_steps"], seed=seed, **optim)
 
@@ -108,7 +109,7 @@ def assemble(
     validation = None
     if corpus.split.parts.get("validation"):
         # a part of a batch has another loss where its windows are told from each other
-        among = (0, 1) if getattr(objective, "contrasts", False) else (ranks.rank, ranks.world_size)
+        among = (0, 1) if objective.contrasts else (ranks.rank, ranks.world_size)
         validation = loader("validation", batch_size, False, *among)
     training = loader(PART, batch_size, True, ranks.rank, ranks.world_size)
     accelerator = str(trainer.get("accelerator", "cpu"))

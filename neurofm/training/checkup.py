@@ -29,7 +29,7 @@ from neurofm.training.fit import fit
 from neurofm.training.loggers import wandb_logged_in
 from neurofm.training.memory import step_bytes
 from neurofm.training.run import RunFolder
-from neurofm.training.seeds import keyed_generator
+from neurofm.training.seeds import torch_generator
 
 # splits that promise people nobody has seen
 _NEW_PEOPLE = ("new_subject", "by_subject")
@@ -121,7 +121,7 @@ def check_split(parts: Assembled, rule: str) -> str:
 def check_batch(parts: Assembled) -> str:
     """One batch gives a finite loss and finite gradients."""
     module, batch = _on_device(parts)
-    loss = module.train().loss(batch, keyed_generator("doctor"))
+    loss = module.train().loss(batch, torch_generator("doctor"))
     for name, value in {"loss": loss.total, **loss.terms}.items():
         if not bool(torch.isfinite(value).all()):
             raise NeurofmError(
@@ -153,7 +153,7 @@ def check_memory(parts: Assembled) -> str:
         )
     optimizer = module.configure_optimizers()["optimizer"]
     started = time.perf_counter()
-    module.loss(batch, keyed_generator("doctor")).total.backward()
+    module.loss(batch, torch_generator("doctor")).total.backward()
     optimizer.step()
     seconds = time.perf_counter() - started
     parts_said = ", ".join(f"{name} {_size(n)}" for name, n in need.items())
@@ -166,7 +166,7 @@ def check_speed(parts: Assembled, *, seconds: float = 3.0) -> str:
     module.train()
 
     def model_step() -> int:
-        module.loss(batch, keyed_generator("doctor")).total.backward()
+        module.loss(batch, torch_generator("doctor")).total.backward()
         return len(batch)
 
     loader = parts.loader

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 from neurofm.training.parallel import blocks_of
-from neurofm.training.seeds import keyed_generator
+from neurofm.training.seeds import torch_generator
 
 
 def checkpoint_blocks(model: nn.Module) -> int:
@@ -95,7 +95,7 @@ def step_fits(
     moments: list[torch.Tensor] = []
     try:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
-            loss = module.loss(batch.to(device), keyed_generator("fits"))  # type: ignore[operator]
+            loss = module.loss(batch.to(device), torch_generator("fits"))  # type: ignore[operator]
         loss.total.backward()
         moments = [torch.empty_like(p) for p in module.parameters() if p.requires_grad for _ in range(2)]
         return torch.cuda.max_memory_allocated(device) <= min(budget, share * total)
@@ -158,7 +158,7 @@ def step_bytes(module: nn.Module, batch: NeuralBatch) -> dict[str, int]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        loss = module.loss(batch, keyed_generator("bytes"))  # type: ignore[operator]
+        loss = module.loss(batch, torch_generator("bytes"))  # type: ignore[operator]
     activations = sum(kept.values())
     del loss
     weights = sum(p.numel() * p.element_size() for p in parameters)

@@ -9,13 +9,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from neurofm.objectives.base import Loss
+from neurofm.models.base import Backbone
+from neurofm.objectives.base import Loss, Objective
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.training.callbacks import log_due
 from neurofm.training.parallel import shard, summed_over_ranks
 from neurofm.training.schedule import SCHEDULES, learning_rate_factor, parameter_groups
-from neurofm.training.seeds import keyed_generator, seed_of
+from neurofm.training.seeds import seed_of, torch_generator
 
 
 class NeuroModule(pl.LightningModule):
@@ -23,7 +24,7 @@ class NeuroModule(pl.LightningModule):
 
     Parameters
     ----------
-    model, objective : nn.Module
+    model, objective : Backbone, Objective
         As built by their registries.
     lr_peak : float
         Learning rate after warm-up.
@@ -49,8 +50,8 @@ class NeuroModule(pl.LightningModule):
     def __init__(
         self,
         *,
-        model: nn.Module,
-        objective: nn.Module,
+        model: Backbone,
+        objective: Objective,
         lr_peak: float = 1e-3,
         weight_decay: float = 0.01,
         betas: tuple[float, float] = (0.9, 0.95),
@@ -77,9 +78,7 @@ class NeuroModule(pl.LightningModule):
                 f"total_steps={total_steps}"
             )
         self.model, self.objective = model, objective
-        freeze_idle(model, (*getattr(model, "idle", ()), *getattr(objective, "idle", ())))
-        if not hasattr(model, getattr(objective, "takes_terms", "nothing of the kind")):
-            freeze_idle(model, getattr(model, "only_for_terms", ()))
+        freeze_idle(model, (*model.idle, *objective.idle, *(() if objective.takes_terms else model.only_for_terms)))
         self.schedule, self.decay_fraction = schedule, decay_fraction
         self.lr_peak, self.weight_decay, self.betas = lr_peak, weight_decay, (float(betas[0]), float(betas[1]))
         self.warmup_steps, self.total_steps, self.lr_floor = warmup_steps, total_steps, lr_floor
@@ -94,7 +93,7 @@ class NeuroModule(pl.LightningModule):
 
     def loss(self, batch: NeuralBatch, generator: torch.Generator) -> Loss:
         """Compute the objective after checking that the batch has what it needs."""
-        for name in self.objective.needs:  # type: ignore[union-attr]
+        for name in self.objective.needs:
             if getattr(batch, name) is None:
                 raise ConfigError(
                     f"objective '{type(self.objective).__name__}' needs batch.{name}, which these data do not have"
@@ -103,20 +102,20 @@ class NeuroModule(pl.LightningModule):
 
     def forward_only(self, batch: NeuralBatch) -> Tensor:
         """Return the loss of one batch; changes nothing, not even counters."""
-        return self.loss(batch, keyed_generator(self.seed, "forward only")).total
+        return self.loss(batch, torch_generator(self.seed, "forward only")).total
 
     def training_step(self, batch: NeuralBatch, batch_idx: int) -> Tensor:
         """One batch; Lightning's hook."""
         number = self.batches_seen
         self.batches_seen += 1
         torch.manual_seed(seed_of(self.seed, "dropout", number, self.global_rank))
-        loss = self.loss(batch, keyed_generator(self.seed, "mask", number))
+        loss = self.loss(batch, torch_generator(self.seed, "mask", number))
         self._log_mean(loss, batch)
         return loss.total
 
     def validation_step(self, batch: NeuralBatch, batch_idx: int) -> None:
         """One batch of validation, with the same masks at every validation; Lightning's hook."""
-        values = _figures(self.loss(batch, keyed_generator(self.seed, "val", batch_idx)))
+        values = _figures(self.loss(batch, torch_generator(self.seed, "val", batch_idx)))
         n = 0 if batch.repeated else len(batch)
         for name, value in values.items():
             total, seen = self._val_sums.get(name, (torch.zeros_like(value), 0))

@@ -13,6 +13,6 @@ def seed_of(*key: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
-def keyed_generator(*key: int | str) -> torch.Generator:
+def torch_generator(*key: int | str) -> torch.Generator:
     """Return a CPU generator seeded by `key`."""
     return torch.Generator().manual_seed(seed_of(*key))

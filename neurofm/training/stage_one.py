@@ -5,23 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from neurofm.hub.load import LoadedModel, load_model
-from neurofm.models.base import CodebookModel
+from neurofm.models.base import Backbone, CodebookModel
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 from neurofm.training.corpus import Corpus
 
 
-def load_stage_one(path: str | Path, *, model: nn.Module, facts: Facts, corpus: Corpus) -> LoadedModel:
+def load_stage_one(path: str | Path, *, model: Backbone, facts: Facts, corpus: Corpus) -> LoadedModel:
     """Load a tokenizer and check that it reads what the model reads.
 
     Parameters
     ----------
     path : str or Path
         Run or model folder.
-    model : nn.Module
+    model : Backbone
         The model of stage 2.
     facts, corpus
         Of its data.
@@ -42,11 +40,10 @@ def load_stage_one(path: str | Path, *, model: nn.Module, facts: Facts, corpus: 
             f"objective.tokenizer={path}: reads {tokenizer.rate_hz:g} Hz, these data have {facts.rate_hz:g} Hz; prepare them "
             f"with {{name: resample, rate_hz: {tokenizer.rate_hz:g}}}, or train a tokenizer on them"
         )
-    patch = getattr(model, "patch_samples", None)
-    if patch != tokenizer.patch_samples:
+    if model.patch_samples != tokenizer.patch_samples:
         raise ConfigError(
-            f"objective.tokenizer={path}: its patches have {tokenizer.patch_samples} samples, the model's {patch}; give "
-            f"model.patch_samples={tokenizer.patch_samples}"
+            f"objective.tokenizer={path}: its patches have {tokenizer.patch_samples} samples, the model's {model.patch_samples}; "
+            f"give model.patch_samples={tokenizer.patch_samples}"
         )
     theirs, ours = ([t["name"] for t in ts] for ts in (loaded.transforms, _transforms(corpus)))
     if theirs != ours:

@@ -58,7 +58,7 @@ class Throughput(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: NeuralBatch, batch_idx: int
     ) -> None:
         """Count the batch; log when it is time."""
-        patch = getattr(getattr(pl_module.model, "tokenizer", None), "patch_samples", 1)
+        patch = int(pl_module.model.patch_samples) or 1  # type: ignore[union-attr,arg-type]
         self._windows += len(batch)
         self._flops += self._flops_of(pl_module, batch) if self.count_flops else 0.0
         self._valid = self._valid + batch.channel_mask.sum()  # stays on the device until it is logged

@@ -91,7 +91,7 @@ def bare(parts: Any, steps: int, clock: Callable[[], float]) -> list[float]:
     """Seconds of each step of a plain loop on one batch."""
     import torch
 
-    from neurofm.training.seeds import keyed_generator
+    from neurofm.training.seeds import torch_generator
 
     module = copy.deepcopy(parts.module).train()
     batch = next(
@@ -102,7 +102,7 @@ def bare(parts: Any, steps: int, clock: Callable[[], float]) -> list[float]:
     times = []
     for step in range(steps):
         started = clock()
-        loss = module.loss(batch, keyed_generator(0, "mask", step))
+        loss = module.loss(batch, torch_generator(0, "mask", step))
         optimizer.zero_grad()
         loss.total.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)

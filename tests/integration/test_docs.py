@@ -32,7 +32,7 @@ def run(line, folder):
     start = "import sys; from neurofm.cli.main import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", start, *words[1:]], cwd=folder, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(DOCS.parent)]), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 

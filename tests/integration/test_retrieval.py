@@ -22,19 +22,17 @@ from tests.layouts.trees.things_eeg2 import EEG
 # a model that is one linear map, aligned by least squares: the smallest thing the benchmark can score
 CODE = """
 import torch
-from neurofm.models.base import Encoded
-from neurofm.objectives.base import Loss
+from neurofm.models.base import Backbone
+from neurofm.objectives.base import Loss, Objective
 
-class Flat(torch.nn.Module):
+class Flat(Backbone):
     def __init__(self, facts):
         super().__init__()
         self.dim = facts.max_channels * facts.window_samples
     def forward(self, batch):
         return batch.signal.flatten(1)
-    def subject_parameters(self):
-        return []
 
-class Align(torch.nn.Module):
+class Align(Objective):
     needs = ("signal", "stimulus_embedding")
     def __init__(self, model, facts):
         super().__init__()

@@ -1,9 +1,7 @@
 """Every model that reads a signal alone can be exported, answers as it did, and takes one array."""
 
-import importlib.util
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,31 +12,21 @@ from neurofm.hub.load import LoadedModel
 from neurofm.objectives import OBJECTIVES
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import read_json
+from tests.registry.cases import SMALL, VARIANTS, build, make_batch
 
 # spikes as events, or a context of other trials: no program of one input
 MORE_THAN_A_SIGNAL = {"neuroformer", "population_decoder", "braincorl"}
 QUICK = ["mvpformer", "nice", "pooled_cnn"]
 
 
-def _walk():
-    spec = importlib.util.spec_from_file_location("registry_of_models", Path(__file__).with_name("test_models.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-walk = _walk()
-
-
 def decoder(name):
-    model, facts = walk.build(name, {**walk.SMALL[name], **walk.VARIANTS[name][0]})
+    model, facts = build(name, {**SMALL[name], **VARIANTS[name][0]})
     facts = replace(facts, classes=("a", "b"))
     objective = OBJECTIVES.build("supervised", model, facts)
     torch.nn.init.normal_(objective.head.weight)
     loaded = LoadedModel(model.eval(), objective.eval(), facts, [], {"model": {"name": name}})
     # the first window has five of six channels: the last is padding
-    return loaded, walk.make_batch(facts, (5, 6), pad_to=6)
+    return loaded, make_batch(facts, (5, 6), pad_to=6)
 
 
 def check(name, tmp_path, formats):
@@ -73,7 +61,7 @@ def test_torch_export(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(walk.SMALL) - set(QUICK) - MORE_THAN_A_SIGNAL))
+@pytest.mark.parametrize("name", sorted(set(SMALL) - set(QUICK) - MORE_THAN_A_SIGNAL))
 def test_every_model_exports(name, tmp_path):
     check(name, tmp_path, ["torch_export"])
 

@@ -7,53 +7,17 @@ import torch
 import yaml
 
 from neurofm.models import MODELS
-from neurofm.models.base import Codes
+from neurofm.models.base import CodebookModel, Codes
 from neurofm.objectives import OBJECTIVES
 from neurofm.schema.batch import Events, NeuralBatch, StreamValues
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
+from tests.registry.cases import OBJECTIVE_CASES as CASES
 
 FACTS = Facts(
     rate_hz=10.0, window_s=1.2, max_channels=4, channels=("a", "b", "c", "d"), classes=("x", "y", "z"),
     subjects=("s", "t"), sessions=("d1", "d2"), embedding_shape=(5,),
 )  # fmt: skip
-CASES = [
-    ("next_state", {}),
-    ("next_state", {"sampling": "published", "detach_targets": True}),
-    ("next_state", {"kind": "regression"}),
-    ("next_state", {"kind": "regression", "target": "samples", "residual": True}),
-    ("masked_code", {"n_codes": [5, 7]}),
-    ("masked_code", {"n_codes": [5, 7], "span": 2, "mask_ratio": [0.2, 0.6], "symmetric": False}),
-    ("masked_code", {"n_codes": [5, 7], "policy": "segments"}),
-    ("masked_code", {"n_codes": [5, 7], "policy": "channels", "tokenizer_channels": ["d", "a"]}),
-    ("masked_region", {}),
-    ("masked_patch", {}),
-    ("masked_summary", {}),
-    ("masked_summary", {"ratio": 0.8}),
-    ("masked_patch", {"hide": "segments", "ratio": 0.3}),
-    ("masked_spectrogram", {"time_probability": 0.3}),
-    ("masked_region", {"hide_count": [1, 2]}),
-    ("masked_region", {"skip": {"name": "ridge"}}),
-    ("alignment", {}),
-    ("alignment", {"loss": "soft_clip", "regression_weight": 1.0, "own_regression_head": True, "readout": "tokens"}),
-    ("alignment", {"loss": "siglip", "learn_temperature": True, "head": "mlp"}),
-    ("alignment", {"loss": "bi_mix_co", "transport_weight": 1.0, "head": "factorised", "rank": 3}),
-    ("alignment", {"transport": "sinkhorn", "transport_weight": 1.0, "normalise": "target", "head": "residual"}),
-    ("forecast", {}),
-    ("forecast", {"horizon": 6}),
-    ("in_context", {"context": [1, 2]}),
-    ("behaviour", {"stream": "velocity"}),
-    ("behaviour", {"stream": "velocity", "max_outputs": 3, "keep_units": [1, 2, 3], "scale": [2.0, 3.0]}),
-    ("behaviour", {"stream": "velocity", "readout": "pool"}),
-    ("masked_counts", {}),
-    ("masked_counts", {"modes": {"random": 1.0, "co_smooth": 1.0, "forward": 2.0}, "held_out": ["a", "b"]}),
-    ("spike_sequence", {}),
-    ("spike_sequence", {"contrastive_weight": 0.0, "unit_weight": 1.0}),
-    ("supervised", {}),
-    ("supervised", {"readout": "mlp", "hidden_dim": 6, "norm": True}),
-    ("tokenizer", {}),
-    ("supervised", {"readout": "flatten", "label_smoothing": 0.1, "class_weights": [1.0, 2.0, 3.0]}),
-]
 IDS = [f"{n}-{'-'.join(map(str, c.values())) or 'default'}" for n, c in CASES]
 
 
@@ -85,15 +49,10 @@ NETWORKS = {
 COUNTS = {"masked_counts"}
 
 
-class Ranks(torch.nn.Module):
+class Ranks(CodebookModel):
     """A tokenizer whose codes are those of the patch's sign and size; knows two channels."""
 
     rate_hz, patch_samples, n_codes, dim = 10.0, 3, (5, 7), 1
-
-    def forward(self, batch):
-        raise NotImplementedError
-
-    pool = subject_parameters = decode = normalised = losses = forward
 
     def codes(self, batch):
         patches = batch.signal.unflatten(-1, (-1, 3)).transpose(1, 2).flatten(1, 2)

@@ -1,9 +1,6 @@
 """Every strategy with every model: it trains something and the loss can be computed, or it says why not and what instead."""
 
-import importlib.util
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +9,7 @@ from neurofm.adapt import ADAPT
 from neurofm.hub.load import LoadedModel
 from neurofm.objectives import OBJECTIVES
 from neurofm.schema.errors import ConfigError
+from tests.registry.cases import SMALL, VARIANTS, build, make_batch
 
 # why a strategy may refuse a model; all others must take it
 REASONS = {
@@ -27,19 +25,6 @@ REASONS = {
 NO_ATTENTION = {"eegnet", "loongx", "meg_image", "mindbridge", "mindeye", "nice", "pooled_cnn", "speech_decoder"}
 
 
-def _walk():
-    spec = importlib.util.spec_from_file_location(
-        "registry_of_models_for_strategies", Path(__file__).with_name("test_models.py")
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-walk = _walk()
-
-
 def _adapted(strategy, loaded):
     try:
         return ADAPT.build(strategy, loaded, None, {"name": "supervised"}), ""
@@ -47,10 +32,10 @@ def _adapted(strategy, loaded):
         return None, str(error)
 
 
-@pytest.mark.parametrize("name", sorted(walk.SMALL))
+@pytest.mark.parametrize("name", sorted(SMALL))
 def test_every_strategy_with_this_model(name):
-    choices = {**walk.SMALL[name], **walk.VARIANTS[name][0]}
-    model, facts = walk.build(name, choices)
+    choices = {**SMALL[name], **VARIANTS[name][0]}
+    model, facts = build(name, choices)
     facts = replace(facts, classes=("a", "b"))
     objective = OBJECTIVES.build("supervised", model, facts)
     card = {
@@ -59,7 +44,7 @@ def test_every_strategy_with_this_model(name):
     }  # fmt: skip
     loaded = LoadedModel(model.eval(), objective.eval(), facts, [], card)
     before = {n: t.clone() for n, t in model.state_dict().items()}
-    batch = replace(walk.make_batch(facts, (6, 6)), target=torch.tensor([0, 1]))
+    batch = replace(make_batch(facts, (6, 6)), target=torch.tensor([0, 1]))
     taken = set()
     for strategy in ADAPT.names():
         adapted, refusal = _adapted(strategy, loaded)

@@ -1,8 +1,6 @@
 """Walks every model with every objective that fits it: what is trainable is trained, and what is not says so."""
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,23 +9,13 @@ from neurofm.models import MODELS
 from neurofm.objectives import OBJECTIVES
 from neurofm.schema.errors import ConfigError
 from neurofm.training.module import NeuroModule
-from neurofm.training.seeds import keyed_generator
+from neurofm.training.seeds import torch_generator
+from tests.registry.cases import ELSEWHERE, MODEL_CASES, OBJECTIVE_CASES, facts_for, make_batch
 
-
-def beside(name):
-    """A test file beside this one, which knows small models and cases of objectives."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-models, objectives = beside("test_models"), beside("test_objectives")
-MODEL_CASES = [(name, {**models.SMALL[name], **v}) for name in MODELS.names() for v in models.VARIANTS.get(name, [])]
 PAIRS = [
     pytest.param(m, mc, o, oc, id=f"{m}-{i}-{o}-{j}")
     for i, (m, mc) in enumerate(MODEL_CASES)
-    for j, (o, oc) in enumerate(objectives.CASES)
+    for j, (o, oc) in enumerate(OBJECTIVE_CASES)
 ]
 REMOVED_BY_A_NORM = {("meg_image", "behaviour"): {"model.time_bias"}}
 WITH_A_TOKENIZER = {"masked_code"}  # needs a trained one; followed in tests/integration/test_tokenizers.py
@@ -38,9 +26,9 @@ FITTING = {"model": set(), "objective": set()}
 def test_every_trainable_parameter_moves(model_name, model_choices, objective_name, objective_choices):
     """After three steps: a head that starts from zero lets nothing through at the first, nor what lies before two such."""
     torch.manual_seed(0)
-    facts = replace(models.facts_for(model_choices), classes=("x", "y", "z"))
+    facts = replace(facts_for(model_choices), classes=("x", "y", "z"))
     batch = replace(
-        models.make_batch(facts, (6, 4, 3, 6, 5, 6), pad_to=6), target=torch.tensor([0, 1, 2, 0, 1, 2]),
+        make_batch(facts, (6, 4, 3, 6, 5, 6), pad_to=6), target=torch.tensor([0, 1, 2, 0, 1, 2]),
         sample_id=torch.arange(6),
     )  # fmt: skip
     if objective_name == "in_context":  # trials of one person are each other's context
@@ -60,7 +48,7 @@ def test_every_trainable_parameter_moves(model_name, model_choices, objective_na
     optimizer = module.train().configure_optimizers()["optimizer"]
     for step in range(3):
         optimizer.zero_grad()
-        loss = module.loss(batch, keyed_generator("step", step))
+        loss = module.loss(batch, torch_generator("step", step))
         assert all(v.isfinite() for v in [loss.total, *loss.terms.values(), *loss.metrics.values()])
         loss.total.backward()
         optimizer.step()
@@ -77,6 +65,6 @@ def test_nothing_is_left_out():
     """Runs after the walk: each model learned something, and each objective taught some model."""
     if FITTING["model"]:  # not when this test is asked for alone
         assert {
-            "model": set(MODELS.names()) - models.ELSEWHERE,
+            "model": set(MODELS.names()) - ELSEWHERE,
             "objective": set(OBJECTIVES.names()) - WITH_A_TOKENIZER,
         } == FITTING

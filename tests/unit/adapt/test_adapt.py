@@ -11,7 +11,9 @@ from neurofm.adapt.finetune import finetune
 from neurofm.adapt.rows import join, select, stratified_tail, tail_in_time
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.hub.resave import save_loaded
+from neurofm.models.base import Backbone
 from neurofm.objectives import OBJECTIVES
+from neurofm.objectives.base import Objective
 from neurofm.schema.errors import ConfigError, DataError
 
 SUPERVISED = {"name": "supervised"}
@@ -115,12 +117,13 @@ def test_refusals(loaded, tiny):
     with pytest.raises(ConfigError, match="stratified needs"):
         finetune(loaded, unlabelled, tail="stratified")
     plain = loaded.copy()
-    plain.model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    plain.model = Backbone()
+    plain.model.map = nn.Linear(2, 2, bias=False)
     for name, sentence in (("lora", "no attention whose maps are named query"), ("bitfit", "no biases")):
         with pytest.raises(ConfigError, match=sentence):
             ADAPT.build(name, plain, None, None)
     headless = loaded.copy()
-    headless.objective = nn.Identity()
+    headless.objective = Objective()
     with pytest.raises(ConfigError, match="has none"):
         ADAPT.build("probe", headless, None, None)
     with pytest.raises(DataError, match="no window"):

@@ -7,6 +7,7 @@ from torch import nn
 
 from neurofm.benchmarks.baselines.banded_ridge import BandedRidge
 from neurofm.models import MODELS
+from neurofm.models.base import Backbone
 from neurofm.objectives import OBJECTIVES
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError
@@ -113,4 +114,4 @@ def test_wrong_input_gets_a_sentence():
     with pytest.raises(DataError, match="two trials"):
         objective(model, batch_of(2, 3, torch.randn(4, E, generator=g), g, subjects=2), g)
     with pytest.raises(ConfigError, match="model=braincorl"):
-        OBJECTIVES.build("in_context", nn.Linear(2, 2), FACTS)
+        OBJECTIVES.build("in_context", Backbone(), FACTS)

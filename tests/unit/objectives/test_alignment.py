@@ -11,11 +11,12 @@ from torch import distributed as dist
 from torch import multiprocessing, nn
 
 from neurofm.models import MODELS
+from neurofm.models.base import Backbone
+from neurofm.models.layout import one_token
 from neurofm.objectives import OBJECTIVES
 from neurofm.objectives.alignment_losses import info_nce, same_stimulus, scores
-from neurofm.objectives.alignment_mixing import mix_responses
 from neurofm.objectives.alignment_readout import at_times
-from neurofm.objectives.mixing import generator_of
+from neurofm.objectives.mixing import generator_of, mix_pairs
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.facts import Facts
@@ -25,7 +26,7 @@ FACTS = Facts(
 )
 
 
-class Flat(nn.Module):
+class Flat(Backbone):
     """A linear encoder."""
 
     dim = 8
@@ -34,16 +35,8 @@ class Flat(nn.Module):
         super().__init__()
         self.map = nn.Linear(96, 8, dtype=dtype)
 
-    def forward(self, batch):
-        from neurofm.models.vector import one_token
-
+    def encode(self, batch):
         return one_token(self.map(batch.signal.flatten(1)), batch)
-
-    def pool(self, encoded):
-        return encoded.tokens[:, 0]
-
-    def subject_parameters(self):
-        return []
 
 
 def batch_of(n, *, dtype=torch.float32, stimulus=None, seed=0, shape=(6,)):
@@ -193,7 +186,8 @@ def test_mixing_stays_within_a_subject_and_a_montage():
     mask = batch.channel_mask.clone()
     mask[::5, 2] = False
     batch = replace(batch, channel_mask=mask)
-    mixed, partner, share = mix_responses(batch, generator_of(torch.Generator().manual_seed(0)))
+    rng = generator_of(torch.Generator().manual_seed(0))
+    mixed, partner, share = mix_pairs(batch, batch.subject, rng, alpha=0.15, probability=0.5, own_leads=False)
     assert torch.equal(batch.subject[partner], batch.subject)
     alike = (mask == mask[partner]).all(1)
     assert (share[~alike] == 1).all()

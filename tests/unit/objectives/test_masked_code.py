@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from neurofm.models import MODELS
-from neurofm.models.base import Codes
+from neurofm.models.base import CodebookModel, Codes
 from neurofm.objectives import OBJECTIVES
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
@@ -16,15 +16,10 @@ P, C, T = 5, 4, 6
 FACTS = Facts(rate_hz=10.0, window_s=P * T / 10, max_channels=C, channels=("a", "b", "c", "d"))
 
 
-class Signs(torch.nn.Module):
+class Signs(CodebookModel):
     """Code 0 of a patch is 1 where its sum is above zero; code 1 is the channel's id in the tokenizer's own words."""
 
     rate_hz, patch_samples, n_codes, dim = 10.0, P, (2, 5), 1
-
-    def forward(self, batch):
-        raise NotImplementedError
-
-    pool = subject_parameters = decode = normalised = losses = forward
 
     def __init__(self, columns=C):
         super().__init__()
@@ -196,7 +191,7 @@ def test_the_tokenizer_is_frozen_and_not_saved():
         again(model, make_batch(), gen())
 
 
-def test_a_model_without_mask_token_gets_a_sentence():
+def test_a_model_whose_tokens_cannot_be_hidden_gets_a_sentence():
     model = MODELS.build("token_transformer", FACTS, patch_samples=P)
-    with pytest.raises(ConfigError, match="has no mask token"):
+    with pytest.raises(ConfigError, match="hides tokens, which TokenTransformer cannot"):
         OBJECTIVES.build("masked_code", model, FACTS, n_codes=[2])

@@ -17,7 +17,7 @@ def generator(seed=0):
 def test_mixed_windows_are_the_loop(tiny, alpha):
     batch = tiny.batch(200)
     before = batch.signal.clone()
-    mixed, partner, weight = mix_pairs(batch, torch.ones(200, dtype=torch.bool), alpha, np.random.default_rng(1))
+    mixed, partner, weight = mix_pairs(batch, torch.zeros(200).long(), np.random.default_rng(1), alpha=alpha)
     for i in range(200):
         expected = weight[i] * before[i] + (1 - weight[i]) * before[partner[i]]
         torch.testing.assert_close(mixed.signal[i], expected)
@@ -32,7 +32,7 @@ def test_mixed_windows_are_the_loop(tiny, alpha):
 def test_only_labelled_windows_of_the_same_channels_are_mixed(tiny):
     batch = tiny.batch(60, n_valid=[5] * 30 + [3] * 30)
     labelled = torch.arange(60) % 3 != 0
-    mixed, partner, weight = mix_pairs(batch, labelled, 1.0, np.random.default_rng(0))
+    mixed, partner, weight = mix_pairs(batch, labelled.long() - 1, np.random.default_rng(0), alpha=1.0)
     assert torch.equal(partner[~labelled], torch.arange(60)[~labelled])
     assert bool(labelled[partner[labelled]].all())
     unlike = (partner < 30) != (torch.arange(60) < 30)
@@ -63,7 +63,7 @@ def test_the_loss_is_mixed_like_the_windows(tiny, weights):
     total = objective(model, batch, generator()).total
     labelled = batch.target >= 0
     rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator())))
-    mixed, partner, share = mix_pairs(batch, labelled, 1.0, rng)
+    mixed, partner, share = mix_pairs(batch, labelled.long() - 1, rng, alpha=1.0)
     objective.eval()
     logs = objective.predict(model, mixed).log_softmax(1)
     w = torch.tensor(weights or [1.0, 1.0], dtype=torch.float64)

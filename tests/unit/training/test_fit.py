@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from neurofm.adapt.rows import select
+from neurofm.models.base import Backbone
 from neurofm.objectives import OBJECTIVES
-from neurofm.objectives.base import Loss
+from neurofm.objectives.base import Loss, Objective
 from neurofm.schema.errors import ConfigError, NeurofmError
 from neurofm.training.fit import fit
 from neurofm.training.loggers import read_metrics
@@ -223,7 +224,7 @@ def test_a_row_is_the_mean_of_its_steps(tiny, tmp_path):
 def test_operations_are_counted_as_by_hand(tiny, tmp_path):
     """A model that is one linear map: 2·rows·in·out forward, and twice that again backward."""
 
-    class Line(torch.nn.Module):
+    class Line(Backbone):
         def __init__(self):
             super().__init__()
             self.first, self.last = torch.nn.Linear(12, 64), torch.nn.Linear(64, 8)
@@ -231,9 +232,7 @@ def test_operations_are_counted_as_by_hand(tiny, tmp_path):
         def forward(self, batch):
             return self.last(self.first(batch.signal))
 
-    class Sum(torch.nn.Module):
-        needs = ()
-
+    class Sum(Objective):
         def forward(self, model, batch, generator):
             return Loss(model(batch).square().mean())
 

@@ -12,17 +12,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from neurofm.models.base import Encoded
-from neurofm.models.layout import mean_token
+from neurofm.models.base import Backbone, Encoded
+from neurofm.models.layout import channel_tokens, whole_patches
 from neurofm.models.patch_choice import patch_length
-from neurofm.models.patch_transformer import PatchTransformer, encoded_of, token_mask
+from neurofm.models.patch_transformer import PatchTransformer
 from neurofm.nn.patching import count_patches
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.facts import Facts
 from neurofm.tokenizers.temporal_conv import MultiScaleConv
 
 
-class NeuroRVQBackbone(nn.Module):
+class NeuroRVQBackbone(Backbone):
     """Multi-scale convolutions, channel and time embedding, pre-norm blocks; the branches side by side in the end.
 
     Parameters
@@ -39,12 +39,9 @@ class NeuroRVQBackbone(nn.Module):
         As of `PatchTransformer`; `dim` is the width of a branch.
     space, n_names, n_positions
         As of `labram`; shorter windows use the last positions.
-
-    Attributes
-    ----------
-    n_branches : int
-        A token is that many vectors side by side; code k of K is predicted from vector ⌊k · n_branches / K⌋.
     """
+
+    hides_tokens = True
 
     def __init__(
         self,
@@ -91,23 +88,11 @@ class NeuroRVQBackbone(nn.Module):
     def encode(self, batch: NeuralBatch, mask_tokens: Tensor | None = None, tokens: Tensor | None = None) -> Encoded:
         """Encode a batch; where `mask_tokens` (B, T, C or 1) is True one mask token takes the patch's place in every branch."""
         x = self.embed_tokens(batch) if tokens is None else tokens
-        mask = token_mask(batch, self.patch_samples)
+        mask = whole_patches(batch, self.patch_samples)
         out = []
         for branch in x.chunk(self.n_branches, -1):
             seen = branch
             if mask_tokens is not None:
                 seen = torch.where(mask_tokens[..., None], self.mask_token.to(x.dtype), branch)
             out.append(self.encoder(seen, batch, mask))
-        return encoded_of(torch.cat(out, -1), mask, batch, self.patch_samples)
-
-    def forward(self, batch: NeuralBatch) -> Encoded:
-        """Encode a batch; see `encode`."""
-        return self.encode(batch)
-
-    def pool(self, encoded: Encoded) -> Tensor:
-        """Return the mean token, shape (B, n_branches · D)."""
-        return mean_token(encoded)
-
-    def subject_parameters(self) -> list[str]:
-        """Nothing belongs to a subject."""
-        return []
+        return channel_tokens(torch.cat(out, -1), batch, self.patch_samples, mask=mask)
