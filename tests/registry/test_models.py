@@ -10,7 +10,8 @@ import yaml
 from neurofm.models import MODELS
 from neurofm.models.base import Backbone, CodebookModel, Encoded, offers
 from neurofm.schema.batch import NeuralBatch
-from tests.registry.cases import ELSEWHERE, SMALL, VARIANTS, build, make_batch
+from neurofm.schema.errors import ConfigError
+from tests.registry.cases import ELSEWHERE, SMALL, VARIANTS, build, facts_for, make_batch
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 FILES = sorted(CONF.glob("*.yaml"))
@@ -167,3 +168,15 @@ def test_the_same_input_gives_the_same_output(name, choices):
     assert torch.equal(model(batch).tokens, model(batch).tokens)
     again, _ = build(name, choices)
     assert torch.equal(model(batch).tokens, again.eval()(batch).tokens)
+
+
+def test_a_class_that_is_no_backbone_is_refused():
+    with pytest.raises(ConfigError, match=r"no subclass of neurofm\.models\.base\.Backbone; let it inherit"):
+        MODELS.build("torch.nn:Identity", facts_for({}), allow_import=True)
+
+
+def test_what_a_model_offers_is_what_it_overrides():
+    assert offers(build("ndt", SMALL["ndt"])[0], Backbone.grow)
+    assert not offers(build("nice", SMALL["nice"])[0], Backbone.grow)
+    with pytest.raises(ConfigError, match="cannot be fed segment by segment"):
+        build("nice", SMALL["nice"])[0].begin_stream()
