@@ -221,7 +221,7 @@ def _write(
 
 def _check(decoder: Decoder, out: TrialCurves, allow_leak: str, unit: str) -> None:
     facts, origin = decoder.loaded.facts, decoder.loaded.card["provenance"]
-    if decoder.loaded.card["objective"]["name"] != "supervised" or not facts.classes:
+    if not decoder.loaded.objective.is_classifier or not facts.classes:
         raise ConfigError(
             f"{decoder.loaded.folder}: is no classifier; adapt with objective=supervised and a labelled task"
         )
