@@ -39,7 +39,7 @@ class BandPower(Backbone):
         Bands F at most, of equal width on a logarithmic scale of frequency; see `LogPower`.
     """
 
-    hides_tokens = True
+    fuses_channels = hides_tokens = True
 
     def __init__(
         self,
@@ -67,6 +67,8 @@ class BandPower(Backbone):
         """Encode a batch: N = T tokens; those of segments where `mask_tokens` (B, T, 1) is True do not count."""
         if batch.channel_ids is None:
             raise ConfigError("band_power: needs batch.channel_ids, as it knows its electrodes by name")
+        if mask_tokens is not None and mask_tokens.shape[2] != 1:
+            raise ConfigError("band_power: a token stands for all channels, so only whole segments can be hidden")
         # names beyond the table are unknown ones
         ids = batch.channel_ids.masked_fill(batch.channel_ids >= len(self.weight), 0)
         known = batch.channel_mask & (ids > 0)

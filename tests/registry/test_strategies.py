@@ -22,7 +22,17 @@ REASONS = {
     "norm": "has no norm layer with weights",
 }
 # convolutions and plain maps alone: the others must take low-rank changes of their attention
-NO_ATTENTION = {"eegnet", "loongx", "meg_image", "mindbridge", "mindeye", "nice", "pooled_cnn", "speech_decoder"}
+NO_ATTENTION = {
+    "band_power",
+    "eegnet",
+    "loongx",
+    "meg_image",
+    "mindbridge",
+    "mindeye",
+    "nice",
+    "pooled_cnn",
+    "speech_decoder",
+}
 
 
 def _adapted(strategy, loaded):

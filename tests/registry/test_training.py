@@ -31,7 +31,7 @@ def test_every_trainable_parameter_moves(model_name, model_choices, objective_na
         make_batch(facts, (6, 4, 3, 6, 5, 6), pad_to=6), target=torch.tensor([0, 1, 2, 0, 1, 2]),
         sample_id=torch.arange(6),
     )  # fmt: skip
-    if objective_name == "in_context":  # trials of one person are each other's context
+    if objective_name in ("in_context", "masked_summary"):  # windows of one person are each other's context, or mean
         batch = replace(batch, subject=torch.ones(6, dtype=torch.long))
     try:
         model = MODELS.build(model_name, facts, **model_choices)
