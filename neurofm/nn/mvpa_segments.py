@@ -87,31 +87,65 @@ class _Workspace:
         return self.buffers[which][:size].view(shape)
 
 
+class _Kept:
+    """Softmaxes of the near keys that the forward pass leaves to the backward pass, the first 64 MB of a layer.
+
+    One that is kept saves a matrix product and a softmax (a ninth of the time at 64 channels × 32 segments).
+    """
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+        self.found: list[Tensor | None] = []
+
+    def room(self, like: Tensor, *shape: int) -> Tensor | None:
+        """Return memory for the next one, or None when that is more than is left."""
+        size = math.prod(shape)
+        self.found.append(like.new_empty(shape) if size <= self.left else None)
+        self.left -= size if size <= self.left else 0
+        return self.found[-1]
+
+
+KEPT_VALUES = 2**24
+
+
 def _pieces(
-    space: _Workspace, query: Tensor, key: Tensor, time: Tensor, channel: Tensor, spans: tuple[int, int, int]
+    space: _Workspace,
+    query: Tensor,
+    key: Tensor,
+    time: Tensor,
+    channel: Tensor,
+    spans: tuple[int, int, int],
+    *,
+    keep: _Kept | None = None,
+    known: Tensor | None = None,
 ) -> Iterator[_Piece]:
     """Yield the weights of one segment's queries: first for the near keys, then for the tail, a few segments each.
 
     Each piece lies in the first buffer, so it must be used up before the next is asked for; the second buffer is
-    free between two pieces. The tail enters the softmax over the near keys as one more key.
+    free between two pieces. The tail enters the softmax over the near keys as one more key. The softmax is written to
+    `keep` where there is room, and not computed where it is `known`.
     """
     first, end, tail_end = spans
     X, R, C = channel.shape
     # a whole cache line for one key keeps the others aligned
     extra = 16 if tail_end else 0
-    logits = space.take(1, X, R, extra + (end - first) * C)
-    near = logits[..., extra:]
-    torch.add(time[..., first:end, None], channel[..., None, :], out=near.unflatten(-1, (end - first, C)))
-    near.baddbmm_(query, key[:, first * C : end * C].mT)
-    if tail_end:
-        tail = _tail(time, channel, first, end, tail_end)
-        logits[..., 0] = tail.total
-        logits[..., 1:extra] = -torch.inf
-    weight = torch.softmax(logits, -1, out=space.take(0, *logits.shape))
-    if tail_end:
+    shape = X, R, extra + (end - first) * C
+    tail = _tail(time, channel, first, end, tail_end) if tail_end else None
+    weight = known
+    if weight is None:
+        logits = space.take(1, *shape)
+        near = logits[..., extra:]
+        torch.add(time[..., first:end, None], channel[..., None, :], out=near.unflatten(-1, (end - first, C)))
+        near.baddbmm_(query, key[:, first * C : end * C].mT)
+        if tail is not None:
+            logits[..., 0] = tail.total
+            logits[..., 1:extra] = -torch.inf
+        room = None if keep is None else keep.room(query, *shape)
+        weight = torch.softmax(logits, -1, out=space.take(0, *shape) if room is None else room)
+    if tail is not None:
         time_weight = tail.time * weight[..., :1]
     yield _Piece(first, end, weight[..., extra:].unflatten(-1, (end - first, C)))
-    if tail_end:
+    if tail is not None:
         step = max(1, _piece_size(key.device) // (X * R * C))
         for lo in range(0, tail_end, step):
             hi = min(lo + step, tail_end)
@@ -122,8 +156,8 @@ def _pieces(
 class SegmentAttention(torch.autograd.Function):
     """Window plus factorised tail, one query segment at a time, with a hand-written backward.
 
-    Only inputs and output are kept: O(N·(d + T + C)) for N tokens. The weights are computed again in the
-    backward pass; those of the tail are a product of one factor per segment and one per channel, so that
+    Inputs, output and at most 64 MB of weights are kept: O(N·(d + T + C)) for N tokens. All other weights are computed
+    again in the backward pass; those of the tail are a product of one factor per segment and one per channel, so that
     neither their logits nor their exponentials are computed.
     """
 
@@ -143,17 +177,18 @@ class SegmentAttention(torch.autograd.Function):
         C = key.shape[3]
         out = torch.empty_like(query)
         space = _Workspace(query)
+        keep = _Kept(KEPT_VALUES if any(ctx.needs_input_grad) else 0)
         for h in _heads(B * K, R * C * min(T, content_window + 1), query.device):
             q, a, b, o = (x.flatten(0, 1)[h] for x in (query, time, channel, out))
             k, v = (x.flatten(0, 1)[h].flatten(1, 2) for x in (key, value))
             for t in range(T):
                 spans = _spans(t, T, content_window, causal)
                 total = torch.zeros_like(q[:, t])
-                for first, end, weight in _pieces(space, q[:, t], k, a[:, t], b[:, t], spans):
+                for first, end, weight in _pieces(space, q[:, t], k, a[:, t], b[:, t], spans, keep=keep):
                     total.baddbmm_(weight.flatten(2), v[:, first * C : end * C])
                 o[:, t] = total
         ctx.save_for_backward(query, key, value, time, channel, out)
-        ctx.content_window, ctx.causal = content_window, causal
+        ctx.content_window, ctx.causal, ctx.kept = content_window, causal, keep.found
         return out
 
     @staticmethod
@@ -168,6 +203,7 @@ class SegmentAttention(torch.autograd.Function):
         grad_out = grad_out.contiguous()
         delta = (grad_out * out).sum(-1, keepdim=True)  # Σ over keys of weight · its gradient
         space = _Workspace(query)
+        kept = iter(ctx.kept)
         for h in _heads(B * K, R * C * min(T, ctx.content_window + 1), query.device):
             q, a, b, g, d_t = (x.flatten(0, 1)[h] for x in (query, time, channel, grad_out, delta))
             d_q, d_a, d_b = (x.flatten(0, 1)[h] for x in (d_query, d_time, d_channel))
@@ -175,7 +211,7 @@ class SegmentAttention(torch.autograd.Function):
             for t in range(T):
                 spans = _spans(t, T, ctx.content_window, ctx.causal)
                 is_near = True
-                for first, end, weight in _pieces(space, q[:, t], k, a[:, t], b[:, t], spans):
+                for first, end, weight in _pieces(space, q[:, t], k, a[:, t], b[:, t], spans, known=next(kept)):
                     keys, w = slice(first * C, end * C), weight.flatten(2)
                     d_v[:, keys].baddbmm_(w.mT, g[:, t])
                     d_logit = torch.bmm(g[:, t], v[:, keys].mT, out=space.take(1, *w.shape))
