@@ -121,7 +121,9 @@ def influence(model: Backbone, objective: Objective, batch: NeuralBatch) -> Tens
     square = signal.new_zeros(both.shape)
     for j in range(signal.shape[1]):
         for p in range(P):
-            (slope,) = torch.autograd.grad(said[:, j, p].sum(), signal, retain_graph=True)
+            # also where the caller wants no gradient of its own
+            with torch.enable_grad():
+                (slope,) = torch.autograd.grad(said[:, j, p].sum(), signal, retain_graph=True)
             square[:, :, j] += slope.square().sum(-1)
     return ((square * both).sum(0) / both.sum(0).clamp(min=1)).sqrt()
 

@@ -115,7 +115,8 @@ def test_influence_equals_finite_differences():
     model, batch = model_of(n_layers=1), batch_of((4, 3))
     objective = NextState(model, FACTS, kind="regression", target="samples", residual=True).double().eval()
     torch.nn.init.normal_(objective.head.weight, std=0.3)
-    found = influence(model, objective, batch)
+    with torch.no_grad():  # as scripts/links.py calls it
+        found = influence(model, objective, batch)
     square = torch.zeros(2, 4, 4, dtype=torch.float64)
     step = 1e-6
     with torch.no_grad():
