@@ -279,17 +279,24 @@ class RegionPredictor:
 
 
 @torch.inference_mode()
-def logits_of(decoder: Decoder, part: str) -> tuple[NDArray[np.float64], list[int]]:
-    """Log-probabilities of the windows of a part, (trial, class), and their targets in the same order."""
+def said_of(decoder: Decoder, part: str) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    """What the head says of the windows of a part and their targets, (W, class) and (W,), in the order of `Corpus.cut`."""
     facts = decoder.loaded.facts
     loader = decoder.corpus.loader(part, facts, batch_size=CHUNK, seed=0, training=False)
-    logits: list[Any] = []
-    targets: list[int] = []
+    logits = torch.full((len(loader.reader), len(facts.classes)), torch.nan)
+    target = np.full(len(logits), -1)
     for batch in loader:
-        said = decoder.loaded.objective.predict(decoder.loaded.model, batch)
-        logits.append(said.log_softmax(-1).double().numpy())
+        assert batch.sample_id is not None
         assert batch.target is not None
-        targets += batch.target.tolist()
+        # windows of different channel counts come in groups
+        logits[batch.sample_id] = decoder.loaded.objective.predict(decoder.loaded.model, batch)
+        target[batch.sample_id.numpy()] = batch.target.numpy()
     if loader.skipped:
         raise DataError(f"part '{part}' cannot be scored whole: {loader.skipped[0]}")
-    return np.concatenate(logits), targets
+    return logits, target
+
+
+def logits_of(decoder: Decoder, part: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Log-probabilities of the windows of a part, (trial, class), and their targets in the same order."""
+    logits, target = said_of(decoder, part)
+    return logits.log_softmax(-1).double().numpy(), target

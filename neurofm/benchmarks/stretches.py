@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neurofm.benchmarks.decoders import CHUNK, Decoder
+from neurofm.benchmarks.decoders import Decoder, said_of
 from neurofm.benchmarks.events import Event
 from neurofm.data.windows import Window
 from neurofm.schema.errors import ConfigError, DataError
@@ -122,15 +122,7 @@ def read_ends(corpus: Corpus, stretch: Stretch, *, stream: str | None = None) ->
 @torch.inference_mode()
 def probabilities(decoder: Decoder, part: str) -> NDArray[np.float64]:
     """Class probabilities of a part's windows in the order of `Corpus.cut`, (W, class)."""
-    facts = decoder.loaded.facts
-    loader = decoder.corpus.loader(part, facts, batch_size=CHUNK, seed=0, training=False)
-    out = np.full((len(loader.reader), len(facts.classes)), np.nan)
-    for batch in loader:
-        said = decoder.loaded.objective.predict(decoder.loaded.model, batch).softmax(-1)
-        assert batch.sample_id is not None
-        # windows of different channel counts come in groups
-        out[batch.sample_id.numpy()] = said.double().numpy()
-    if loader.skipped or np.isnan(out).any():
-        why = loader.skipped[0] if loader.skipped else "a probability is not a number; the decoder diverged"
-        raise DataError(f"part '{part}' cannot be scored whole: {why}")
+    out = said_of(decoder, part)[0].softmax(-1).double().numpy()
+    if np.isnan(out).any():
+        raise DataError(f"part '{part}' cannot be scored whole: a probability is not a number; the decoder diverged")
     return out

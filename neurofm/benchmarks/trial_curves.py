@@ -198,16 +198,16 @@ def _score_baseline(
             f"{subject}, {budget:g} {out.unit}: baseline '{name}': a class is missing from the calibration"
         )
         return f"{name:<24} not fitted"
-    values = _write(out, results, common, logits, classes, target.tolist(), {"model": name, "baseline": True})
+    values = _write(out, results, common, logits, classes, target, {"model": name, "baseline": True})
     out.add(name, subject, budget, values)
     return f"{name:<24} balanced accuracy {values['balanced_accuracy']:.3f}"
 
 
 def _write(
-    out: TrialCurves, results: str, common: dict[str, Any], logits: NDArray, classes: NDArray, target: Sequence[int],
+    out: TrialCurves, results: str, common: dict[str, Any], logits: NDArray, classes: NDArray, target: NDArray[np.int64],
     about: dict[str, Any],
 ) -> dict[str, float]:  # fmt: skip
-    scores = classification_scores(logits, classes[list(target)], classes=classes)
+    scores = classification_scores(logits, classes[target], classes=classes)
     both = {"accuracy": scores.accuracy, "balanced_accuracy": scores.balanced}
     out.rows += append_results(
         results,

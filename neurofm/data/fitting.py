@@ -84,8 +84,17 @@ def n_samples_of(dataset: Dataset, pool: Pool) -> int:
     return sum(last - first for span in pool.spans for _, first, last in stretches(dataset, span))
 
 
+def known_of(fitted: Mapping[str, Fitted], recording_id: str, *, transform: str, where: str) -> Fitted:
+    """Return what was fitted on a recording, whatever its channels; arguments and errors as of `fitted_on`."""
+    if recording_id not in fitted:
+        raise DataError(
+            f"transform '{transform}' was never fitted on recording '{recording_id}'; calibrate it: fit on {where}"
+        )
+    return fitted[recording_id]
+
+
 def fitted_on(
-    fitted: Mapping[str, Fitted], recording_id: str, n_channels: int, *, mean: str, transform: str, where: str
+    fitted: Mapping[str, Fitted], recording_id: str, n_channels: int, *, mean: str = "", transform: str, where: str
 ) -> Fitted:
     """Return what was fitted on a recording, for a window of `n_channels`.
 
@@ -94,7 +103,7 @@ def fitted_on(
     fitted : mapping
         Recording → what was learned.
     mean : str
-        Its field that has one value per channel.
+        Its field that has one value per channel; none where it is itself a matrix with a row per channel.
     transform, where : str
         Name of the transform, and on what it can be fitted, for messages.
 
@@ -103,12 +112,8 @@ def fitted_on(
     DataError
         When the recording was never fitted, or has another number of channels.
     """
-    if recording_id not in fitted:
-        raise DataError(
-            f"transform '{transform}' was never fitted on recording '{recording_id}'; calibrate it: fit on {where}"
-        )
-    known = fitted[recording_id]
-    n = len(getattr(known, mean))
+    known = known_of(fitted, recording_id, transform=transform, where=where)
+    n = len(getattr(known, mean) if mean else known)  # type: ignore[arg-type]
     if n != n_channels:
         raise DataError(
             f"transform '{transform}' was fitted on {n} channels of '{recording_id}', the window has {n_channels}; "

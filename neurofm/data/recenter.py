@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from neurofm.data.fitting import fitted_on
 from neurofm.data.index import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.transforms import Transform
@@ -91,18 +92,8 @@ class Recenter(Transform):
         self._fitted = {r: np.asarray(m, np.float64) for r, m in state["recordings"].items()}
 
     def _matrix(self, recording_id: str, n_channels: int) -> np.ndarray:
-        if recording_id not in self._fitted:
-            raise DataError(
-                f"transform 'recenter' was never fitted on recording '{recording_id}'; calibrate it: fit on a part of this "
-                "subject that may be looked at"
-            )
-        matrix = self._fitted[recording_id]
-        if len(matrix) != n_channels:
-            raise DataError(
-                f"transform 'recenter' was fitted on {len(matrix)} channels of '{recording_id}', the window has {n_channels}; "
-                "fit it again on this dataset"
-            )
-        return matrix
+        where = "a part of this subject that may be looked at"
+        return fitted_on(self._fitted, recording_id, n_channels, transform="recenter", where=where)
 
     def _covariances(self, dataset: Dataset, spans: Sequence[Span], order: Sequence[str]) -> np.ndarray:
         """Shrunk covariances of the pieces of all spans, (piece, C, C), channels in this order."""

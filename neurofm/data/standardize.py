@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from neurofm.data.collate import channel_name
+from neurofm.data.fitting import fitted_on, known_of
 from neurofm.data.index import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.splits import whole
@@ -23,6 +24,8 @@ READ_SAMPLES = 1 << 16
 MAX_BLOCKS = 4096
 # relative to the offset, below what float32 can tell from a constant
 FLAT = 1e-7
+# for messages
+WHERE = "a part that may be looked at (per=subject shares what other recordings of the subject give)"
 
 
 class Statistics(NamedTuple):
@@ -173,12 +176,7 @@ class Standardize(Transform):
         DataError
             When the recording was never fitted.
         """
-        if recording_id not in self._statistics:
-            raise DataError(
-                f"transform 'standardize' was never fitted on recording '{recording_id}'; calibrate it: fit on a part "
-                "that may be looked at (per=subject shares what other recordings of the subject give)"
-            )
-        return self._statistics[recording_id]
+        return known_of(self._statistics, recording_id, transform="standardize", where=WHERE)
 
     def state(self) -> dict[str, Any]:
         """Mean and sd of every fitted recording, and the pattern that later ones lean on."""
@@ -236,12 +234,7 @@ class Standardize(Transform):
         return _sums_of(blocks(), total, rate)
 
     def _for(self, recording_id: str, n_channels: int, rng: np.random.Generator | None) -> Statistics:
-        known = self.statistics(recording_id)
-        if len(known.mean) != n_channels:
-            raise DataError(
-                f"transform 'standardize' was fitted on {len(known.mean)} channels of '{recording_id}', the window has "
-                f"{n_channels}; fit it again on this dataset"
-            )
+        known = fitted_on(self._statistics, recording_id, n_channels, mean="mean", transform="standardize", where=WHERE)
         if rng is None or self.noise_range_s is None or rng.random() >= self.noise_probability:
             return known
         if recording_id not in self._sums:

@@ -59,6 +59,20 @@ def require_hiding(objective: str, model: Backbone) -> None:
         )
 
 
+def require_features(objective: str, model: Backbone, otherwise: str) -> None:
+    """Check that a model computes features of patches; `otherwise` says what to choose instead.
+
+    Raises
+    ------
+    ConfigError
+        When it does not.
+    """
+    if not model.n_features:
+        raise ConfigError(
+            f"objective '{objective}': {type(model).__name__} computes no features of patches; {otherwise}"
+        )
+
+
 def sample_mask(batch: NeuralBatch) -> Tensor:
     """Return where a channel exists and has a sample, shape (B, C, S), bool."""
     return batch.channel_mask[..., None] & batch.time_mask[:, None, :]

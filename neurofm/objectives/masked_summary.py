@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from neurofm.models.base import Backbone
 from neurofm.objectives.base import Loss, Objective
-from neurofm.objectives.grid import patch_samples_of, require_hiding
+from neurofm.objectives.grid import patch_samples_of, require_features, require_hiding
 from neurofm.objectives.keyed import keyed_uniform, sample_keys
 from neurofm.objectives.scores import masked_mse, r_squared
 from neurofm.schema.batch import NeuralBatch
@@ -47,11 +47,7 @@ class MaskedSummary(Objective):
         if not 0 < ratio < 1:
             raise ConfigError(f"objective 'masked_summary': ratio={ratio} must be in (0, 1)")
         require_hiding("masked_summary", model)
-        if not model.n_features:
-            raise ConfigError(
-                f"objective 'masked_summary' needs a model with features of patches, which {type(model).__name__} has not; "
-                "choose model=band_power, or mvpformer with tokenizer=log_spectrum"
-            )
+        require_features("masked_summary", model, "choose model=band_power, or mvpformer with tokenizer=log_spectrum")
         self.ratio = ratio
         self.patch_samples = patch_samples_of(model)
         # row 0: names that are unknown

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from neurofm.models.base import Backbone, offers
 from neurofm.nn.patching import cut_patches, join_patches
 from neurofm.objectives.base import Loss, Objective
-from neurofm.objectives.grid import grid, patch_samples_of
+from neurofm.objectives.grid import grid, patch_samples_of, require_features
 from neurofm.objectives.info_nce import draw_negatives, info_nce
 from neurofm.objectives.over_ranks import gather_uneven, in_turn, world
 from neurofm.objectives.ridge_skip import RidgeSkip
@@ -102,10 +102,7 @@ class NextState(Objective):
         if kind == "regression":
             width = self.patch_samples
             if target == "features":
-                if not model.n_features:
-                    raise ConfigError(
-                        f"objective 'next_state': {type(model).__name__} computes no features of patches; set target=samples"
-                    )
+                require_features("next_state", model, "set target=samples")
                 width = model.n_features
         self.head = nn.Linear(model.dim, width, bias=kind == "regression")
         self.skip: RidgeSkip | None = None
