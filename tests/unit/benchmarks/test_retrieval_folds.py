@@ -8,8 +8,9 @@ import pytest
 
 from neurofm.benchmarks.retrieval import summarise
 from neurofm.benchmarks.retrieval_controls import Control
+from neurofm.benchmarks.retrieval_folds import labels_of, pooled
 from neurofm.benchmarks.retrieval_gallery import Gallery
-from neurofm.benchmarks.retrieval_scores import Line, labels_of, pooled
+from neurofm.benchmarks.retrieval_line import Line
 
 
 def line(ranks, control):
