@@ -16,7 +16,7 @@ from neurofm.benchmarks.decoders import contents, lineage
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.benchmarks.retrieval_curves import Tops, curve_over_repetitions, examples, parts_of_signal
 from neurofm.benchmarks.retrieval_folds import labels_of, plain_name, pooled
-from neurofm.benchmarks.retrieval_gallery import Gallery, build_gallery, words_of
+from neurofm.benchmarks.retrieval_gallery import Gallery, build_gallery, lonely_concepts, words_of
 from neurofm.benchmarks.retrieval_line import RIDGE, Line, curve_rows, line_of, rows_of, sentence_of, shown_as
 from neurofm.benchmarks.retrieval_trials import (
     Decode,
@@ -29,6 +29,7 @@ from neurofm.benchmarks.retrieval_trials import (
 )
 from neurofm.data.collate import channel_name
 from neurofm.data.spans import Span
+from neurofm.data.stimuli import Stimuli
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.schema.conditions import write_conditions
 from neurofm.schema.errors import ConfigError, nearest
@@ -145,7 +146,6 @@ def score_retrieval(
         chosen = encoder or (embedding if isinstance(embedding, str) else embedding[0])
         stimuli = corpus.stimuli
         assert stimuli is not None
-        kinds = tuple(galleries) if stimuli.files[chosen].rate_hz is None else ("segment",)
         common = {
             "run_id": run_id, "benchmark": name, "dataset": corpus.dataset.id, "task": task, "part": "test",
             "versions": versions, "leak_reason": allow_leak, "split_hash": corpus.split.hash,
@@ -153,6 +153,7 @@ def score_retrieval(
         }  # fmt: skip
         out.looks = record_look(results, **common)
         test = trials_of_part(corpus, "test", loaded.facts, chosen)
+        kinds = _kinds(out, stimuli, chosen, galleries, test)
         train = trials_of_part(corpus, "train" if "train" in corpus.split.parts else "pretrain", loaded.facts, chosen)
         centre = train.own.mean(axis=0) if centred else 0.0
         label = names[folder]
@@ -233,6 +234,24 @@ def audit_retriever(loaded: LoadedModel, corpus: Corpus) -> list[Finding]:
         calibration=own if adapted else [], new_stimulus=True, content_of=contents(corpus.dataset, origin),
         subject_of={r: corpus.dataset.subject(r) for r in corpus.dataset.recordings},
     )  # fmt: skip
+
+
+def _kinds(
+    out: RetrievalScores, stimuli: Stimuli, encoder: str, galleries: Sequence[str], test: Trials
+) -> tuple[str, ...]:
+    """Galleries that can be built; of several, one that lacks its stimuli is left out with a note."""
+    if stimuli.files[encoder].rate_hz is not None:
+        return ("segment",)
+    lonely = lonely_concepts(stimuli, encoder, test.stimulus)
+    if len(galleries) == 1 or not lonely:
+        return tuple(galleries)
+    left = [k for k in galleries if k not in ("class_centre", "other_exemplars")]
+    note = (
+        f"gallery {', '.join(k for k in galleries if k not in left)} left out: {len(lonely)} tested concepts have no "
+        "embedded stimulus but the tested one"
+    )
+    out.notes += [note] if note not in out.notes else []
+    return tuple(left)
 
 
 def _gallery(

@@ -14,7 +14,7 @@ from neurofm.schema.hashing import hash_of, sha256_file
 from neurofm.schema.recording import KEY
 from neurofm.schema.tables import read_table
 from neurofm.stimuli.base import Encoder
-from neurofm.stimuli.images import read_image
+from neurofm.stimuli.images import member_of, read_image, read_member, sha256_of_pixels
 from neurofm.stimuli.sounds import read_sound
 
 
@@ -94,10 +94,11 @@ def _rows(dataset: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def _checksum(root: Path, file: str, said: str) -> str:
+    member = member_of(file)
     path = root / file
-    if not path.is_file():
+    if member is None and not path.is_file():
         raise DataError(f"{path}: the stimulus's file is missing; say where the files are with files=…")
-    found = sha256_file(path)
+    found = sha256_file(path) if member is None else sha256_of_pixels(read_member(root / member[0], *member[1:]))
     if said and found != said:
         raise DataError(f"{path}: is not the file that was prepared (sha256 {found[:12]}…, expected {said[:12]}…)")
     return found
@@ -112,7 +113,8 @@ def _item(kind: str, row: Mapping[str, Any], root: Path) -> Any:
     if kind == "text":
         return row["caption"]
     if kind == "image":
-        return read_image(root / row["file"])
+        member = member_of(row["file"])
+        return read_image(root / row["file"]) if member is None else read_member(root / member[0], *member[1:])
     # a piece is cut before it is embedded, so that nothing leaks over the border of a split
     return read_sound(root / row["file"], start_s=_number(row["start_s"]), stop_s=_number(row["stop_s"]))
 
