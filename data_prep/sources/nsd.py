@@ -85,6 +85,24 @@ class Nsd(Source):
         names = ("subjects", "sessions", "space", "betas", "mask", "regions")
         return {"name": self.name, "version": self.version, **{n: getattr(self, n) for n in names}}
 
+    def stimuli(self, folder: Path) -> list[dict[str, Any]]:
+        """Return the pictures that the chosen people saw; they stay in ``nsd_stimuli.hdf5``, a row each."""
+        there = sorted((self.root / "nsddata_betas" / "ppdata").glob("subj[0-9][0-9]"))
+        design = read_design(self.root)
+        shared, seen = shared_pictures(self.root, design), set()
+        for subject in self.subjects or (int(p.name[4:]) for p in there):
+            shown = _responses(self.root, subject)
+            if isinstance(shown, np.ndarray):
+                seen |= set(shown[:, 2].tolist())
+            elif shown is None and design:
+                own = design["subjectim"][subject - 1]
+                seen |= {int(own[i - 1]) - 1 for i in design["masterordering"]}
+        return [
+            {"stimulus_id": stimulus_id(p), "kind": "image", "part": "test" if p in shared else "train", "concept": "",
+             "file": f"{PICTURES}/{p}"}
+            for p in sorted(seen)
+        ]  # fmt: skip
+
     def list(self) -> list[Item]:
         """Return one item per session and part; the tables of trials are read, betas are not."""
         folder = self.root / "nsddata_betas" / "ppdata"
@@ -107,24 +125,6 @@ class Nsd(Source):
                     parts = parts_of(path, shown, design, shared, subject=subject, session=session)
                     items += self._items(subject, session, path, parts)
         return items
-
-    def stimuli(self, folder: Path) -> list[dict[str, Any]]:
-        """Return the pictures that the chosen people saw; they stay in ``nsd_stimuli.hdf5``, a row each."""
-        there = sorted((self.root / "nsddata_betas" / "ppdata").glob("subj[0-9][0-9]"))
-        design = read_design(self.root)
-        shared, seen = shared_pictures(self.root, design), set()
-        for subject in self.subjects or (int(p.name[4:]) for p in there):
-            shown = _responses(self.root, subject)
-            if isinstance(shown, np.ndarray):
-                seen |= set(shown[:, 2].tolist())
-            elif shown is None and design:
-                own = design["subjectim"][subject - 1]
-                seen |= {int(own[i - 1]) - 1 for i in design["masterordering"]}
-        return [
-            {"stimulus_id": stimulus_id(p), "kind": "image", "part": "test" if p in shared else "train", "concept": "",
-             "file": f"{PICTURES}/{p}"}
-            for p in sorted(seen)
-        ]  # fmt: skip
 
     def _items(
         self, subject: int, session: int, path: Path, parts: Mapping[str, Sequence[Trial] | str]
