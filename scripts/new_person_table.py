@@ -23,8 +23,12 @@ from neurofm.benchmarks.retrieval_trials import model_decoder, teach_new_people,
 from neurofm.hub.load import load_model
 from neurofm.schema.hashing import hash_of
 
+PROTOCOL = (
+    "candidates: the tested stimuli themselves; single trials; negatives: all other candidates; similarity: cosine"
+)
 runs, results = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "runs"
 run_id = f"new_person_table-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+print(PROTOCOL)
 for card in sorted(Path(runs).glob("**/card.json")):
     loaded = load_model(card.parent)
     corpus, origin = corpus_of(loaded), loaded.card["provenance"]
@@ -44,7 +48,7 @@ for card in sorted(Path(runs).glob("**/card.json")):
     about = {
         **common, "model": loaded.card["model"]["name"], "strategy": name, "seed": int(origin.get("seed", 0)),
         "checkpoint_hash": loaded.card["weights"]["sha256"], "n": len(r.ranks),
-        "protocol_hash": hash_of(["new person, single trials, gallery: the test images", encoder]),
+        "protocol_hash": hash_of([PROTOCOL, encoder]), "note": PROTOCOL,
     }  # fmt: skip
     append_results(results, [{**about, "metric": f"top{k}", "value": i.value, "low": i.low, "high": i.high}
                              for k, i in r.top.items()])  # fmt: skip
