@@ -40,6 +40,8 @@ class Line:
         "" or which control it does not beat.
     ceiling : float
         Top-1 with the stimuli's own embeddings.
+    backward : Retrieval, optional
+        Of all answers, which one is to this stimulus? Where each tested stimulus has one answer.
     """
 
     model: str
@@ -52,6 +54,7 @@ class Line:
     controls: dict[str, Control]
     verdict: str
     ceiling: float
+    backward: Retrieval | None = None
 
 
 def line_of(
@@ -70,7 +73,9 @@ def line_of(
         if len(set(mean.stimulus)) > 1
         else [0.5]
     )
+    once = gallery.source == "stimulus" and len(set(trials.stimulus)) == len(trials.stimulus) > 1
     return Line(
+        backward=retrieve(candidates[target], said, np.arange(len(said))) if once else None,
         model=model, subject=subject, rule=rule, gallery=gallery, mode=mode, scores=scores, controls=controls,
         two_way=float(np.mean(pairs)), verdict=verdict(scores.top[1].low, controls),
         ceiling=_feature_top1(gallery, stimuli, mean),
@@ -107,10 +112,15 @@ def rows_of(
         {**about, "metric": f"top{k}", "value": i.value, "low": i.low, "high": i.high, "ceiling": ceilings.get(k, float("nan"))}
         for k, i in line.scores.top.items()
     ]  # fmt: skip
-    for k in ways:
-        draws = subsets_of_k(line.scores.ranks, line.scores.n_candidates, k=k)
-        low, high = np.quantile(draws, [0.025, 0.975])
-        rows.append({**about, "metric": f"top1_of_{k}", "value": float(draws.mean()), "low": low, "high": high})
+    for direction, found in (("", line.scores), ("backward_", line.backward)):
+        for k in ways if found is not None else ():
+            draws = subsets_of_k(found.ranks, found.n_candidates, k=k)
+            low, high = np.quantile(draws, [0.025, 0.975])
+            value = float(draws.mean())
+            rows.append({**about, "metric": f"{direction}top1_of_{k}", "value": value, "low": low, "high": high})
+    if line.backward is not None:
+        i = line.backward.top[1]
+        rows.append({**about, "metric": "backward_top1", "value": i.value, "low": i.low, "high": i.high})
     for metric, value in (
         ("median_rank", line.scores.median_rank), ("mrr", line.scores.mrr), ("two_way", line.two_way),
         ("hubness", line.scores.hubness), ("feature_ceiling", line.ceiling),

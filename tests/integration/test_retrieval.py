@@ -380,5 +380,7 @@ def test_nsd_from_its_files_to_300_way_by_the_verbs(tmp_path, monkeypatch, capsy
     assert "sub-01" in capsys.readouterr().out
     rows = [r for r in read_table("runs", "results") if r["metric"] == "top1_of_5"]
     assert {r["model"].partition(",")[0] for r in rows} == {"mindeye", "ridge"}
+    # MindEye's two directions
+    assert {r["metric"] for r in read_table("runs", "results")} >= {"backward_top1", "backward_top1_of_5"}
     # chance is one fifth, and the betas are noise
     assert all(r["value"] < 0.6 for r in rows)
