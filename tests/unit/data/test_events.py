@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
+from neurofm.data.corpus import Corpus
 from neurofm.data.events import bin_counts
 from neurofm.data.index import Dataset
 from neurofm.data.loader import WindowLoader
 from neurofm.data.splits import whole
+from neurofm.data.task import Task
 from neurofm.data.windows import sliding
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import Channel, EventStream, Recording, Stream
-from neurofm.training.corpus import Corpus
 
 
 class Toy(Source):
@@ -280,9 +281,13 @@ def test_a_corpus_of_spikes(tmp_path):
         tmp_path / "d", *(spikes([poisson(s, n_units=4 + s)], [30.0], n_units=4 + s, subject=str(s)) for s in range(2))
     )
     corpus = Corpus(
-        path=str(folder), split={"rule": "everything"}, window_s=0.5, bin_s=0.02, transforms=[{"name": "standardize"}],
+        path=str(folder),
+        split={"rule": "everything"},
+        bin_s=0.02,
+        transforms=[{"name": "standardize"}],
         n_workers=1,
-    )  # fmt: skip
+        task=Task(window_s=0.5),
+    )
     corpus.fit_transforms("pretrain")
     facts = corpus.facts("pretrain")
     assert (facts.rate_hz, facts.window_samples, facts.max_channels) == (50.0, 25, 5)
