@@ -186,8 +186,7 @@ class Corpus:
         size = min(batch_size, len(windows) - len(windows) % world_size) if training else batch_size
         return WindowLoader(
             self.dataset, windows, batch_size=size, seed=seed,
-            transforms=self.transform, vocabulary=facts.channels, subjects=facts.subjects, streams=self.streams,
-            sessions=facts.sessions, counts=not self.events, stimuli=self.stimuli, rank=rank,
+            transforms=self.transform, facts=facts, streams=self.streams, counts=not self.events, stimuli=self.stimuli, rank=rank,
             world_size=world_size, n_workers=self.n_workers, shuffle=training, preload=self.preload,
             weights=self._weights(windows) if training else None, reader=self.reader, time_first=self.time_first,
         )  # fmt: skip
@@ -211,12 +210,7 @@ class Corpus:
 
     def as_batch(self, values: np.ndarray, recording_id: str, facts: Facts) -> NeuralBatch:
         """Make a batch of windows of one recording that are in memory already, shape (B, time, good channel)."""
-        about = describe(
-            self.dataset, recording_id,
-            vocabulary={name: i for i, name in enumerate(facts.channels, 1)},
-            subjects={name: i for i, name in enumerate(facts.subjects, 1)},
-            sessions={name: i for i, name in enumerate(facts.sessions, 1)},
-        )  # fmt: skip
+        about = describe(self.dataset, recording_id, facts)
         signal = torch.from_numpy(np.ascontiguousarray(values.transpose(0, 2, 1), dtype=np.float32))
         n, n_channels, n_times = signal.shape
         return NeuralBatch(

@@ -20,6 +20,7 @@ from neurofm.data.splits import whole
 from neurofm.data.task import Task
 from neurofm.data.windows import sliding
 from neurofm.schema.errors import ConfigError, DataError
+from neurofm.schema.facts import Facts
 from neurofm.schema.recording import Channel, EventStream, Recording, Stream
 
 
@@ -145,7 +146,8 @@ def test_batches_hold_bins_events_and_streams(tmp_path):
     dataset = Dataset(folder, bin_s=0.02)
     windows = sliding(dataset, whole(dataset, ["toy_sub-1"]), window_s=0.7)
     assert len(windows) == 42
-    loader = WindowLoader(dataset, windows, batch_size=5, shuffle=False, streams=["hand"], vocabulary=["toy_sub-1/u0", "toy_sub-1/u3"])  # fmt: skip
+    facts = Facts(rate_hz=50.0, window_s=0.7, max_channels=5, channels=("toy_sub-1/u0", "toy_sub-1/u3"))
+    loader = WindowLoader(dataset, windows, batch_size=5, shuffle=False, streams=["hand"], facts=facts)
     column = {0: 0, 2: 1, 3: 2, 4: 3}
     good, covered = u != 1, np.zeros(len(t), int)
     n_samples = 0
