@@ -131,3 +131,8 @@ def test_first_line_says_what_it_is(file):
 
 def test_every_verb_has_its_yaml():
     assert set(VERBS) == set(main.VERBS) - {"list", "inspect", "doctor"}  # doctor takes the arguments of train
+
+
+def test_every_dataset_is_in_the_docs():
+    page = (CONF.parent / "docs" / "datasets.md").read_text()
+    assert not [p.stem for p in CONF.glob("dataset/*.yaml") if f"`{p.stem}`" not in page]
