@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from neurofm.adapt.new_subject import corpus_of
 from neurofm.benchmarks.audit import refuse_on_leak
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.benchmarks.retrieval import retrieve
@@ -22,6 +21,7 @@ from neurofm.benchmarks.retrieval_scores import audit_retriever
 from neurofm.benchmarks.retrieval_trials import model_decoder, teach_new_people, trials_of_part
 from neurofm.hub.load import load_model
 from neurofm.schema.hashing import hash_of
+from neurofm.training.reopen import corpus_of
 
 PROTOCOL = (
     "candidates: the tested stimuli themselves; single trials; negatives: all other candidates; similarity: cosine"

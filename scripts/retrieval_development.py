@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from neurofm.adapt.new_subject import corpus_of
 from neurofm.benchmarks.retrieval import retrieve
 from neurofm.benchmarks.retrieval_trials import model_decoder, ridge_decoder, teach_new_people, trials_of_part
 from neurofm.data.spans import Split
 from neurofm.data.splits import whole
 from neurofm.hub.load import load_model
+from neurofm.training.reopen import corpus_of
 
 cards = [c for run in sys.argv[1:] for c in sorted(Path(run).glob("**/card.json"))]
 told: set[str] = set()

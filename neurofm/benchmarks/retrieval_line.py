@@ -113,7 +113,9 @@ def rows_of(
         for k, i in line.scores.top.items()
     ]  # fmt: skip
     for direction, found in (("", line.scores), ("backward_", line.backward)):
-        for k in ways if found is not None else ():
+        if found is None:
+            continue
+        for k in ways:
             draws = subsets_of_k(found.ranks, found.n_candidates, k=k)
             low, high = np.quantile(draws, [0.025, 0.975])
             value = float(draws.mean())

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.adapt.new_subject import corpus_of
 from neurofm.benchmarks.audit import Finding, audit, refuse_on_leak
 from neurofm.benchmarks.decoders import contents, lineage
 from neurofm.benchmarks.results import append_results, record_look, span_hash
@@ -28,6 +27,7 @@ from neurofm.benchmarks.retrieval_trials import (
     trials_of_part,
 )
 from neurofm.data.collate import channel_name
+from neurofm.data.corpus import Corpus
 from neurofm.data.spans import Span
 from neurofm.data.stimuli import Stimuli
 from neurofm.hub.load import LoadedModel, load_model
@@ -35,7 +35,7 @@ from neurofm.schema.conditions import write_conditions
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.hashing import read_json
 from neurofm.schema.recording import slug
-from neurofm.training.corpus import Corpus
+from neurofm.training.reopen import corpus_of
 
 NO_ORACLE = (float("nan"), float("nan"))
 
