@@ -18,7 +18,6 @@ from neurofm.benchmarks.retrieval_folds import labels_of, plain_name, pooled
 from neurofm.benchmarks.retrieval_gallery import Gallery, build_gallery, lonely_concepts, words_of
 from neurofm.benchmarks.retrieval_line import RIDGE, Line, curve_rows, line_of, rows_of, sentence_of, shown_as
 from neurofm.benchmarks.retrieval_trials import (
-    Decode,
     Trials,
     model_decoder,
     ridge_decoder,
@@ -33,7 +32,7 @@ from neurofm.data.stimuli import Stimuli
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.schema.conditions import write_conditions
 from neurofm.schema.errors import ConfigError, nearest
-from neurofm.schema.hashing import read_json
+from neurofm.schema.hashing import hash_of, read_json
 from neurofm.schema.recording import slug
 from neurofm.training.reopen import corpus_of
 
@@ -123,7 +122,8 @@ def score_retrieval(
     if candidates not in ("test", "all"):
         raise ConfigError(f"candidates='{candidates}': {nearest(candidates, ('test', 'all'))}")
     out = RetrievalScores(task=task)
-    ridges: dict[str, Decode] = {}
+    # split → the model beside which its ridge was taught, and through which transforms
+    ridges: dict[str, tuple[str, str]] = {}
     found = find_retrievers(runs, task=task, dataset=dataset)
     names = labels_of(found)
     folds: dict[tuple[str, ...], dict[str, Line]] = defaultdict(dict)
@@ -158,8 +158,15 @@ def score_retrieval(
         centre = train.own.mean(axis=0) if centred else 0.0
         label = names[folder]
         decoders = {label: model_decoder(loaded, corpus)}
+        through = hash_of([[t["name"], t["choices"]] for t in loaded.transforms])
         if corpus.split.hash not in ridges:
-            ridges[corpus.split.hash] = decoders[RIDGE] = ridge_decoder(train, rate_hz=_frames(corpus, chosen))
+            ridges[corpus.split.hash] = label, through
+            decoders[RIDGE] = ridge_decoder(train, rate_hz=_frames(corpus, chosen))
+        elif ridges[corpus.split.hash][1] != through:
+            beside = ridges[corpus.split.hash][0]
+            out.notes.append(
+                f"{label} has transforms of its own; ridge of this split was taught through those of {beside}"
+            )
         out.oracle |= {s: by for s, by in _oracle(corpus).items() if s in set(test.subject)}
         for model, decode in decoders.items():
             for subject in sorted(set(test.subject)):
