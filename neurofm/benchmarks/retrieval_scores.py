@@ -194,7 +194,7 @@ def score_retrieval(
                         x for x in out.lines if (x.model, x.subject, x.gallery.source) == (model, subject, kinds[0])
                     ]
                     best_of = out.oracle.get(subject, {}) if kinds[0] == "stimulus" else {}
-                    out.rows += append_results(results, curve_rows(common, mine[-1], points, best_of, centred, loaded))
+                    append_results(results, curve_rows(common, mine[-1], points, best_of, centred, loaded))
                 if decoded is not None and model != RIDGE:
                     mean = own.averaged("subject")
                     write_conditions(
