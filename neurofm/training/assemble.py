@@ -91,8 +91,10 @@ def assemble(
     if stage_one is not None:
         objective.attach(stage_one.model)
     objective.solve(corpus.stretches(PART, facts), new_subject=False)
-    optim = {**optim, "warmup_steps": min(optim.get("warmup_steps", 0), trainer["max_steps"])}
-    module = NeuroModule(model=model, objective=objective, total_steps=trainer["max_steps"], seed=seed, **optim)
+    # of no step at all, only what has a closed form is kept
+    n_steps = max(1, trainer["max_steps"])
+    optim = {**optim, "warmup_steps": min(optim.get("warmup_steps", 0), n_steps)}
+    module = NeuroModule(model=model, objective=objective, total_steps=n_steps, seed=seed, **optim)
 
     def loader(part: str, size: int, training: bool, rank: int = 0, world_size: int = 1) -> WindowLoader:
         return corpus.loader(

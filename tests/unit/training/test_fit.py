@@ -191,7 +191,7 @@ def test_a_missing_field_is_named(tiny, tmp_path):
     [
         ({"logger": "wand"}, "did you mean 'wandb'"),
         ({"ema_decay": 1.5}, "ema_decay=1.5"),
-        ({"max_steps": 0}, "max_steps=0"),
+        ({"max_steps": -1}, "max_steps=-1"),
     ],
 )
 def test_wrong_choices(tiny, tmp_path, choice, sentence):
