@@ -50,7 +50,7 @@ class LogCovariance(Backbone):
         Share of the identity in a segment's covariance, above 0: a segment may have fewer frequencies than electrodes.
     start : str
         "shared": weights before training are the directions along which segments of the training windows agree, each
-        scaled to carry variance 1 of it; "random": new random ones.
+        scaled to carry variance 1 of it and moved to mean 0; "random": new random ones.
     """
 
     fuses_channels = hides_tokens = True
@@ -92,6 +92,7 @@ class LogCovariance(Backbone):
         nn.init.normal_(self.weight, std=0.1)
         with torch.no_grad():
             self.weight[0] = self.weight[:, 0] = 0.0
+        self.bias = nn.Parameter(torch.zeros(dim))
 
     def covariance_logs(self, signal: Tensor, known: Tensor) -> Tensor:
         """Return the matrix logarithm of each patch's shrunk covariance, (B, T, C, C); zero where not `known` (B, C)."""
@@ -112,7 +113,7 @@ class LogCovariance(Backbone):
             raise ConfigError("log_covariance: a token stands for all channels, so only whole segments can be hidden")
         ids, known = self._names(batch)
         logs = self.covariance_logs(batch.signal, known)
-        tokens = torch.einsum("btce,bced->btd", logs, self.weight[ids[:, :, None], ids[:, None]])
+        tokens = torch.einsum("btce,bced->btd", logs, self.weight[ids[:, :, None], ids[:, None]]) + self.bias
         out = segment_tokens(tokens, batch, self.patch_samples)
         return out if mask_tokens is None else out._replace(mask=out.mask & ~mask_tokens.flatten(1))
 
@@ -151,17 +152,19 @@ class LogCovariance(Backbone):
             i, j = torch.triu_indices(len(names), len(names))
             # each pair once, by its smaller name first, with the length that its two entries have together
             pair = torch.minimum(names[i], names[j]) * M + torch.maximum(names[i], names[j])
-            times = torch.where(i == j, 1.0, 2.0**0.5)
+            times = (1 + (i != j)).to(self.weight).sqrt()
             person = (0 if batch.subject is None else int(batch.subject[0]), tuple(names.tolist()))
             signal = batch.signal.to(self.weight)[:, here]
             for first in range(0, signal.shape[-1] - self.window_samples + 1, self.window_samples):
                 window = signal[..., first : first + self.window_samples]
                 shared.add(person, self.covariance_logs(window, known[:, here])[:, :, i, j] * times, pair)
-        pairs, vector, value = shared.directions(self.dim)
+        pairs, vector, value, mean = shared.directions(self.dim)
         if len(pairs) < self.dim:
             raise ConfigError(f"log_covariance: dim={self.dim} is more than the {len(pairs)} pairs of electrodes")
         self.weight.zero_()
         row, column = pairs // M, pairs % M
         # each pair stands in two places, whose weights add up
-        found = (vector / value.clamp(min=1e-12).sqrt()) / torch.where(row == column, 1.0, 2.0**0.5)[:, None]
+        scale = value.clamp(min=1e-12).rsqrt()
+        found = vector * scale / (1 + (row != column)).to(vector).sqrt()[:, None]
         self.weight[row, column] = self.weight[column, row] = found.to(self.weight)
+        self.bias.copy_(-mean * scale)

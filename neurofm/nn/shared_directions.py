@@ -60,11 +60,17 @@ class SharedCovariance:
             total[at[:, None], at] += pairs / (T * (T - 1)) - N * torch.outer(mean, mean)
         return numbers, total / sum(group[3] for group in self._groups.values())
 
-    def directions(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the numbers of the features, (F,), leading eigenvectors, (F, D), and what is shared along each, (D,)."""
+    def directions(self, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the numbers of the features, (F,), leading eigenvectors, (F, D), and what is shared along each, (D,).
+
+        Last comes the mean over all segments of what each direction makes of the features that its group knows, (D,).
+        """
         numbers, covariance = self.covariance()
         value, vector = torch.linalg.eigh(covariance)
         vector, value = vector[:, -n:].flip(1), value[-n:].flip(0)
         # the largest weight is positive, so that equal data give equal signs
         largest = vector.gather(0, vector.abs().argmax(0, keepdim=True))
-        return numbers, vector * largest.sign(), value
+        vector = vector * largest.sign()
+        groups = self._groups.values()
+        added = sum(group[1] @ vector[torch.searchsorted(numbers, group[0])] for group in groups)
+        return numbers, vector, value, added / sum(N * T for *_, N, T in groups)

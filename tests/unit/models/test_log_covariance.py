@@ -71,6 +71,8 @@ def test_solved_weights_are_the_leading_direction_between_segments():
                 for u in range(4):
                     if t != u:
                         total += np.outer(w[t], w[u]) / 12 / 24
+    tokens = torch.cat([model(b.with_signal(b.signal.double())).tokens[0] for b in batches]).detach()
+    assert tokens.mean(0).abs().max() < 1e-9
     value, vector = np.linalg.eigh(total)
     for d in range(2):
         mine = model.weight[..., d].detach().numpy().ravel()
