@@ -38,7 +38,7 @@ adapt() { # model, experiment, further overrides
 }
 adapt log_covariance motor_few_shot_log_covariance
 adapt untrained motor_few_shot_log_covariance from_scratch=false 'beside=[]'
-adapt taught motor_few_shot_log_covariance from_scratch=false 'beside=[]'
+adapt taught motor_few_shot_log_covariance from_scratch=false
 adapt eegnet motor_few_shot_eegnet
 
 step "evaluate: paired over people"
