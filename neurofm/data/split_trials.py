@@ -89,4 +89,6 @@ def by_trial(
     if pretrain is not None:
         made["pretrain"] = made[pretrain]
     about = "everybody" if subject is None else subject
-    return Split(parts=made, rule=f"by_trial {dict(sorted(fractions.items()))} of {kind}, {about} of {dataset.id}", seed=seed)
+    return Split(
+        parts=made, rule=f"by_trial {dict(sorted(fractions.items()))} of {kind}, {about} of {dataset.id}", seed=seed
+    )

@@ -63,7 +63,9 @@ def test_solved_weights_are_the_leading_direction_between_segments():
         for b in batches:
             if int(b.subject) == person:
                 full = np.zeros((4, 6, 6))
-                full[:, np.array(ids)[:, None], ids] = model.covariance_logs(b.signal.double(), b.channel_mask)[0].numpy()
+                full[:, np.array(ids)[:, None], ids] = model.covariance_logs(b.signal.double(), b.channel_mask)[
+                    0
+                ].numpy()
                 logs.append(full.reshape(4, 36))
         x = np.array(logs) - np.mean(logs, axis=(0, 1))
         for w in x:
@@ -108,7 +110,9 @@ def test_electrodes_are_known_by_name_and_unknown_ones_leave_no_trace():
     other = replace(batch.with_signal(batch.signal[:, turned]), channel_ids=batch.channel_ids[:, turned])
     torch.testing.assert_close(model(batch).tokens, model(other).tokens)
     few = replace(
-        batch.with_signal(batch.signal[:, :3]), channel_ids=batch.channel_ids[:, :3], channel_mask=batch.channel_mask[:, :3]
+        batch.with_signal(batch.signal[:, :3]),
+        channel_ids=batch.channel_ids[:, :3],
+        channel_mask=batch.channel_mask[:, :3],
     )
     for unknown in (0, 99):
         ids = batch.channel_ids.clone()
@@ -119,7 +123,7 @@ def test_electrodes_are_known_by_name_and_unknown_ones_leave_no_trace():
 def test_what_cannot_be_is_said():
     with pytest.raises(ConfigError, match="holds no frequency"):
         build(band_hz=(40, 50))
-    with pytest.raises(ConfigError, match="start='share' is unknown.*shared"):
+    with pytest.raises(ConfigError, match=r"start='share' is unknown.*shared"):
         build(start="share")
     with pytest.raises(DataError, match="two segments"):
         build(patch_samples=128).solve([trial(np.random.default_rng(0), 0.0)], new_subject=False)
