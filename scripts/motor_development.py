@@ -16,13 +16,14 @@ import numpy as np
 import torch
 
 from neurofm.adapt.finetune import finetune
-from neurofm.adapt.new_subject import corpus_of, task_facts
+from neurofm.adapt.new_subject import task_facts
 from neurofm.adapt.rows import join
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.split_rules import make_split
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.facts import Facts
+from neurofm.training.reopen import corpus_of
 
 LOOP = {"steps": 60, "batch_size": 16, "weight_decay": 0.05, "warmup_steps": 5, "tail": "none"}
 READ = {"name": "supervised", "readout": "pool", "norm": False}
