@@ -255,3 +255,11 @@ def test_windows_that_were_left_out_are_counted(tiny, tmp_path):
     fit(module=make_module(tiny, 3), loader=loader, run=run, max_steps=3, log_every=3, progress=False)
     assert read_metrics(run.metrics_path)[-1]["data/skipped_windows"] == 3
     assert skipped_by([]) is None
+
+
+def test_no_step_leaves_the_weights_and_finishes_the_run(tiny, tmp_path):
+    module, run = make_module(tiny, 2), RunFolder(tmp_path / "r")
+    before = {n: p.detach().clone() for n, p in module.named_parameters()}
+    assert fit(module=module, loader=[], run=run, max_steps=0, progress=False)["steps"] == 0
+    assert all(torch.equal(p, before[n]) for n, p in module.named_parameters())
+    assert (run.path / "finished.json").exists()
