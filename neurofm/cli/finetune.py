@@ -52,7 +52,7 @@ def finetune(config: dict[str, Any]) -> None:
         config=config,
     ):
         line = f"{result.folder}  {result.n_train} windows, {result.best_step} steps, {result.seconds:.1f} s"
-        if config["loop"]["steps"] and not result.best_step:
+        if result.n_tail and not result.best_step:
             line += "  (no step was better than the start on the watched tail: this is the starting model)"
         if len(config["lr_search"]) and "search/lr_peak" in result.metrics:
             line += f"  lr_peak {result.metrics['search/lr_peak']:g} chosen within the calibration"

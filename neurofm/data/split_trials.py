@@ -32,7 +32,8 @@ def by_trial(
     dataset : Dataset
         With one valid interval per trial.
     fractions : mapping of part to share
-        In the order of dealing; of each class, shares are rounded and the last part takes the rest.
+        Dealt from the largest to the smallest, of equal ones by name, whatever order they are written in (a card keeps
+        them by name); of each class, shares are rounded and the last part takes the rest.
     kind : str
         Kind of the event whose label is the class.
     subject : str, optional
@@ -68,7 +69,8 @@ def by_trial(
             strata[dataset.subject(span.recording_id), str(inside[0]["label"])].append(span)
     if not strata:
         raise ConfigError(f"{dataset.path}: no trial has an event of kind '{kind}'")
-    parts: dict[str, list[Span]] = {name: [] for name in fractions}
+    dealt = sorted(fractions.items(), key=lambda part: (-part[1], part[0]))
+    parts: dict[str, list[Span]] = {name: [] for name, _ in dealt}
     for (person, label), trials in sorted(strata.items()):
         if len(trials) < len(fractions):
             raise ConfigError(
@@ -77,7 +79,7 @@ def by_trial(
             )
         order = keyed_generator(seed, "by_trial", person, label).permutation(len(trials))
         at = 0
-        for i, (name, share) in enumerate(fractions.items()):
+        for i, (name, share) in enumerate(dealt):
             left = len(fractions) - 1 - i
             # every part gets one at least
             n = len(trials) - at if not left else min(max(round(share * len(trials)), 1), len(trials) - at - left)
@@ -87,4 +89,6 @@ def by_trial(
     if pretrain is not None:
         made["pretrain"] = made[pretrain]
     about = "everybody" if subject is None else subject
-    return Split(parts=made, rule=f"by_trial {dict(fractions)} of {kind}, {about} of {dataset.id}", seed=seed)
+    return Split(
+        parts=made, rule=f"by_trial {dict(sorted(fractions.items()))} of {kind}, {about} of {dataset.id}", seed=seed
+    )

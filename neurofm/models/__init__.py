@@ -6,7 +6,6 @@ MODELS = Registry(
     "model",
     {
         "atm": "neurofm.models.atm:ATM",
-        "band_power": "neurofm.models.band_power:BandPower",
         "brainbert": "neurofm.models.brainbert:BrainBERT",
         "braincorl": "neurofm.models.braincorl:BraInCoRL",
         "braindecode": "neurofm.models.braindecode:Braindecode",
@@ -17,6 +16,7 @@ MODELS = Registry(
         "labram": "neurofm.models.labram:LaBraM",
         "labram_tokenizer": "neurofm.models.labram_tokenizer:LaBraMTokenizer",
         "lipcot": "neurofm.models.lipcot:LiPCoT",
+        "log_covariance": "neurofm.models.log_covariance:LogCovariance",
         "loongx": "neurofm.models.loongx:LoongX",
         "meg_image": "neurofm.models.meg_image:MEGImage",
         "mindbridge": "neurofm.models.mindbridge:MindBridge",

@@ -47,7 +47,9 @@ class MaskedSummary(Objective):
         if not 0 < ratio < 1:
             raise ConfigError(f"objective 'masked_summary': ratio={ratio} must be in (0, 1)")
         require_hiding("masked_summary", model)
-        require_features("masked_summary", model, "choose model=band_power, or mvpformer with tokenizer=log_spectrum")
+        require_features(
+            "masked_summary", model, "choose model=log_covariance, or mvpformer with tokenizer=log_spectrum"
+        )
         self.ratio = ratio
         self.patch_samples = patch_samples_of(model)
         # row 0: names that are unknown

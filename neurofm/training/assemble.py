@@ -93,8 +93,10 @@ def assemble(
         objective.solve(
             corpus.loader(PART, facts, batch_size=SOLVE_BATCH, seed=seed, training=False), new_subject=False
         )
-    optim = {**optim, "warmup_steps": min(optim.get("warmup_steps", 0), trainer["max_steps"])}
-    module = NeuroModule(model=model, objective=objective, total_steps=trainer["max_steps"], seed=seed, **optim)
+    # of no step at all, only what has a closed form is kept
+    n_steps = max(1, trainer["max_steps"])
+    optim = {**optim, "warmup_steps": min(optim.get("warmup_steps", 0), n_steps)}
+    module = NeuroModule(model=model, objective=objective, total_steps=n_steps, seed=seed, **optim)
 
     def loader(part: str, size: int, training: bool, rank: int = 0, world_size: int = 1) -> WindowLoader:
         return corpus.loader(

@@ -110,7 +110,7 @@ def fit(
         Gets metrics, checkpoints and curves. If it was opened with resume=True and holds a checkpoint, training
         continues from there.
     max_steps : int
-        Optimiser steps in all, those before a resume included.
+        Optimiser steps in all, those before a resume included; 0: only what has a closed form is solved.
     gradient_clip : float, optional
         Largest norm of the gradient.
     precision, accelerator, devices, num_nodes
@@ -147,8 +147,13 @@ def fit(
     """
     if logger not in ("csv", "wandb"):
         raise ConfigError(f"unknown logger '{logger}': {nearest(logger, ('csv', 'wandb'))}")
-    if max_steps < 1:
-        raise ConfigError(f"max_steps={max_steps} must be at least 1")
+    if max_steps < 0:
+        raise ConfigError(f"max_steps={max_steps} must be at least 0")
+    if max_steps == 0:
+        # what has a closed form was solved before; nothing else is asked for
+        if run.owner:
+            run.finish({"train_seconds": 0.0, "steps": 0.0})
+        return {"train_seconds": 0.0, "steps": 0.0}
     ranks = ranks_of({"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes})
     if strategy == "fsdp2" and ema_decay is not None:
         raise ConfigError("trainer.ema_decay averages whole weights, strategy=fsdp2 has them in parts; choose one")

@@ -14,7 +14,7 @@ ELSEWHERE = {"braindecode"}
 
 _TOKENIZER = dict(patch_samples=16, dim=16, n_layers=1, n_decoder_layers=1, n_heads=2, n_codes=8, code_dim=4)
 SMALL = {
-    "band_power": dict(patch_samples=8),
+    "log_covariance": dict(patch_samples=8, band_hz=(60, 256)),
     "brainbert": dict(
         window_samples=32, n_bins=9, hop_samples=8, trim_frames=2, dim=16, n_layers=2, n_heads=4, ffn_dim=24
     ),
@@ -72,7 +72,7 @@ LOONGX_STREAMS = {
 }
 
 VARIANTS = {
-    "band_power": [{}, dict(dim=3, n_bands=2)],
+    "log_covariance": [{}, dict(dim=2, band_hz=(1, 100), shrinkage=0.3, start="random")],
     "brainbert": [{}, dict(spectrogram="superlet", superlet_hz=(20.0, 200.0, 5), pooling="mean", norm_bias=1.0)],
     "cbramod": [{}, dict(scale=0.1, position_kernel=(1, 1))],
     "du_in": [{}, dict(n_channels=9, n_positions=7)],

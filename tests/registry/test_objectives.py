@@ -34,7 +34,7 @@ NETWORKS = {
         "brainbert",
         dict(window_samples=4, n_bins=3, hop_samples=1, trim_frames=1, dim=16, n_layers=2, n_heads=2, ffn_dim=16, dropout=0.0),
     ),
-    "masked_summary": ("band_power", dict(patch_samples=3)),
+    "masked_summary": ("log_covariance", dict(patch_samples=3, band_hz=(1, 1000))),
     "tokenizer": (
         "labram_tokenizer",
         dict(patch_samples=3, dim=16, n_layers=1, n_decoder_layers=1, n_heads=2, n_codes=4, code_dim=3),

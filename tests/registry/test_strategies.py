@@ -23,8 +23,8 @@ REASONS = {
 }
 # convolutions and plain maps alone: the others must take low-rank changes of their attention
 NO_ATTENTION = {
-    "band_power",
     "eegnet",
+    "log_covariance",
     "loongx",
     "meg_image",
     "mindbridge",

@@ -57,6 +57,8 @@ def test_every_word_is_in_every_part(du_in):
     assert {s.recording_id for s in spans} == set(dataset.select(subject="001"))
     assert split.hash == by_trial(dataset, fractions=FRACTIONS, subject="001").hash
     assert split.hash != by_trial(dataset, fractions=FRACTIONS, subject="001", seed=1).hash
+    # a card is read with its keys sorted
+    assert split.hash == by_trial(dataset, fractions=dict(sorted(FRACTIONS.items())), subject="001").hash
     # who else is read does not change a person's parts
     everybody = by_trial(dataset, fractions=FRACTIONS)
     assert set(split["test"]) <= set(everybody["test"])

@@ -32,7 +32,7 @@ def windows(n=64, seed=0):
 
 def build(dim=1):
     torch.manual_seed(0)
-    model = MODELS.build("band_power", FACTS, patch_samples=32, dim=dim, n_bands=3)
+    model = MODELS.build("log_covariance", FACTS, patch_samples=32, dim=dim, band_hz=(2, 30))
     return model, OBJECTIVES.build("masked_summary", model, FACTS)
 
 

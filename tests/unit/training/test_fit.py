@@ -191,7 +191,7 @@ def test_a_missing_field_is_named(tiny, tmp_path):
     [
         ({"logger": "wand"}, "did you mean 'wandb'"),
         ({"ema_decay": 1.5}, "ema_decay=1.5"),
-        ({"max_steps": 0}, "max_steps=0"),
+        ({"max_steps": -1}, "max_steps=-1"),
     ],
 )
 def test_wrong_choices(tiny, tmp_path, choice, sentence):
@@ -255,3 +255,11 @@ def test_windows_that_were_left_out_are_counted(tiny, tmp_path):
     fit(module=make_module(tiny, 3), loader=loader, run=run, max_steps=3, log_every=3, progress=False)
     assert read_metrics(run.metrics_path)[-1]["data/skipped_windows"] == 3
     assert skipped_by([]) is None
+
+
+def test_no_step_leaves_the_weights_and_finishes_the_run(tiny, tmp_path):
+    module, run = make_module(tiny, 2), RunFolder(tmp_path / "r")
+    before = {n: p.detach().clone() for n, p in module.named_parameters()}
+    assert fit(module=module, loader=[], run=run, max_steps=0, progress=False)["steps"] == 0
+    assert all(torch.equal(p, before[n]) for n, p in module.named_parameters())
+    assert (run.path / "finished.json").exists()
