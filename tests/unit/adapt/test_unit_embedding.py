@@ -155,7 +155,7 @@ def test_coordinates_have_the_covariance_of_the_known():
 
 
 def test_an_unknown_prior_is_a_sentence(pretrained):
-    with pytest.raises(ConfigError, match="unknown prior 'knwon': .*'known'"):
+    with pytest.raises(ConfigError, match=r"unknown prior 'knwon': .*'known'"):
         ADAPT.build("unit_embedding", pretrained, NEW, None, prior="knwon")
 
 
