@@ -58,7 +58,7 @@ for part in $PARTS; do
       from_scratch=false
     step "sim_velocity_hard: everything, and from scratch"
     # shellcheck disable=SC2086
-    neurofm finetune --multirun $few held_out="$NEW" suffix='${held_out}' budgets="$BUDGETS" adapt=full loop.lr_peak=2e-3
+    neurofm finetune --multirun $few held_out="$NEW" suffix='${held_out}' budgets="$BUDGETS" adapt=full loop.lr_peak=5e-3
     neurofm evaluate benchmark=sim_velocity_hard runs="$RUNS" results="$RUNS/velocity" out="$RUNS/report_velocity"
     ;;
   *)

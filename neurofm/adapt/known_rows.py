@@ -20,6 +20,9 @@ class AmongKnown(nn.Module):
     Row 0, of what is in no vocabulary, is not counted as known.
     """
 
+    mean: Tensor
+    spread: Tensor
+
     def __init__(self, weight: Tensor, n_known: int) -> None:
         super().__init__()
         known = weight[1:n_known].detach().double()
