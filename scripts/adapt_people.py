@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from neurofm.cli.conf import conf_dir
 from neurofm.cli.finetune import finetune
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.split_rules import make_split
 
 

@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from neurofm.cli.conf import conf_dir
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.split_rules import make_split
 
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):

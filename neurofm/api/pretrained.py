@@ -25,7 +25,7 @@ from neurofm.schema.errors import ConfigError, DataError, nearest
 if TYPE_CHECKING:
     from data_prep.given import Prepared
     from neurofm.api.decode import Decoded
-    from neurofm.data.index import Dataset
+    from neurofm.data.dataset import Dataset
     from neurofm.schema.batch import NeuralBatch
     from neurofm.schema.recording import Channel, Recording
 
@@ -214,8 +214,8 @@ class Pretrained:
             "notes": (*prepared.notes, *notes, *said),
         }
         loader = WindowLoader(
-            held, windows, batch_size=min(batch_size, len(windows)), transforms=transform, vocabulary=facts.channels,
-            subjects=facts.subjects, shuffle=False,
+            held, windows, batch_size=min(batch_size, len(windows)), transforms=transform, facts=facts,
+            shuffle=False,
         )  # fmt: skip
         return loader, about
 
