@@ -16,7 +16,7 @@ import torch
 from neurofm.analysis.spike_influence import influence
 from neurofm.benchmarks.baselines.correlogram import connectivity, score_connectivity
 from neurofm.benchmarks.baselines.spike_order import OrderedUnigram
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.hub.load import load_model
 from neurofm.nn.ragged import pad_rows
 from neurofm.training.reopen import corpus_of
