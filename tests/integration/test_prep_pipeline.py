@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.writer import atomic, fragment
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
+from data_prep.writer import atomic, fragment
 from data_prep.writer.shards import publish
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.manifest import Manifest
