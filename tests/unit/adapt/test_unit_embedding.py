@@ -155,8 +155,8 @@ def test_coordinates_have_the_covariance_of_the_known():
 
 
 def test_an_unknown_prior_is_a_sentence(pretrained):
-    with pytest.raises(ConfigError, match=r"unknown prior 'knwon': .*'known'"):
-        ADAPT.build("unit_embedding", pretrained, NEW, None, prior="knwon")
+    with pytest.raises(ConfigError, match=r"unknown prior 'knowns': .*'known'"):
+        ADAPT.build("unit_embedding", pretrained, NEW, None, prior="knowns")
 
 
 def test_a_session_that_was_not_met_asks_with_the_mean_of_those_known(pretrained):
