@@ -4,8 +4,9 @@
 #   2. sim_hub: next spike and connectivity by Neuroformer, beside unigrams and the correlogram
 #   3. sim_velocity_hard: 20 subjects pretrain a population decoder; ten new ones with 5, 30, 60 and 300 s:
 #      new units only, everything, from scratch, ridge
-# Which parts: PARTS="lorenz hub velocity". One core, about 10, 25 and 60 minutes. Everything that could be tuned stands in
-# conf/. Tune on people beyond those of the split (a larger n_subjects): another seed would name other units alike.
+# Which parts: PARTS="lorenz hub velocity". One core, about 10, 25 and 30 minutes. Everything that could be tuned stands in
+# conf/ and here. Tune on people beyond those of the split (dataset.source.n_subjects=40: 31 to 40): another seed would
+# name other units alike.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PARTS=${PARTS:-lorenz hub velocity}
@@ -53,10 +54,11 @@ for part in $PARTS; do
     step "sim_velocity_hard: new units only"
     # shellcheck disable=SC2086
     neurofm finetune --multirun $few held_out="$NEW" suffix='${held_out}' budgets="$BUDGETS" \
-      adapt=unit_embedding loop.lr_peak=1e-2 from_scratch=false
+      adapt=unit_embedding adapt.prior=known loop.lr_peak=1e-1 loop.prior_strength=0.05 loop.prior_scaled=true \
+      from_scratch=false
     step "sim_velocity_hard: everything, and from scratch"
     # shellcheck disable=SC2086
-    neurofm finetune --multirun $few held_out="$NEW" suffix='${held_out}' budgets="$BUDGETS" adapt=full loop.lr_peak=2e-3
+    neurofm finetune --multirun $few held_out="$NEW" suffix='${held_out}' budgets="$BUDGETS" adapt=full loop.lr_peak=5e-3
     neurofm evaluate benchmark=sim_velocity_hard runs="$RUNS" results="$RUNS/velocity" out="$RUNS/report_velocity"
     ;;
   *)

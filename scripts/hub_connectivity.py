@@ -1,6 +1,6 @@
 """What a Neuroformer that was trained on sim_hub knows of the circuit: python scripts/hub_connectivity.py RUN [n_windows].
 
-Prints the surprise of the next unit beside rates (unigram) and rates with the order of the list, on the validation part;
+Prints what the correlogram makes of bins as wide as the model's time steps; the surprise of the next unit beside rates (unigram) and rates with the order of the list, on the validation part;
 and how well attention and the influence of single spikes tell who is connected to whom, beside the correlogram (.979), a
 coupled GLM (.908) and chance (.5). The windows that are read are the first of the training part; the truth is not used.
 """
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from neurofm.analysis.spike_influence import influence
-from neurofm.benchmarks.baselines.correlogram import score_connectivity
+from neurofm.benchmarks.baselines.correlogram import connectivity, score_connectivity
 from neurofm.benchmarks.baselines.spike_order import OrderedUnigram
+from neurofm.data.dataset import Dataset
 from neurofm.hub.load import load_model
 from neurofm.nn.ragged import pad_rows
 from neurofm.training.reopen import corpus_of
@@ -30,6 +31,11 @@ def main(run: str, n_windows: int = 1500) -> None:
     truth, _ = corpus.dataset.read_stream(recording, 0.0, 1e9, stream="true_connectivity")
     n = len(facts.channels)
     true = np.asarray(truth).reshape(n, n)
+
+    for bin_s, *lags in ((0.001, 12, 19), (model.step_s, 1, 2), (model.step_s, 1, 1), (model.step_s, 2, 2)):
+        said = correlogram(str(corpus.dataset.path), recording, bin_s=bin_s, lags=(lags[0], lags[1]))
+        scores = score_connectivity(said, true)
+        print(f"correlogram, bins of {1000 * bin_s:g} ms, lags {lags[0]} to {lags[1]}: auroc {scores['auroc']:.3f}")
 
     def batches(part: str):
         return corpus.loader(part, facts, batch_size=64, seed=0, training=False)
@@ -67,6 +73,16 @@ def main(run: str, n_windows: int = 1500) -> None:
     ):
         told(name, said, true, signed=False)
     told("influence of a spike", influence(model, objective, few(), n_units=n), true, signed=True)
+    late = influence(model, objective, few(), n_units=n, skip=1)
+    told("influence of a spike two steps back", late, true, signed=True)
+
+
+def correlogram(path: str, recording: str, *, bin_s: float, lags: tuple[int, int]) -> np.ndarray:
+    """Excess of pairs at some lags, in bins, over those of 40 to 70 ms."""
+    dataset = Dataset(path, bin_s=bin_s)
+    length_s = dataset.valid(recording)[-1][1]
+    counts = dataset.read(recording, 0.0, int(length_s / bin_s))
+    return connectivity(counts, bin_s=bin_s, near_s=(lags[0] * bin_s, lags[1] * bin_s))
 
 
 def told(name: str, said: torch.Tensor, true: np.ndarray, *, signed: bool) -> None:

@@ -83,6 +83,7 @@ def finetune(
     warmup_steps: int = 10,
     gradient_clip: float = 1.0,
     prior_strength: float = 0.0,
+    prior_scaled: bool = False,
     tail: str = "auto",
     tail_fraction: float = 0.2,
     gap_s: float = 0.0,
@@ -115,6 +116,9 @@ def finetune(
     prior_strength : float
         Weight of ½‖w − w₀‖², the distance of all trained parameters from where they started (L2-SP, Li et al.
         2018, arXiv:1802.01483); a new head is drawn to its first values too.
+    prior_scaled : bool
+        Divide that weight by the number of windows learned from, as in a posterior: what was known counts less the more
+        is seen. (The loss is a mean over windows.)
     tail : str
         What early stopping watches: ``time`` (the last part of each recording), ``stratified`` (some trials of
         every class), ``none``, or ``auto``: stratified when the windows have class targets, else time.
@@ -171,7 +175,8 @@ def finetune(
         return Finetuned(adapted.merged(), strategy, 0, n_train=len(windows), seconds=time.perf_counter() - started)
     loop = _Loop(
         adapted, lr_peak=lr_peak, weight_decay=weight_decay, betas=betas, warmup_steps=min(warmup_steps, steps),
-        total_steps=steps, gradient_clip=gradient_clip, prior_strength=prior_strength, batch_size=batch_size, seed=seed,
+        total_steps=steps, gradient_clip=gradient_clip, prior_strength=prior_strength,
+        prior_scaled=prior_scaled, batch_size=batch_size, seed=seed,
     )  # fmt: skip
     best_step = steps
     history: list[dict[str, float]] = []
@@ -225,12 +230,12 @@ class _Loop:
 
     def __init__(
         self, adapted: Adapted, *, lr_peak: float, weight_decay: float, betas: Sequence[float], warmup_steps: int,
-        total_steps: int, gradient_clip: float, prior_strength: float, batch_size: int, seed: int,
+        total_steps: int, gradient_clip: float, prior_strength: float, prior_scaled: bool, batch_size: int, seed: int,
     ) -> None:  # fmt: skip
         self.adapted, self.seed, self.batch_size = adapted, seed, batch_size
         self.lr_peak, self.weight_decay, self.betas = lr_peak, weight_decay, (float(betas[0]), float(betas[1]))
         self.warmup_steps, self.total_steps = warmup_steps, total_steps
-        self.gradient_clip, self.prior_strength = gradient_clip, prior_strength
+        self.gradient_clip, self.prior_strength, self.prior_scaled = gradient_clip, prior_strength, prior_scaled
         self.parameters = list(adapted.trainable().values())
         self.start = self._weights()
         self.module = NeuroModule(
@@ -252,6 +257,7 @@ class _Loop:
         if history and start_counts:
             best = history[0]["tail_loss"]
         order = torch.empty(0, dtype=torch.long)
+        prior = self.prior_strength / (len(windows) if self.prior_scaled else 1)
         self._mode(training=True)
         for step in range(steps):
             if not len(order):
@@ -260,7 +266,7 @@ class _Loop:
             factor = warmup_cosine(step, warmup_steps=self.warmup_steps, total_steps=self.total_steps)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
-            loss = self._step(select(windows, rows), optimizer, step)
+            loss = self._step(select(windows, rows), optimizer, step, prior)
             if watch is not None and ((step + 1) % every == 0 or step + 1 == steps):
                 tail_loss = self._evaluate(watch)
                 history.append({"step": float(step + 1), "loss": loss, "tail_loss": tail_loss})
@@ -276,7 +282,7 @@ class _Loop:
         self.set(kept)
         return best_step, history
 
-    def _step(self, batch: NeuralBatch, optimizer: torch.optim.Optimizer, step: int) -> float:
+    def _step(self, batch: NeuralBatch, optimizer: torch.optim.Optimizer, step: int, prior: float) -> float:
         torch.manual_seed(seed_of(self.seed, "dropout", step))
         total = self.module.loss(batch, torch_generator(self.seed, "mask", step)).total
         value = float(total.detach())
@@ -284,9 +290,9 @@ class _Loop:
             raise NeurofmError(
                 f"fine-tuning: the loss is {value} at step {step}; lower lr_peak or check the data for NaN"
             )
-        if self.prior_strength:
+        if prior:
             pull = sum((p - s).square().sum() for p, s in zip(self.parameters, self.start, strict=True))
-            total = total + 0.5 * self.prior_strength * pull
+            total = total + 0.5 * prior * pull
         optimizer.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)

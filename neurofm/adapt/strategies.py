@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from neurofm.adapt.base import Adapted, begin, freeze_all_but, require_head
+from neurofm.adapt.known_rows import seek_among_known
+from neurofm.adapt.lora import merge_lora
 from neurofm.adapt.ridge_head import ridge_head
 from neurofm.hub.load import LoadedModel
 from neurofm.models.base import Backbone, offers
@@ -84,6 +86,7 @@ def unit_embedding(
     objective: Mapping[str, Any] | None = None,
     /,
     *,
+    prior: str = "none",
     seed: int = 0,
 ) -> Adapted:
     """Train only the embeddings of the new session's units, and of the session (POYO's unit identification).
@@ -91,7 +94,12 @@ def unit_embedding(
     Source: Azabou et al. 2023, arXiv:2310.16046. The tables take part as a whole, but rows of units that the
     calibration does not hold get no gradient, no weight decay and, as the optimiser starts afresh, no momentum: they
     stay to the bit. The rest of the network stays in evaluation mode.
+
+    With `prior` "known", new rows are sought in coordinates in which the known ones have mean 0 and unit covariance, from
+    near 0, and `prior_strength` of the loop draws by their Gaussian. Not published; see `adapt.known_rows`.
     """
+    if prior not in ("none", "known"):
+        raise ConfigError(f"adapt=unit_embedding: unknown prior '{prior}': {nearest(prior, ('none', 'known'))}")
     start = begin(loaded, facts, objective, seed=seed)
     owned = start.model.subject_parameters() if offers(start.model, Backbone.grow) else []
     if not owned:
@@ -100,7 +108,11 @@ def unit_embedding(
         )
     freeze_all_but(start.model, owned)
     freeze_all_but(start.objective, start.objective.subject_parameters())
-    return Adapted("unit_embedding", start, frozen_backbone=True)
+    if prior == "none":
+        return Adapted("unit_embedding", start, frozen_backbone=True)
+    for part, old in ((start.model, loaded.model), (start.objective, loaded.objective)):
+        seek_among_known(part, old, seed=seed)
+    return Adapted("unit_embedding", start, frozen_backbone=True, merge=merge_lora)
 
 
 def norm(

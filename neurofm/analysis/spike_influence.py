@@ -21,8 +21,9 @@ from neurofm.schema.errors import ConfigError
 
 @torch.no_grad()
 def influence(
-    model: Neuroformer, objective: Any, batches: Iterable[NeuralBatch], *, n_units: int, steps: int = 2, ahead: int = 1
-) -> Tensor:
+    model: Neuroformer, objective: Any, batches: Iterable[NeuralBatch], *, n_units: int, steps: int = 2, ahead: int = 1,
+    skip: int = 0,
+) -> Tensor:  # fmt: skip
     """Relative change of the chance of a unit's next spike that hiding another's recent spikes undoes.
 
     Parameters
@@ -39,6 +40,8 @@ def influence(
         A source's spikes in so many last time steps of the history are hidden, all at once.
     ahead : int
         States of the start and of spikes in the first so many steps of the current part are asked.
+    skip : int
+        So many of the very last steps of the history stay seen: what conduction is too slow for adds only noise.
 
     Returns
     -------
@@ -46,6 +49,8 @@ def influence(
         [source, target]: (chance seen − chance unseen) / chance unseen, with the chances added up over all states asked;
         above 0 excites. NaN where the source never fired so. Rows and columns in the order of the vocabulary.
     """
+    if not 0 <= skip < steps:
+        raise ConfigError(f"influence: skip={skip} must be 0 to {steps - 1}, fewer than steps={steps}")
     if not 1 <= steps <= model.n_history or not 1 <= ahead <= model.n_steps:
         raise ConfigError(
             f"influence: steps={steps} must be 1 to {model.n_history} (history) and ahead={ahead} 1 to {model.n_steps}"
@@ -56,7 +61,7 @@ def influence(
     for batch in batches:
         past = model.past(batch)
         assert batch.channel_ids is not None
-        recent = past.mask & (past.step >= model.n_history - steps)
+        recent = past.mask & (past.step >= model.n_history - steps) & (past.step < model.n_history - skip)
         for channel in past.channel[recent].unique().tolist():
             hidden = recent & (past.channel == channel)
             rows = hidden.any(1).nonzero().flatten()

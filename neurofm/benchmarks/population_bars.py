@@ -23,6 +23,8 @@ Answer = list[Array]
 # what a rate is worked with where nothing was seen (Neural Latents Benchmark '21)
 LOG_FLOOR = 1e-4
 SMOOTH_S, CAUSAL_S, HISTORY_S, LATENTS = 0.05, 0.24, 0.3, 8
+# taps on both sides reach so far: what a window of half a second has around its middle
+SIDE_S = 0.25
 
 
 def co_smoothing(name: str, session: Session, *, smooth_s: float = SMOOTH_S, alpha: float = 0.01) -> Answer:
@@ -82,6 +84,9 @@ def decoding(name: str, session: Session, *, history_s: float = HISTORY_S) -> An
     """Behaviour of every test trial from the counts of all units, or from the samples of a matrix."""
     if name == "wiener":
         n_taps, made = max(1, round(history_s / session.bin_s)), [[t.counts for t in p] for p in _parts(session)]
+    elif name == "both_sides":
+        ahead = round(SIDE_S / session.bin_s)
+        n_taps, made = 2 * ahead + 1, [[_early(t.counts, ahead) for t in p] for p in _parts(session)]
     elif name == "band_power":
         n_taps, made = 1, [[_log_power(t.counts, 1 / session.bin_s) for t in p] for p in _parts(session)]
     elif name == "exponential":
@@ -107,13 +112,14 @@ BARS: dict[str, dict[str, str]] = {
     },
     "forward": {"glm": "Poisson GLM of the past", "psth": "trial average", "oracle": "oracle, true rates"},
     "decoding": {
-        "wiener": "ridge, causal taps", "exponential": "ridge, causal exponential 240 ms",
+        "wiener": "ridge, causal taps", "both_sides": "ridge, taps on both sides",
+        "exponential": "ridge, causal exponential 240 ms",
         "smoothing": "ridge, smoothed both ways", "gpfa": "ridge of factor analysis",
         "band_power": "ridge, causal band power",
     },
 }  # fmt: skip
-# asked for by name: a simulation's, and what makes sense of matrices alone
-BY_NAME = ("oracle", "band_power")
+# asked for by name: a simulation's, what makes sense of matrices alone, what sees as far ahead as a decoder of windows
+BY_NAME = ("oracle", "band_power", "both_sides")
 ANSWERS: dict[str, Callable[..., Answer]] = {
     "co_smoothing": co_smoothing, "forward": forward, "decoding": decoding,
 }  # fmt: skip
@@ -134,6 +140,11 @@ def answer(protocol: str, name: str, session: Session, **choices: float) -> Answ
 
 def _parts(session: Session) -> tuple[list[Trial], list[Trial]]:
     return session.train, session.test
+
+
+def _early(counts: Array, ahead: int) -> Array:
+    """Counts `ahead` bins before they are, so that causal taps see the future; zeros behind the end."""
+    return np.concatenate([counts[ahead:], np.zeros((min(ahead, len(counts)), counts.shape[1]))])
 
 
 def _log_power(samples: Array, rate_hz: float) -> Array:

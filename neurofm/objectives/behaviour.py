@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from neurofm.models.base import Backbone, Encoded
 from neurofm.models.unit_table import GrowingTable
 from neurofm.nn.geglu import GEGLU
-from neurofm.nn.rotary_time import RotaryAttention, RotaryTime
+from neurofm.nn.rotary_time import LONGEST_S, SHORTEST_S, RotaryAttention, RotaryTime
 from neurofm.objectives.base import Loss, Objective
 from neurofm.objectives.keyed import keyed_uniform, sample_keys
 from neurofm.schema.batch import NeuralBatch, StreamValues
@@ -54,6 +54,11 @@ class Behaviour(Objective):
         (published: 30, 100, 300). None: all.
     dropout : float
         Inside the readout's feed-forward block.
+    by_session : bool
+        ``query``: whether each session has a query of its own (published: yes), else all share one. A session that was
+        not met asks with the mean of those known.
+    shortest_s, longest_s : float
+        ``query``: periods of the rotary times; see `nn.rotary_time`.
     """
 
     needs = ("signal", "channel_mask", "streams")
@@ -75,6 +80,9 @@ class Behaviour(Objective):
         mean: Sequence[float] = (0.0,),
         keep_units: Sequence[int] | None = None,
         dropout: float = 0.0,
+        by_session: bool = True,
+        shortest_s: float = SHORTEST_S,
+        longest_s: float = LONGEST_S,
     ) -> None:
         super().__init__()
         if readout not in ("query", "pool"):
@@ -94,9 +102,14 @@ class Behaviour(Objective):
         self.mean: Tensor
         self.register_buffer("scale", torch.tensor(list(scale), dtype=torch.float32), persistent=False)
         self.register_buffer("mean", torch.tensor(list(mean), dtype=torch.float32), persistent=False)
+        self.session: GrowingTable | None = None
         if readout == "query":
-            self.session = GrowingTable(len(facts.sessions), model.dim)
-            self.rotary = RotaryTime(head_dim)
+            if by_session:
+                self.session = GrowingTable(len(facts.sessions), model.dim)
+            else:
+                self.everybody = nn.Parameter(torch.empty(model.dim))
+                nn.init.normal_(self.everybody, std=0.02)
+            self.rotary = RotaryTime(head_dim, shortest_s=shortest_s, longest_s=longest_s)
             self.read = RotaryAttention(
                 model.dim, context_dim=model.dim, n_heads=n_heads, head_dim=head_dim, turn_values=False
             )
@@ -157,11 +170,11 @@ class Behaviour(Objective):
 
     def subject_parameters(self) -> list[str]:
         """Return the sessions' embeddings."""
-        return ["session.weight"] if self.readout == "query" else []
+        return [] if self.session is None else ["session.weight"]
 
     def grow(self, facts: Facts) -> None:
         """Take in sessions behind the present ones."""
-        if self.readout == "query":
+        if self.session is not None:
             self.session.grow(len(facts.sessions))
 
     def _estimate(self, model: Backbone, batch: NeuralBatch, time_s: Tensor) -> Tensor:
@@ -174,13 +187,21 @@ class Behaviour(Objective):
         """Return estimates, in units of `scale`, at any times from the window's start, shape (B, Q, Y)."""
         B, Q = time_s.shape
         dtype = encoded.tokens.dtype
-        if session is None:
-            session = torch.zeros(B, dtype=torch.long, device=time_s.device)
-        x = self.session(session)[:, None].expand(-1, Q, -1)
+        x = self._asking(session, B)[:, None].expand(-1, Q, -1)
         angles = self.rotary.angles(time_s, dtype)
         theirs = self.rotary.angles(encoded.time_s, dtype)
         x = x + self.read(x, angles, encoded.tokens, theirs, encoded.mask[:, None, None])
         return self.head(x + self.ffn(x))
+
+    def _asking(self, session: Tensor | None, B: int) -> Tensor:
+        """Vectors that ask, (B, D): of each window's session, the mean of the known where it is not among them."""
+        if self.session is None:
+            return self.everybody.expand(B, -1)
+        known = self.session.weight[1:]
+        mean = (known.mean(0) if len(known) else self.session.weight[0]).detach().expand(B, -1)
+        if session is None:
+            return mean
+        return torch.where((session > 0)[:, None], self.session(session), mean)
 
     def _thinned(self, batch: NeuralBatch, keys: Tensor) -> NeuralBatch:
         """Keep a random number of random units of each window; the same whatever the padding."""

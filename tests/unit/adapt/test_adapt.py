@@ -188,6 +188,13 @@ def test_the_prior_holds_the_weights_back(loaded, tiny):
     assert distance(10.0) < 0.6 * distance(0.0)
 
 
+def test_a_scaled_prior_is_one_per_window(loaded, tiny):
+    choices = dict(steps=5, lr_peak=1e-2, tail="none")
+    scaled = finetune(loaded, tiny.batch(16), prior_strength=16.0, prior_scaled=True, **choices).loaded
+    plain = finetune(loaded, tiny.batch(16), prior_strength=1.0, **choices).loaded
+    assert torch.equal(weights(scaled), weights(plain))
+
+
 def test_probe_keeps_dropout_off_in_the_frozen_model(loaded, tiny):
     adapted = ADAPT.build("probe", loaded, None, SUPERVISED)
     assert adapted.frozen_backbone

@@ -9,6 +9,7 @@ import torch
 
 from neurofm.adapt import ADAPT
 from neurofm.adapt.finetune import finetune
+from neurofm.adapt.known_rows import AmongKnown
 from neurofm.hub.load import LoadedModel
 from neurofm.models import MODELS
 from neurofm.objectives import OBJECTIVES
@@ -123,3 +124,56 @@ def test_models_without_units_are_a_sentence():
     loaded = LoadedModel(model, OBJECTIVES.build("supervised", model, facts), facts, [], card)
     with pytest.raises(ConfigError, match="model 'pooled_cnn' has no embedding per unit"):
         ADAPT.build("unit_embedding", loaded, None, None)
+
+
+def test_rows_sought_where_the_known_lie(pretrained):
+    before = state(pretrained)
+    choices = dict(strategy="unit_embedding", strategy_choices={"prior": "known"}, facts=NEW, lr_peak=0.1, tail="none")
+    result = finetune(pretrained, windows(2, 5, 5), steps=200, weight_decay=0.1, **choices)
+    after = state(result.loaded)
+    # saved as plain tables, the old rows to the bit
+    assert set(after) == set(before)
+    known, new = after["model.unit.weight"][:5], after["model.unit.weight"][5:]
+    assert torch.equal(known, before["model.unit.weight"])
+    assert result.loaded.objective(result.loaded.model, windows(2, 5, 5, seed=9)).total < 0.75
+    # what four units differ by has three directions; the new ones differ by no other
+    away, directions = new - known[1:].mean(0), known[1:] - known[1:].mean(0)
+    assert torch.linalg.matrix_rank(torch.cat([directions, away]).double(), rtol=1e-5) == 3
+    # held by their prior they stay where they start, near the mean
+    held = finetune(pretrained, windows(2, 5, 5), steps=60, prior_strength=1e4, **choices).loaded.model.unit.weight[5:]
+    start = ADAPT.build("unit_embedding", pretrained, NEW, None, prior="known").loaded.model.unit.weight[5:]
+    assert (held - start).abs().max() < 0.05 * directions.abs().max()
+    assert (start - known[1:].mean(0)).norm(dim=1).max() < directions.norm(dim=1).max()
+
+
+def test_coordinates_have_the_covariance_of_the_known():
+    weight = torch.randn(41, 6, dtype=torch.float64) @ torch.randn(6, 6, dtype=torch.float64)
+    among = AmongKnown(weight, 38)
+    assert torch.allclose(among.spread @ among.spread.T, torch.cov(weight[1:38].T))
+    assert torch.equal(among(weight)[:38], weight[:38])
+    assert torch.allclose(among(weight)[38:] - weight[1:38].mean(0), among.new_table @ among.spread.T)
+
+
+def test_an_unknown_prior_is_a_sentence(pretrained):
+    with pytest.raises(ConfigError, match=r"unknown prior 'knowns': .*'known'"):
+        ADAPT.build("unit_embedding", pretrained, NEW, None, prior="knowns")
+
+
+def test_a_session_that_was_not_met_asks_with_the_mean_of_those_known(pretrained):
+    objective = pretrained.objective
+    batch = windows(1, 4, 1, B=3)
+    encoded = pretrained.model(batch)
+    time_s = batch.streams["velocity"].time_s
+    unknown = objective.read_at(encoded, time_s, torch.zeros(3, dtype=torch.long))
+    # one session is known, so it is the mean
+    assert torch.equal(unknown, objective.read_at(encoded, time_s, torch.ones(3, dtype=torch.long)))
+    assert torch.equal(unknown, objective.read_at(encoded, time_s, None))
+
+
+def test_one_query_for_all_sessions():
+    model = MODELS.build("population_decoder", OLD, **SIZES)
+    shared = OBJECTIVES.build("behaviour", model, OLD, **READOUT, by_session=False)
+    assert shared.subject_parameters() == []
+    batch = windows(1, 4, 1, B=3)
+    one, other = (shared.predict(model.eval(), replace(batch, session=torch.full((3,), k))) for k in (1, 0))
+    assert torch.equal(one, other)

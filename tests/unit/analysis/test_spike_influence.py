@@ -46,6 +46,8 @@ def test_a_planted_connection_has_direction_and_sign():
     assert model.training
     assert found[0, 1] > 0.5
     assert found[0, 2] < -0.5
+    # it takes one step: what was fired a step earlier says nothing
+    assert influence(model, objective, [data], n_units=4, steps=2, skip=1)[0, 1:3].abs().max() < 0.3
     # neither the way back nor the lonely unit
     assert found[[1, 2, 3, 3, 3], [0, 0, 0, 1, 2]].abs().max() < 0.3
 
@@ -65,3 +67,9 @@ def test_more_steps_than_there_are_is_a_sentence():
     model, objective = made()
     with pytest.raises(ConfigError, match="history"):
         influence(model, objective, [], n_units=4, steps=3)
+
+
+def test_skipping_every_step_is_a_sentence():
+    model, objective = made()
+    with pytest.raises(ConfigError, match="skip=2 must be 0 to 1, fewer than steps=2"):
+        influence(model, objective, [], n_units=4, skip=2)

@@ -170,3 +170,18 @@ def test_force_in_the_strength_of_a_rhythm_is_found_by_band_power_alone():
     assert scores["band_power"] > 0.6
     assert scores["wiener"] < 0.1
     assert "band_power" in BY_NAME, "of spike counts it makes no sense, so it has to be asked for"
+
+
+def test_taps_on_both_sides_see_what_comes():
+    """A behaviour that is the count 100 ms later: the past says nothing of it, 250 ms ahead all."""
+    counts = np.random.default_rng(0).poisson(1.0, (3000, 2)).astype(float)
+    moved = np.r_[counts[5:, :1], np.zeros((5, 1))]
+    trials = [
+        Trial(span=Span("r", a * 0.02, b * 0.02), counts=counts[a:b], behaviour=moved[a:b])
+        for a, b in ((0, 2000), (2000, 3000))
+    ]
+    session = Session(name="s", subject="a", bin_s=0.02, held_out=np.zeros(2, bool), train=trials[:1], test=trials[1:])
+    within = slice(50, -50)
+    (blind,), (seen,) = (answer("decoding", bar, session) for bar in ("wiener", "both_sides"))
+    assert np.corrcoef(seen[within, 0], trials[1].behaviour[within, 0])[0, 1] > 0.99
+    assert abs(np.corrcoef(blind[within, 0], trials[1].behaviour[within, 0])[0, 1]) < 0.15
