@@ -1,16 +1,36 @@
-"""Every public benchmark that fits its own models: prepared from a miniature of its layout, and scored by the verbs."""
+"""Every public benchmark by the verbs alone, from a miniature of its published layout to the report."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from neurofm.benchmarks.results import read_results, scores_only
 from neurofm.cli.conf import conf_dir
 from neurofm.cli.main import main
-from tests.layouts.trees import bci_iv_2a, deap, dreamer, falcon, nlb, physionet_mi, seed, sleep_edf, tuh
+from neurofm.benchmarks.neuroprobe import SPLITS, TASKS
+from neurofm.schema.embeddings import write_embeddings
+from neurofm.schema.tables import read_table
+from tests.layouts.trees import (
+    bci_iv_2a,
+    brain_treebank,
+    deap,
+    dreamer,
+    du_in,
+    falcon,
+    nlb,
+    physionet_mi,
+    seed,
+    sleep_edf,
+    speech_meeg,
+    swec,
+    things_meg,
+    tuh,
+)
 
 CLIPS = "{{name: {name}, per: [subject], folds: {{unit: trial, kind: clip, n: 3, seed: 0}}}}"
 # trees are too short for published windows and for as many folds; what is read, cut and labelled is the YAML's
@@ -60,4 +80,88 @@ def test_runs_on_its_miniature(name, tmp_path, monkeypatch, capsys):
         assert r["protocol_hash"]
         assert r["machine"]
         assert r["date"]
+    assert Path("page/report.html").exists()
+
+
+def embed_images(folder: str) -> None:
+    """Stand in for an image encoder: random vectors for every image that the prepared dataset lists."""
+    rows = read_table(f"{folder}/stimuli", "stimuli")
+    vectors = np.random.default_rng(0).standard_normal((len(rows), 6)).astype("f4")
+    ids = sorted(r["stimulus_id"] for r in rows)
+    write_embeddings(Path(folder) / "stimuli/embeddings/clip.safetensors", ids, vectors, encoder="random", hash="r")
+
+
+STEPS = ["trainer.max_steps=4", "trainer.progress=false", "batch_size=4"]
+SHORT_DU_IN = ["model.n_layers=1", "model.dropout=0.0"]
+SEIZURES = [
+    "data=swec", "data.split.test=2", "task.window_s=2.0", "task.stride_s=1.0", "task.label_s=1.0", "data.n_workers=0"
+]  # fmt: skip
+# name → writer, overrides of prep, commands between prep and evaluate, overrides of evaluate
+TRAINED = {
+    "swec": (
+        swec.write_people, [],
+        [
+            ["train", "experiment=ieeg_pretrain", "data=swec", "data.split.test=2", "task.window_s=4.0", "name=swec/m", "model.dim=16",
+             "model.n_layers=1", "model.ffn_dim=32", "data.n_workers=0", *STEPS],
+            ["finetune", "checkpoint=runs/swec/m", "experiment=ieeg_seizure", *SEIZURES, "loop.steps=4", "from_scratch=false"],
+        ],
+        [],
+    ),
+    "du_in": (
+        du_in.write_words, [],
+        [
+            command
+            for who in ("001", "002")
+            for command in (
+                ["train", "experiment=du_in_tokenizer", f"data.split.subject='{who}'", "model.n_codes=16", "model.n_decoder_layers=1",
+                 *SHORT_DU_IN, *STEPS],
+                ["train", "experiment=du_in_masked_code", f"data.split.subject='{who}'",
+                 f"objective.tokenizer=runs/du_in/{who}/tokenizer-seed0", *SHORT_DU_IN, *STEPS],
+                ["finetune", f"checkpoint=runs/du_in/{who}/masked_code-seed0", "experiment=du_in_words", f"data.split.subject='{who}'",
+                 "loop.steps=4", "loop.batch_size=8", "from_scratch=false"],
+            )
+        ],
+        [],
+    ),
+    "things_meg": (
+        things_meg.write_concepts, ["dataset.source.variant=preprocessed", "prep@dataset=meg_epochs"],
+        [
+            embed_images,
+            ["train", "experiment=things_meg", "data.n_workers=0", "data.split.validation_fraction=0.2", "model.n_filters=4", *STEPS],
+            ["train", "experiment=things_meg", "data.n_workers=0", "data.split.validation_fraction=0.2", "model.n_filters=4",
+             "held_out=BIGMEG2", "name=things_meg/held_out", *STEPS],
+        ],
+        ["+benchmark.parts.0.resolved=false"],
+    ),
+    "gwilliams2022": (
+        speech_meeg.write_gwilliams2022_stories, [],
+        [
+            ["embed", "data=stimuli", "dataset=gwilliams2022", "encoder=spectrogram", "files=raw/stimuli/audio"],
+            ["train", "experiment=gwilliams2022", "data.n_workers=0", "data.embedding=spectrogram", "data.split.test=2",
+             "data.split.validation=0", "task.window_s=1.0", "model.dim=8", "model.n_virtual=4", "model.n_layers=2", *STEPS],
+        ],
+        ["+benchmark.parts.0.resolved=false"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED)
+def test_trains_and_is_scored_on_its_miniature(name, tmp_path, monkeypatch, capsys):
+    writer, prep, commands, chosen = TRAINED[name]
+    monkeypatch.chdir(tmp_path)
+    Path("raw").mkdir()
+    writer(tmp_path / "raw")
+    assert main(["prep", f"dataset={name}", "dataset.source.root=raw", "dask=none", *prep]) == 0, capsys.readouterr().err
+    for command in commands:
+        if callable(command):
+            command(f"shards/{name}")
+            continue
+        code = main(command)
+        assert code == 0, capsys.readouterr().err
+    code = main(["evaluate", f"benchmark={name}", "out=page", *chosen])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    rows = scores_only(read_results("runs"))
+    assert rows
     assert Path("page/report.html").exists()
