@@ -129,7 +129,13 @@ def _lasting(events: list[Event]) -> list[Event]:
 def stimuli(root: Path) -> list[dict[str, Any]]:
     """Rows of the sounds in ``stimuli/audio``, which stay where they are: their folder is `files=` of `neurofm embed`."""
     return [
-        {"stimulus_id": audio_name(path.name), "concept": "", "kind": "audio", "file": path.name, "sha256": sha256_file(path)}
+        {
+            "stimulus_id": audio_name(path.name),
+            "concept": "",
+            "kind": "audio",
+            "file": path.name,
+            "sha256": sha256_file(path),
+        }
         for path in sorted((root / "stimuli/audio").glob("*.wav"))
     ]
 

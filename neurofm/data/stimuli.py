@@ -15,7 +15,6 @@ from neurofm.schema.embeddings import FOLDER, EmbeddingFile, embedding_path
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.tables import read_table
 
-
 # kind of the events that say when a sound began and how long it lasted
 SOUND = "sound"
 

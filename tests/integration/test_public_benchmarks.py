@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,10 @@ import yaml
 from neurofm.benchmarks.results import read_results, scores_only
 from neurofm.cli.conf import conf_dir
 from neurofm.cli.main import main
-from neurofm.benchmarks.neuroprobe import SPLITS, TASKS
 from neurofm.schema.embeddings import write_embeddings
 from neurofm.schema.tables import read_table
 from tests.layouts.trees import (
     bci_iv_2a,
-    brain_treebank,
     deap,
     dreamer,
     du_in,
@@ -152,7 +149,9 @@ def test_trains_and_is_scored_on_its_miniature(name, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     Path("raw").mkdir()
     writer(tmp_path / "raw")
-    assert main(["prep", f"dataset={name}", "dataset.source.root=raw", "dask=none", *prep]) == 0, capsys.readouterr().err
+    assert main(["prep", f"dataset={name}", "dataset.source.root=raw", "dask=none", *prep]) == 0, (
+        capsys.readouterr().err
+    )
     for command in commands:
         if callable(command):
             command(f"shards/{name}")

@@ -83,7 +83,7 @@ def write_epochs(root: Path) -> Tree:
 def write_concepts(root: Path) -> Tree:
     """Epochs of two people: eight concepts with three images each, and three tested images four times; of two of the tested
     concepts there are training images too, as published.
-    """  # noqa: D205
+    """
     import mne
 
     rng = np.random.default_rng(31)

@@ -55,8 +55,8 @@ def test_bci_iv_2a_by_its_official_sessions(tmp_path):
     assert out.unit == "subject"
     assert out.metrics == ("balanced_accuracy", "kappa", "weighted_f1")
     rows = scores_only(read_results(tmp_path / "r"))
-    # two people, two models under no control and two controls, three metrics; and as many over people
-    assert len(rows) == 2 * 2 * 3 * 3 + 2 * 3 * 3
+    # two people, two models under no control and two controls, three metrics; as many over people; each without control
+    assert len(rows) == 2 * 2 * 3 * 3 + 2 * 3 * 3 + 2 * 2 * 3
     for row in rows:
         assert row["protocol_hash"] == out.protocol_hash
         assert row["checkpoint_hash"].startswith("spec-")
@@ -64,6 +64,11 @@ def test_bci_iv_2a_by_its_official_sessions(tmp_path):
         assert row["date"]
         assert row["split_hash"]
         assert row["fold"] == "all" or row["seconds"] > 0
+    each = {(r["model"], r["metric"], r["subject"]): r["value"] for r in rows if r["fold"] == "all" and r["subject"]}
+    folds = {
+        (r["model"], r["metric"], r["subject"]): r["value"] for r in rows if r["fold"] != "all" and not r["control"]
+    }
+    assert each == folds
     # the classifier that knows no signal is at chance exactly
     assert out.intervals["prior", "", "kappa"].value == 0
 
@@ -80,7 +85,9 @@ def test_sleep_edf_keeps_both_nights_of_a_person_together(tmp_path):
         assert not people[0] & people[1]
     out = run(protocol, tmp_path, metrics=["balanced_accuracy", "kappa", "macro_f1"])
     assert out.n_test == sum(len(f.test) for f in protocol.folds)
-    assert out.unit == "fold"
+    # people, of whom each has several classes, and not the folds that they were dealt to
+    assert out.unit == out.paired_by == "subject"
+    assert set(out.people["ridge", "", "kappa"]) == set(protocol.dataset.subjects)
 
 
 def test_tuev_by_its_official_parts(tmp_path):
@@ -92,7 +99,8 @@ def test_tuev_by_its_official_parts(tmp_path):
     protocol = protocol_of(data={"path": path}, split=split_rule("tuev"), task=task)
     out = run(protocol, tmp_path)
     assert [f.name for f in protocol.folds] == ["all"]
-    assert out.unit == "example"
+    assert out.unit == "subject"
+    assert "people" in out.method
     assert {"bckg", "spsw", "pled", "gped", "eyem", "artf"} == set(protocol.classes)
 
 
