@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from neurofm.benchmarks.decoders import find_decoders, people_of
 from neurofm.benchmarks.decoding_task import score_decoding
 from neurofm.benchmarks.encoding_curves import score_encoding
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
@@ -54,22 +55,24 @@ def labelled_trials(
     *, tasks: Sequence[str], controls: Sequence[str] = (), titles: dict[str, str] | None = None, strategy: str = "full",
     event_s: dict[str, float] | None = None, controls_note: str = "", **choices: Any,
 ) -> Part:  # fmt: skip
-    """Score one person's labelled trials, and negative controls beside them."""
+    """Score labelled trials, of each person whose decoders are there, and negative controls beside them."""
     part = Part()
     judged: list[TrialScores] = []
     for task in [*tasks, *controls]:
-        scored = TrialScores(task=task)
-        for line, scored in score_trials(  # noqa: B007
-            task=task, event_s=(event_s or {}).get(task), is_control=task in controls, **choices
-        ):
-            print(line, flush=True)
-        part.rows += scored.rows
-        part.looks[f"official test trials of {task}"] = scored.looks
+        found = _each_person(task, choices | {"event_s": (event_s or {}).get(task), "is_control": task in controls})
+        title = (titles or {}).get(task, task)
+        for scored in found:
+            part.rows += scored.rows
+            whose = f" of {scored.subject}" if len(found) > 1 else ""
+            part.looks[f"official test trials of {task}{whose}"] = scored.looks
         if task in controls:
-            part.claims.append(trials.control_claim(scored))
-            judged.append(scored)
+            part.claims += [trials.control_claim(scored) for scored in found]
+            judged += found
+        elif len(found) > 1:
+            part.claims += trials.claims_over_people(found, strategy, title)
+            part.sections.append(trials.people_section(found, title))
         else:
-            title = (titles or {}).get(task, task)
+            scored = found[0]
             part.claims += trials.claims_of(scored, strategy, title)
             part.sections.append(trials.section_of(scored, strategy, title))
     if judged:
@@ -81,6 +84,19 @@ def labelled_trials(
             )
         )
     return part
+
+
+def _each_person(task: str, choices: dict[str, Any]) -> list[TrialScores]:
+    """Score the decoders of a task, each person's by themselves."""
+    folders = find_decoders(choices["runs"], task=task, dataset=choices.get("dataset"))
+    people = [choices["subject"]] if choices.get("subject") else list(people_of(folders))
+    found = []
+    for person in people if len(people) > 1 else [choices.get("subject", "")]:
+        scored = TrialScores(task=task)
+        for line, scored in score_trials(task=task, **{**choices, "subject": person}):  # noqa: B007
+            print(f"{person}  {line}".strip(), flush=True)
+        found.append(scored)
+    return found
 
 
 def families(
