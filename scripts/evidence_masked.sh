@@ -7,7 +7,6 @@
 # other people and are not run here (docs/measurements/2026-11-21-masked.md).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PYTHONPATH=${PYTHONPATH:-.} # scripts/ imports the checkout
 RUNS=${RUNS:-runs/evidence_masked}
 SEED=${SEED:-0}
 EXTRA=${EXTRA:-}        # further overrides of prep
@@ -33,7 +32,7 @@ neurofm train experiment=motor_eegnet $common
 step "finetune: every new person"
 adapt() { # model, experiment, further overrides
   # shellcheck disable=SC2086
-  python scripts/adapt_people.py "$RUNS/motor/few-$1" experiment="$2" checkpoint="$RUNS/motor/$1-seed$SEED" \
+  neurofm finetune held_out=all run_dir="$RUNS/motor/few-$1" experiment="$2" checkpoint="$RUNS/motor/$1-seed$SEED" \
     seed="$SEED" budgets="$BUDGETS" overwrite=true $DATA "${@:3}"
 }
 adapt masked_summary motor_few_shot_summary

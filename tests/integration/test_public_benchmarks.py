@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from neurofm.benchmarks.neuroprobe import SPLITS, TASKS
 from neurofm.benchmarks.results import read_results, scores_only
 from neurofm.cli.conf import conf_dir
 from neurofm.cli.main import main
@@ -15,6 +17,7 @@ from neurofm.schema.embeddings import write_embeddings
 from neurofm.schema.tables import read_table
 from tests.layouts.trees import (
     bci_iv_2a,
+    brain_treebank,
     deap,
     dreamer,
     du_in,
@@ -164,3 +167,63 @@ def test_trains_and_is_scored_on_its_miniature(name, tmp_path, monkeypatch, caps
     rows = scores_only(read_results("runs"))
     assert rows
     assert Path("page/report.html").exists()
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """Folder with the miniature Brain Treebank, prepared with the features that the benchmark's first lines ask for."""
+    folder = tmp_path_factory.mktemp("films")
+    (folder / "raw").mkdir()
+    brain_treebank.write_films(folder / "raw")
+    asked = (conf_dir() / "benchmark/neuroprobe.yaml").read_text().split("features=")[1].split("'")[0]
+    features = re.sub(r"[#\s]", "", asked)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        # at 2048 Hz the notches of the preset take most of the time
+        prep = [
+            "dataset.source.root=raw",
+            f"dataset.source.features={features}",
+            "dask=none",
+            "stages=[{name: resample, rate_hz: 256}]",
+        ]
+        assert main(["prep", "dataset=brain_treebank", *prep]) == 0
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", SPLITS)
+def test_neuroprobe(split, films, monkeypatch, capsys):
+    monkeypatch.chdir(films)
+    code = main(
+        ["evaluate", "benchmark=neuroprobe", f"benchmark.split={split}", f"results={split}", f"out={split}/page"]
+    )
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    rows = [r for r in scores_only(read_results(split)) if r["fold"] not in ("", "all")]
+    assert {r["task"] for r in rows} == set(TASKS)
+    tested = {(r["task"], r["fold"]) for r in rows}
+    # of five sessions one is no lite session: four are tested, in halves within each, the other person's two across people
+    assert len(tested) == len(TASKS) * {"within_session": 8, "cross_session": 4, "cross_subject": 2}[split]
+    assert {r["subject"] for r in rows} == ({"1"} if split == "cross_subject" else {"1", "2"})
+    assert {r["metric"] for r in rows} == {"auroc"}
+
+
+@pytest.mark.slow
+def test_neuroprobe_enforces_its_ban(films, monkeypatch, capsys):
+    monkeypatch.chdir(films)
+    small = [
+        "experiment=ieeg_pretrain", "data=mine", "data.path=shards/brain_treebank", "data.split={rule: everything}",
+        "data.transforms=[{name: demean_window}]", "data.n_workers=0", "task.window_s=1.0", "model.dim=8", "model.n_layers=1",
+        "model.ffn_dim=16", "model.patch_s=0.5", *STEPS,
+    ]  # fmt: skip
+    for name, session in (("banned", "trial001"), ("allowed", "trial000")):
+        chosen = f"+data.select={{subject: '1', session: {session}}}"
+        assert main(["train", *small, f"name={name}", chosen]) == 0, capsys.readouterr().err
+    frozen = "benchmark.models={{frozen: {{checkpoint: runs/{}}}}}"
+    common = ["evaluate", "benchmark=neuroprobe", "benchmark.split=cross_session", "out=ban"]
+    # the session was tested nowhere in this fold's parts, yet nobody may pretrain on it
+    assert main([*common, "results=banned", frozen.format("banned")]) != 0
+    assert "bans from pretraining" in capsys.readouterr().err
+    assert not scores_only(read_results("banned"))
+    assert main([*common, "results=allowed", frozen.format("allowed")]) == 0, capsys.readouterr().err
+    assert scores_only(read_results("allowed"))
