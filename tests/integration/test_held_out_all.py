@@ -23,10 +23,12 @@ TUNE = [
     "budgets=[5]",
     "from_scratch=false",
 ]
-ONE = [
-    "data=mine_new_subject", "data.path=shards/motor", "data.split.budgets_s={1: 4, 2: 5, 5: 6}", "data.split.test_s=5", "data.split.gap_s=0", "data.n_workers=0",
-    "data.transforms=[]",
-]  # fmt: skip
+ONE = """# One person left out
+id: one
+path: shards/motor
+split: { rule: new_subject, subject: "${held_out}", budgets_s: { 5: 5 }, test_s: 5, gap_s: 0 }
+transforms: []
+"""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,9 @@ def test_everybody_that_the_split_tests(folder, monkeypatch):
 
 def test_a_rule_for_one_person_takes_everybody(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    assert main([*TUNE, *ONE, "held_out=all", "run_dir=runs/each"]) == 0
+    Path("own/data").mkdir(parents=True)
+    Path("own/data/one.yaml").write_text(ONE)
+    assert main([*TUNE, "--config-dir", "own", "data=one", "held_out=all", "run_dir=runs/each"]) == 0
     assert sorted(p.name for p in Path("runs/each").iterdir()) == Dataset("shards/motor").subjects
 
 

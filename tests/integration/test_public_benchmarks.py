@@ -212,7 +212,7 @@ def test_neuroprobe(split, films, monkeypatch, capsys):
 def test_neuroprobe_enforces_its_ban(films, monkeypatch, capsys):
     monkeypatch.chdir(films)
     small = [
-        "experiment=ieeg_pretrain", "data=mine", "data.path=shards/brain_treebank", "data.split={rule: everything}",
+        "experiment=ieeg_pretrain", "data=mine", "data.path=shards/brain_treebank", "data.split.gap_s=1",
         "data.transforms=[{name: demean_window}]", "data.n_workers=0", "task.window_s=1.0", "model.dim=8", "model.n_layers=1",
         "model.ffn_dim=16", "model.patch_s=0.5", *STEPS,
     ]  # fmt: skip

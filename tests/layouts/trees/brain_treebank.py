@@ -143,7 +143,7 @@ def write_films(root: Path) -> Tree:
                 {"title": film, "filename": film},
             )
             rows = [
-                [i, "word", t, t + 0.3, int(i % 5 == 0), i // 5, i % 5, ["NOUN", "VERB", "DET"][i % 3], i % 2,
+                [i, "word", t, t + rng.uniform(0.2, 0.6), int(i % 5 == 0), i // 5, i % 5, ["NOUN", "VERB", "DET"][i % 3], i % 2,
                  *rng.normal(size=2), *rng.normal(size=6), i % 2]
                 for i, t in enumerate(words)
             ]  # fmt: skip
