@@ -14,7 +14,8 @@ from neurofm.benchmarks.decoding_task import score_decoding
 from neurofm.benchmarks.encoding_curves import score_encoding
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
 from neurofm.benchmarks.population import PopulationScores, score_population
-from neurofm.benchmarks.retrieval_scores import RetrievalScores, score_retrieval
+from neurofm.benchmarks.public_splits import refuse_other_splits, split_rule
+from neurofm.benchmarks.retrieval_scores import RetrievalScores, find_retrievers, score_retrieval
 from neurofm.benchmarks.seizure import METRICS, SeizureScores, score_seizures
 from neurofm.benchmarks.trial_curves import METRICS as TRIAL_METRICS
 from neurofm.benchmarks.trial_curves import TrialCurves, score_trial_curves
@@ -22,6 +23,7 @@ from neurofm.benchmarks.trials import TrialScores, score_trials
 from neurofm.cli.evaluate_fitted import decoding, neuroprobe
 from neurofm.cli.part import Part
 from neurofm.data.index import Dataset
+from neurofm.data.split_files import rule_hash
 from neurofm.report import families as family_page
 from neurofm.report import new_subject, population, retrieval, seizure, trial_curves, trials
 from neurofm.report.content import Section
@@ -53,10 +55,12 @@ def regions(
 
 def labelled_trials(
     *, tasks: Sequence[str], controls: Sequence[str] = (), titles: dict[str, str] | None = None, strategy: str = "full",
-    event_s: dict[str, float] | None = None, controls_note: str = "", **choices: Any,
+    event_s: dict[str, float] | None = None, controls_note: str = "", split: str | None = None, **choices: Any,
 ) -> Part:  # fmt: skip
     """Score labelled trials, of each person whose decoders are there, and negative controls beside them."""
     part = Part()
+    for task in tasks if split else ():
+        part.facts |= _held_to(split, find_decoders(choices["runs"], task=task, dataset=choices.get("dataset")))
     judged: list[TrialScores] = []
     for task in [*tasks, *controls]:
         found = _each_person(task, choices | {"event_s": (event_s or {}).get(task), "is_control": task in controls})
@@ -130,15 +134,25 @@ def families(
     return part
 
 
-def seizures(*, title: str = "Seizure detection", strategy: str = "full", **choices: Any) -> Part:
+def seizures(
+    *, title: str = "Seizure detection", strategy: str = "full", split: str | None = None, **choices: Any
+) -> Part:
     """Score detectors of seizures on people they were not trained on, or after calibration on each."""
+    task = choices.get("task", "seizure")
+    facts = _held_to(split, find_decoders(choices["runs"], task=task, dataset=choices.get("dataset"))) if split else {}
     scored = _seizures(choices)
     return Part(
         claims=seizure.claims_of(scored, strategy),
         sections=[seizure.section_of(scored, title)],
         rows=scored.rows,
         looks={f"seizures, test of {who}": n for who, n in scored.looks.items()},
+        facts=facts,
     )
+
+
+def _held_to(split: str, folders: Sequence[Path]) -> dict[str, str]:
+    """Hold trained models to the benchmark's split; return what the report's foot says of it."""
+    return {f"split {split}": refuse_other_splits(split, folders)}
 
 
 def adaptation(
@@ -213,8 +227,12 @@ def _seizures(choices: dict[str, Any]) -> SeizureScores:
     return scored
 
 
-def found_stimuli(*, title: str = "Retrieval", files: str | None = None, **choices: Any) -> Part:
+def found_stimuli(
+    *, title: str = "Retrieval", files: str | None = None, split: str | None = None, **choices: Any
+) -> Part:
     """Score which of a gallery's stimuli was shown or heard; `files` is the folder of the pictures for panels."""
+    where = {"task": choices["task"], "dataset": choices.get("dataset")}
+    facts = _held_to(split, find_retrievers(choices["runs"], **where)) if split else {}
     scored = RetrievalScores(task=choices["task"])
     for line, scored in score_retrieval(**choices):  # noqa: B007
         print(line, flush=True)
@@ -223,13 +241,25 @@ def found_stimuli(*, title: str = "Retrieval", files: str | None = None, **choic
         sections=[retrieval.section_of(scored, title, files=files)],
         rows=scored.rows,
         looks={f"retrieval, test part of {scored.task}": scored.looks},
+        facts=facts,
     )
 
 
 def populations(
-    *, title: str = "Spiking populations", protocol: str = "co_smoothing", strategy: str = "full", **choices: Any
-) -> Part:
-    """Score baselines, and models given as `runs` or `arms` (name → runs, strategy), on sessions of populations."""
+    *, title: str = "Spiking populations", protocol: str = "co_smoothing", strategy: str = "full", split: str | None = None,
+    **choices: Any,
+) -> Part:  # fmt: skip
+    """Score baselines, and models given as `runs` or `arms` (name → runs, strategy), on sessions of populations.
+
+    `split` is the name of one of `benchmarks/splits`, of official parts, in the place of `parts`.
+    """
+    facts = {}
+    if split is not None:
+        rule = split_rule(split)
+        if choices.get("parts"):
+            raise ConfigError(f"benchmark '{choices['name']}': split '{split}' says the parts; leave `parts` out")
+        choices["parts"] = {p: one for p, where in rule["parts"].items() for one in where["part"][:1]}
+        facts = {f"split {split}": rule_hash(rule)}
     scored = PopulationScores()
     for line, scored in score_population(protocol=protocol, **choices):  # noqa: B007
         print(line, flush=True)
@@ -238,6 +268,7 @@ def populations(
         sections=[population.section_of(scored, protocol, title)],
         rows=scored.rows,
         looks={f"{title}, test of {who}": n for who, n in scored.looks.items()},
+        facts=facts,
     )
 
 

@@ -48,7 +48,7 @@ BENCHMARKS = {
     "tuev": (tuh.write_tuev, ["stages=[]"], ["task.window_s=1.0", "task.offset_s=0.0"]),
     "nlb": (nlb.write_validation_trials, [], ["tasks=null", "window_s=[-0.1,0.2]", "+baselines=[smoothing]"]),
     # the tree has the days to train on only: their last third is tested
-    "falcon": (falcon.write_m2, [], ["0.parts=null", "+0.official=held_in_calib", "+0.test_fraction=0.4", "+0.gap_s=0.1", "1.official=held_in_calib", "+1.gap_s=0.1"]),
+    "falcon": (falcon.write_m2, [], ["0.split=null", "+0.official=held_in_calib", "+0.test_fraction=0.4", "+0.gap_s=0.1", "1.official=held_in_calib", "+1.gap_s=0.1"]),
 }  # fmt: skip
 
 
@@ -96,6 +96,8 @@ SHORT_DU_IN = ["model.n_layers=1", "model.dropout=0.0"]
 SEIZURES = [
     "data=swec", "data.split.test=2", "task.window_s=2.0", "task.stride_s=1.0", "task.label_s=1.0", "data.n_workers=0"
 ]  # fmt: skip
+# a miniature has too few people or sounds for the published split
+ANY_SPLIT = "benchmark.parts.0.split=null"
 # name → writer, overrides of prep, commands between prep and evaluate, overrides of evaluate
 TRAINED = {
     "swec": (
@@ -105,7 +107,7 @@ TRAINED = {
              "model.n_layers=1", "model.ffn_dim=32", "data.n_workers=0", *STEPS],
             ["finetune", "checkpoint=runs/swec/m", "experiment=ieeg_seizure", *SEIZURES, "loop.steps=4", "from_scratch=false"],
         ],
-        [],
+        [ANY_SPLIT],
     ),
     "du_in": (
         du_in.write_words, [],
@@ -140,7 +142,7 @@ TRAINED = {
             ["train", "experiment=gwilliams2022", "data.n_workers=0", "data.embedding=spectrogram", "data.split.test=2",
              "data.split.validation=0", "task.window_s=1.0", "model.dim=8", "model.n_virtual=4", "model.n_layers=2", *STEPS],
         ],
-        ["+benchmark.parts.0.resolved=false"],
+        ["+benchmark.parts.0.resolved=false", ANY_SPLIT],
     ),
 }  # fmt: skip
 
@@ -161,6 +163,11 @@ def test_trains_and_is_scored_on_its_miniature(name, tmp_path, monkeypatch, caps
             continue
         code = main(command)
         assert code == 0, capsys.readouterr().err
+    if ANY_SPLIT in chosen:
+        # models of another split than the benchmark's are refused, before anything of the test is looked at
+        assert main(["evaluate", f"benchmark={name}", "results=refused"]) == 1
+        assert f"was trained under another split than '{name}'" in capsys.readouterr().err
+        assert not read_results("refused")
     code = main(["evaluate", f"benchmark={name}", "out=page", *chosen])
     said = capsys.readouterr()
     assert code == 0, said.err

@@ -33,7 +33,12 @@ def test_known_ceilings_are_approached_and_not_passed(tmp_path, monkeypatch, cap
     assert all(0.9 * r["ceiling"] < r["value"] <= r["ceiling"] for r in means)
     assert all(r["high"] <= 1 for r in rows if r["metric"] == "balanced_accuracy" and np.isfinite(r["high"]))
     # planted: the same scores under a ceiling that is too low, as those of a model that knows the answers would look
-    lower = ["benchmark=sim_trials", "benchmark.parts.0.ceiling.balanced_accuracy=0.6", "out=planted", "results=planted"]
+    lower = [
+        "benchmark=sim_trials",
+        "benchmark.parts.0.ceiling.balanced_accuracy=0.6",
+        "out=planted",
+        "results=planted",
+    ]
     assert main(["evaluate", *lower]) == 0
     said = capsys.readouterr().out
     (failed,) = [line for line in said.splitlines() if line.startswith("FAILED")]

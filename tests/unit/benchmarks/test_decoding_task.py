@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import yaml
 
 from data_prep.pipeline import prepare
 from neurofm.benchmarks.decoding_task import score_decoding
 from neurofm.benchmarks.folds import protocol_of
 from neurofm.benchmarks.neuroprobe import BANNED, TASKS, items_of, neuroprobe_protocol
-from neurofm.benchmarks.public_splits import split_names, split_rule
+from neurofm.benchmarks.public_splits import TRAINED, refuse_other_splits, split_names, split_rule, trained_split
 from neurofm.benchmarks.results import read_results, scores_only
+from neurofm.cli.conf import conf_dir
 from neurofm.schema.errors import ConfigError, DataError
+from neurofm.schema.hashing import write_json
 from tests.layouts.trees import bci_iv_2a, brain_treebank, sleep_edf, tuh
 
 MODELS = {
@@ -203,3 +206,29 @@ def test_every_stored_split_is_whole():
         rule = split_rule(name)
         assert rule["name"] == name
         assert rule["source"]
+
+
+def test_data_of_trained_benchmarks_have_their_stored_split(tmp_path):
+    names = sorted(p.stem for p in TRAINED.glob("*.json"))
+    assert {"du_in", "gwilliams2022", "swec", "things_eeg2", "things_meg"} <= set(names)
+
+    def card(split):
+        write_json(tmp_path / "card.json", {"provenance": {"data": {"split": split}}})
+        return [tmp_path]
+
+    for name in names:
+        assert trained_split(name)["source"]
+        split = yaml.safe_load((conf_dir() / f"data/{name}.yaml").read_text())["split"]
+        assert refuse_other_splits(name, card(split)) == trained_split(name)["hash"]
+        free = {k: "other" for k in trained_split(name)["free"]}
+        refuse_other_splits(name, card({**split, **free}))
+        with pytest.raises(ConfigError, match=r"seed is 7|around_s is 3"):
+            refuse_other_splits(
+                name, card({**split, "seed": 7, "around_s": 3} if "seed" not in free else {**split, "around_s": 3})
+            )
+    with pytest.raises(ConfigError, match="test is 17, the benchmark's is 18"):
+        refuse_other_splits("swec", card({"rule": "by_subject", "test": 17}))
+    with pytest.raises(ConfigError, match="the split of a file"):
+        refuse_other_splits("swec", card("split.json"))
+    with pytest.raises(ConfigError, match="did you mean 'swec'"):
+        trained_split("swecs")
