@@ -191,7 +191,7 @@ def films(tmp_path_factory):
             "dataset.source.root=raw",
             f"dataset.source.features={features}",
             "dask=none",
-            "stages=[{name: resample, rate_hz: 256}]",
+            "stages=[{name: resample, rate_hz: 128}]",
         ]
         assert main(["prep", "dataset=brain_treebank", *prep]) == 0
     return folder
@@ -226,7 +226,7 @@ def test_neuroprobe_enforces_its_ban(films, monkeypatch, capsys):
     for name, session in (("banned", "trial001"), ("allowed", "trial000")):
         chosen = f"+data.select={{subject: '1', session: {session}}}"
         assert main(["train", *small, f"name={name}", chosen]) == 0, capsys.readouterr().err
-    frozen = "benchmark.models={{frozen: {{checkpoint: runs/{}}}}}"
+    frozen = "+benchmark.models={{frozen: {{checkpoint: runs/{}}}}}"
     common = ["evaluate", "benchmark=neuroprobe", "benchmark.split=cross_session", "out=ban"]
     # the session was tested nowhere in this fold's parts, yet nobody may pretrain on it
     assert main([*common, "results=banned", frozen.format("banned")]) != 0
