@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from neurofm.adapt.new_subject import corpus_of
 from neurofm.benchmarks.bars import FoldBars
 from neurofm.benchmarks.decoders import Decoder, RegionPredictor
 from neurofm.benchmarks.protocols import every_third_region, masked_region_scores, next_volume_scores
 from neurofm.data.spans import Span
 from neurofm.hub.load import load_model
+from neurofm.training.reopen import corpus_of
 
 DEVELOPMENT = (330, 600)  # volumes of a held-out person
 BUDGET = 200  # volumes that the normalisation, and the bars, may know

@@ -13,12 +13,12 @@ from itertools import islice
 import numpy as np
 import torch
 
-from neurofm.adapt.new_subject import corpus_of
 from neurofm.analysis.spike_influence import influence
 from neurofm.benchmarks.baselines.correlogram import score_connectivity
 from neurofm.benchmarks.baselines.spike_order import OrderedUnigram
 from neurofm.hub.load import load_model
 from neurofm.nn.ragged import pad_rows
+from neurofm.training.reopen import corpus_of
 
 
 def main(run: str, n_windows: int = 1500) -> None:

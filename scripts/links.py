@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 from data_prep.sources.sim_links import Network, make_network
-from neurofm.adapt.new_subject import corpus_of
 from neurofm.analysis.channel_attention import average, channel_attention, influence
 from neurofm.benchmarks.baselines.links import cross_correlation, granger, lasso, var_coefficients
 from neurofm.benchmarks.links import LinkScores, link_scores
@@ -31,6 +30,7 @@ from neurofm.hub.load import load_model
 from neurofm.report.content import Report, Section, Table
 from neurofm.report.figures_connectome import connectome
 from neurofm.report.html import write_report
+from neurofm.training.reopen import corpus_of
 
 SPLIT = {"rule": "by_time", "fractions": {"pretrain": 0.8, "test": 0.2}, "gap_s": 1}  # as conf/data/sim_links.yaml
 LAGS = 10  # samples that those who do not know the order look back

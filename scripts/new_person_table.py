@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from neurofm.adapt.new_subject import corpus_of
 from neurofm.benchmarks.retrieval import retrieve
 from neurofm.benchmarks.retrieval_trials import model_decoder, teach_new_people, trials_of_part
 from neurofm.hub.load import load_model
+from neurofm.training.reopen import corpus_of
 
 for card in sorted(Path(sys.argv[1]).glob("**/card.json")):
     loaded = load_model(card.parent)

@@ -18,9 +18,10 @@ from neurofm.benchmarks.results import record_script
 from neurofm.benchmarks.retrieval import retrieve
 from neurofm.benchmarks.retrieval_average import counts_up_to, draw_repetitions
 from neurofm.benchmarks.retrieval_trials import Trials, teach_new_people, trials_of_part
+from neurofm.data.corpus import Corpus
 from neurofm.data.index import Dataset
+from neurofm.data.task import Task
 from neurofm.schema.embeddings import EmbeddingFile, embedding_path
-from neurofm.training.corpus import Corpus
 
 
 def sim_image_eeg(path: str = "shards/sim_image_eeg") -> Iterator[str]:
@@ -54,7 +55,11 @@ def _trials(path: str, subject: str) -> tuple[Trials, Trials]:
     """Training and test trials of a person."""
     split = {"rule": "zero_shot", "subject": subject, "validation_fraction": 0.0}
     corpus = Corpus(
-        path=path, split=split, window_s=0.6, windows="trial", embedding="truth", transforms=[{"name": "mvnn"}]
+        path=path,
+        split=split,
+        embedding="truth",
+        transforms=[{"name": "mvnn"}],
+        task=Task(window_s=0.6, windows="trial"),
     )
     corpus.fit_transforms("train")
     record_script(RESULTS, script="retrieval_bars.py", dataset=corpus.dataset.id, spans=corpus.split["test"])
@@ -139,7 +144,9 @@ def sim_fmri_native(path: str = "shards/sim_fmri_native") -> Iterator[str]:
 def _ridge_line(path: str, split: dict, part: str, subject: str, *, window_s: float, clamp: float | None = 20.0) -> str:
     """Single-trial retrieval of a person's test images by ridge taught with a part of the split."""
     scale = {"name": "robust_scale", "per": "subject", "clamp": clamp}
-    corpus = Corpus(path=path, split=split, window_s=window_s, windows="trial", embedding="truth", transforms=[scale])
+    corpus = Corpus(
+        path=path, split=split, embedding="truth", transforms=[scale], task=Task(window_s=window_s, windows="trial")
+    )
     corpus.fit_transforms(part)
     record_script(RESULTS, script="retrieval_bars.py", dataset=corpus.dataset.id, spans=corpus.split["test"])
     teach_new_people(corpus, sorted({corpus.dataset.subject(s.recording_id) for s in corpus.split[part]}))

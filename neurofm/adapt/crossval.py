@@ -12,13 +12,13 @@ from torch import Tensor
 
 from neurofm.adapt.finetune import finetune
 from neurofm.adapt.rows import join
+from neurofm.data.corpus import Corpus
 from neurofm.data.splits import kfold_trials
 from neurofm.hub.load import LoadedModel
 from neurofm.objectives.scores import balanced_accuracy
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.facts import Facts
-from neurofm.training.corpus import Corpus
 
 FitPredict = Callable[[NeuralBatch, NeuralBatch], ArrayLike | Tensor]
 """Training windows, validation windows without their targets → scores (validation window, class)."""
@@ -89,7 +89,7 @@ def folds_of(
     ConfigError
         When the task is not one of labelled trials, or has fewer trials of a class than folds.
     """
-    if corpus.windows_by != "trial" or not facts.classes:
+    if corpus.task.windows != "trial" or not facts.classes:
         raise ConfigError("cross_validate needs a task of labelled trials (windows: trial, with a label_kind)")
     if transforms is None:
         raw = [t.to_json() for t in corpus.transform.transforms]
@@ -99,10 +99,8 @@ def folds_of(
     folds = []
     for split in kfold_trials(spans, n_folds=n_folds, seed=seed, labels=labels):
         inner = Corpus(
-            path=corpus.dataset, split=split, window_s=corpus.window_s, stride_s=corpus.stride_s,
-            windows=corpus.windows_by, label_kind=corpus.label_kind, transforms=transforms, preload=corpus.preload,
-            offset_s=corpus.offset_s,
-        )  # fmt: skip
+            path=corpus.dataset, split=split, task=corpus.task, transforms=transforms, preload=corpus.preload
+        )
         inner.fit_transforms("train")
         train, validation = (
             join(inner.loader(name, facts, batch_size=256, seed=seed, training=False))

@@ -15,53 +15,17 @@ from neurofm.adapt.finetune import Finetuned, finetune
 from neurofm.adapt.rows import join
 from neurofm.adapt.search import choose_lr
 from neurofm.data.collate import channel_name
-from neurofm.data.transforms import Compose, transform_from_json
+from neurofm.data.corpus import Corpus
 from neurofm.hub.export import export_decoder
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.hub.save import save_model
 from neurofm.models.base import Backbone, offers
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
-from neurofm.training.corpus import Corpus
+from neurofm.training.reopen import corpus_of
 from neurofm.training.run import RunFolder, environment, refuse_if_finished
 
 CALIBRATION = "calibration-"
-
-
-def corpus_of(
-    loaded: LoadedModel,
-    *,
-    data: Mapping[str, Any] | None = None,
-    task: Mapping[str, Any] | None = None,
-    transforms: str = "fitted",
-) -> Corpus:
-    """Open the data that a model was trained on, or others, through the model's own transforms.
-
-    Parameters
-    ----------
-    loaded : LoadedModel
-        Its card says which data and task it was trained on; they are the defaults.
-    data, task : mapping, optional
-        As in `conf/data` and `conf/task`.
-    transforms : str
-        "fitted": those of the model, with what they learned in pretraining. "fresh": the same, untaught.
-    """
-    own = loaded.card["provenance"]
-    data, task = dict(data or own["data"]), dict(task or own["task"])
-    choices = {k: v for k, v in {**data, **task}.items() if k not in ("id", "name")}
-    known = {d["id"]: d["content_hash"] for d in own.get("datasets", [])}
-    if transforms == "fitted":
-        choices["transforms"] = Compose(transforms=[transform_from_json(t) for t in loaded.transforms])
-    else:
-        choices["transforms"] = [{"name": t["name"], **t["choices"]} for t in loaded.transforms]
-    corpus = Corpus(**choices)
-    manifest = corpus.dataset.manifest
-    if known.get(manifest.id, manifest.content_hash) != manifest.content_hash:
-        raise ConfigError(
-            f"{corpus.dataset.path}: content is {manifest.content_hash}, the model saw {known[manifest.id]} under the same "
-            f"id '{manifest.id}'; prepare the dataset as it was, or give the new one another id"
-        )
-    return corpus
 
 
 def task_facts(loaded: LoadedModel, corpus: Corpus, part: str) -> Facts:

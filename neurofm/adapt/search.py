@@ -9,11 +9,11 @@ import numpy as np
 
 from neurofm.adapt.crossval import cross_validate, decoder, folds_of
 from neurofm.adapt.finetune import finetune
+from neurofm.data.corpus import Corpus
 from neurofm.hub.load import LoadedModel
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
-from neurofm.training.corpus import Corpus
 
 
 def choose_lr(
@@ -85,7 +85,7 @@ def choose_lr(
 
 def _folds(corpus: Corpus, part: str, facts: Facts, calibration: NeuralBatch, n_folds: int, seed: int) -> list[Any]:
     """Folds over labelled trials; none where there are no labels, or a class has a single trial."""
-    if corpus.windows_by != "trial" or not facts.classes or calibration.target is None:
+    if corpus.task.windows != "trial" or not facts.classes or calibration.target is None:
         return []
     fewest = int(calibration.target.unique(return_counts=True)[1].min())
     if fewest < 2:

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from neurofm.adapt.new_subject import CALIBRATION, corpus_of
+from neurofm.adapt.new_subject import CALIBRATION
 from neurofm.api.calibration import calibrate, knows
 from neurofm.api.codes import code_windows
 from neurofm.api.pretrained import embed_batches
 from neurofm.data.collate import channel_name
+from neurofm.data.corpus import Corpus
 from neurofm.data.splits import Span, overlap
 from neurofm.data.windows import Window
 from neurofm.hub.load import LoadedModel
@@ -25,7 +26,7 @@ from neurofm.models.base import CodebookModel
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import write_json
 from neurofm.schema.tables import write_table
-from neurofm.training.corpus import Corpus
+from neurofm.training.reopen import corpus_of
 
 VECTORS, TABLE, ABOUT = "embeddings.safetensors", "windows.parquet", "embeddings.json"
 TEST = "test"
@@ -97,7 +98,7 @@ def embed_dataset(
         "dataset": {"id": corpus.dataset.id, "content_hash": corpus.dataset.manifest.content_hash},
         "split": corpus.split.rule,
         "part": part or "all but test",
-        "window_s": corpus.window_s,
+        "window_s": corpus.task.window_s,
         "n_windows": len(vectors),
         "dim": int(vectors.shape[1]),
         **codebooks,

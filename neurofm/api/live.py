@@ -212,10 +212,9 @@ class LiveDecoder:
             arrays=[np.zeros((self._n, len(self._order)), np.float32)], rate_hz=self._rate, interval_start_s=[0.0],
             channels=self._rows, recording_id=self._key, **self._about,
         )  # fmt: skip
-        facts = self._model.facts
         loader = WindowLoader(
             empty, [Window(self._key, 0.0, self._n)], batch_size=1, transforms=Compose(transforms=[]),
-            vocabulary=facts.channels, subjects=facts.subjects, shuffle=False,
+            facts=self._model.facts, shuffle=False,
         )  # fmt: skip
         return next(iter(loader)).to(self._device)
 

@@ -214,8 +214,8 @@ class Pretrained:
             "notes": (*prepared.notes, *notes, *said),
         }
         loader = WindowLoader(
-            held, windows, batch_size=min(batch_size, len(windows)), transforms=transform, vocabulary=facts.channels,
-            subjects=facts.subjects, shuffle=False,
+            held, windows, batch_size=min(batch_size, len(windows)), transforms=transform, facts=facts,
+            shuffle=False,
         )  # fmt: skip
         return loader, about
 

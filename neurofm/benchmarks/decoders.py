@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neurofm.adapt.new_subject import corpus_of
 from neurofm.benchmarks.audit import Finding, audit
+from neurofm.data.corpus import Corpus
 from neurofm.data.index import Dataset
 from neurofm.data.splits import Span
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import read_json
-from neurofm.training.corpus import Corpus
+from neurofm.training.reopen import corpus_of
 
 # windows per forward pass
 CHUNK = 64

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from neurofm.benchmarks.audit import Finding
 from neurofm.benchmarks.guards import same_twice
+from neurofm.data.corpus import Corpus, open_corpus
 from neurofm.data.index import Dataset
-from neurofm.data.labels import classes_in
 from neurofm.data.spans import Span
 from neurofm.data.split_files import check_rule, folds_of, rule_hash
 from neurofm.data.transforms import Compose
-from neurofm.data.windows import Window, labels_in
+from neurofm.data.windows import Window
 from neurofm.schema.errors import DataError
-from neurofm.training.corpus import Corpus
 
 
 @dataclass(kw_only=True)
@@ -105,21 +104,20 @@ def protocol_of(
         "class", or "value": the value of the event that a window of windows=event belongs to.
     """
     rule = check_rule(split, "split")
-    choices = {k: v for k, v in {**data, **task}.items() if k not in ("id", "name", "split", "transforms")}
-    first = Corpus(**choices, split={"rule": "everything"})
+    raw_data = {**data, "transforms": ()}
+    first = open_corpus(raw_data, task, split={"rule": "everything"})
     dataset = first.dataset
     splits = folds_of(dataset, rule)
     finding = same_twice(lambda: folds_of(dataset, rule))
     names = dict(relabel or {})
-    if target == "value":
-        choices["labels"] = False
-        raw: tuple[str, ...] = ()
-    else:
-        raw = first.classes or _labels(first)
+    asked = replace(first.task, labels=first.task.labels and target != "value")
+    # names of classes only, of whatever part they occur in, and no count of them
+    raw = () if target == "value" else asked.classes_of(dataset, first.split["pretrain"])
+    asked = replace(asked, classes=raw or None)
     classes = tuple(dict.fromkeys(c for k in raw if (c := names.get(k, k)) is not None))
     folds = []
     for name, made in splits.items():
-        corpus = Corpus(**{**choices, "path": dataset, "classes": list(raw) or None}, split=made)
+        corpus = open_corpus(raw_data, asked, path=dataset, split=made)
         parts = {part: _labelled(corpus, part, raw, names, target) for part in ("train", "test")}
         folds.append(
             Fold(
@@ -132,15 +130,6 @@ def protocol_of(
         promises=dict(rule.get("promises") or {}), split_hash=rule_hash(rule), split_name=str(rule.get("name", "")),
         findings=[finding],
     )  # fmt: skip
-
-
-def _labels(corpus: Corpus) -> tuple[str, ...]:
-    """Labels that occur anywhere: names of classes only, no count of them."""
-    spans, kind = corpus.split["pretrain"], corpus.label_kind
-    if corpus.windows_by == "labelled":
-        assert kind is not None
-        return classes_in(corpus.dataset, spans, kind=kind, background=corpus.background)
-    return tuple(labels_in(corpus.dataset, spans, kind=kind))
 
 
 def _labelled(
@@ -161,9 +150,13 @@ def _labelled(
 def _values(corpus: Corpus, windows: Sequence[Window]) -> Iterator[tuple[Window, float]]:
     """Value of the event whose window this is, where it has one."""
     for w in windows:
-        onset = w.start_s - corpus.offset_s
+        onset = w.start_s - corpus.task.offset_s
         tolerance = 0.51 / corpus.dataset.rate_hz(w.recording_id)
         for e in corpus.dataset.events(w.recording_id):
-            if e["kind"] == corpus.label_kind and abs(e["onset_s"] - onset) <= tolerance and np.isfinite(e["value"]):
+            if (
+                e["kind"] == corpus.task.label_kind
+                and abs(e["onset_s"] - onset) <= tolerance
+                and np.isfinite(e["value"])
+            ):
                 yield w, float(e["value"])
                 break

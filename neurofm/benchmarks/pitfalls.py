@@ -37,7 +37,7 @@ PITFALLS = (
     Pitfall("label constant within a block that training and test share", "refuse", "guards:blocks", "test_block_design"),
     Pitfall("time alone tells the label", "control", "time_only"),
     Pitfall("the same stimulus in training and test", "refuse", "guards:stimuli", "test_repeated_stimulus"),
-    Pitfall("early stopping or choice of epoch on the test part", "refuse", "training.corpus:Corpus.loader", "test_training_on_the_test_part"),
+    Pitfall("early stopping or choice of epoch on the test part", "refuse", "data.corpus:Corpus.loader", "test_training_on_the_test_part"),
     Pitfall("looking at a test part until it fits", "report", "looks at the test part, counted in results.parquet"),
     Pitfall("averaging over repetitions hides single trials", "report", "kind retrieval: a curve over repetitions"),
     Pitfall("the gallery changes the figure", "report", "kind retrieval: the gallery is part of the protocol's hash"),

@@ -97,8 +97,8 @@ class Probe:
         # the targets belong to the read-out, not to the model
         plain = [w._replace(target=None) for w in windows]
         loader = WindowLoader(
-            dataset, plain, batch_size=min(64, len(plain)), transforms=self._transform, vocabulary=facts.channels,
-            subjects=facts.subjects, shuffle=False,
+            dataset, plain, batch_size=min(64, len(plain)), transforms=self._transform, facts=facts,
+            shuffle=False,
         )  # fmt: skip
         with torch.inference_mode():
             found = [model.pool(model(batch)).float().numpy() for batch in loader]

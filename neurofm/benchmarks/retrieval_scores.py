@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurofm.adapt.new_subject import corpus_of
 from neurofm.benchmarks.audit import Finding, audit, refuse_on_leak
 from neurofm.benchmarks.decoders import contents
 from neurofm.benchmarks.results import append_results, record_look, span_hash
@@ -30,13 +29,14 @@ from neurofm.benchmarks.retrieval_trials import (
     trials_of_part,
 )
 from neurofm.data.collate import channel_name
+from neurofm.data.corpus import Corpus
 from neurofm.data.spans import Span
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.schema.conditions import write_conditions
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.hashing import hash_of, read_json
 from neurofm.schema.recording import slug
-from neurofm.training.corpus import Corpus
+from neurofm.training.reopen import corpus_of
 
 RIDGE = "ridge"
 FINEST_DRAWS = 3

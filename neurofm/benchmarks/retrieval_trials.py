@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge, LaggedEmbeddingRidge
 from neurofm.benchmarks.retrieval_average import average
+from neurofm.data.corpus import Corpus
 from neurofm.data.split_groups import sounds_of
 from neurofm.data.splits import whole
 from neurofm.data.windows import sliding
 from neurofm.hub.load import LoadedModel
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.facts import Facts
-from neurofm.training.corpus import Corpus
 
 CHUNK = 256
 # windows (n, T, C) of the recordings (n) → decoded embeddings (n, …)
@@ -121,7 +121,7 @@ def segments_of(corpus: Corpus, encoder: str) -> dict[str, NDArray[np.float32]]:
     found = {}
     ids = sorted(dataset.recordings)
     spans = sounds_of(dataset, ids) or whole(dataset, ids)
-    step_s = corpus.stride_s or corpus.window_s
+    step_s = corpus.task.stride_s or corpus.task.window_s
     for w in sliding(dataset, spans, window_s=stimuli.window_s, stride_s=step_s, jitter=False):
         onset_s, name = stimuli.event_of(dataset, w, w.start_s)
         found[f"{name}@{w.start_s - onset_s:.3f}"] = stimuli.shown(dataset, w, w.start_s).embeddings[encoder]

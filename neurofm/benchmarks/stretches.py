@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from neurofm.benchmarks.decoders import Decoder, said_of
 from neurofm.benchmarks.events import Event
+from neurofm.data.corpus import Corpus
 from neurofm.data.windows import Window
 from neurofm.schema.errors import ConfigError, DataError
-from neurofm.training.corpus import Corpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +70,10 @@ def stretches_of(corpus: Corpus, windows: Sequence[Window], *, positive: int, la
     ConfigError
         When the labelled ends leave time between them that nobody would score.
     """
-    label_s = corpus.window_s if corpus.label_s is None else corpus.label_s
-    stride_s = corpus.window_s if corpus.stride_s is None else corpus.stride_s
-    if corpus.windows_by != "labelled" or stride_s > label_s + 1e-6:
+    task = corpus.task
+    label_s = task.window_s if task.label_s is None else task.label_s
+    stride_s = task.window_s if task.stride_s is None else task.stride_s
+    if task.windows != "labelled" or stride_s > label_s + 1e-6:
         raise ConfigError(
             f"seizures are scored on a task with windows=labelled and a stride_s of at most label_s ({label_s:g} s), "
             f"not {stride_s:g} s: time between the labelled ends would go unscored"
@@ -89,13 +90,13 @@ def stretches_of(corpus: Corpus, windows: Sequence[Window], *, positive: int, la
     for group in groups:
         first = windows[group[0]]
         # the labelled end of the first window is where scoring starts
-        begin = first.start_s + corpus.window_s - label_s
+        begin = first.start_s + task.window_s - label_s
         starts = np.array([windows[i].start_s for i in group]) - first.start_s
         duration = float(starts[-1]) + label_s
         events = [
             (max(0.0, e["onset_s"] - begin), min(duration, e["onset_s"] + e["duration_s"] - begin))
             for e in corpus.dataset.events(first.recording_id)
-            if e["kind"] == corpus.label_kind and e["label"] == label
+            if e["kind"] == task.label_kind and e["label"] == label
         ]
         made.append(
             Stretch(

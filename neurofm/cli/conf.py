@@ -55,12 +55,13 @@ def check_data(data: Mapping[str, Any], task: Mapping[str, Any] | None = None) -
     ConfigError
         When a key is unknown, or nothing is prepared; the sentence says how to prepare it.
     """
-    from neurofm.training.corpus import Corpus
+    from neurofm.data.corpus import LABELS, Corpus
+    from neurofm.data.task import Task
 
-    known = list(inspect.signature(Corpus).parameters)
-    for section, choices in (("data", data), ("task", task or {})):
+    for section, made, choices in (("data", Corpus, data), ("task", Task, task or {})):
+        known = {k for k in inspect.signature(made).parameters if k != "task"} | set(LABELS)
         for key in choices:
-            if key not in (*known, "id", "name"):
+            if key not in known:
                 raise ConfigError(f"{section} has no key '{key}': {nearest(key, known)}")
     given, name = data["path"], str(data.get("id", ""))
     several = [e["path"] if isinstance(e, Mapping) else e for e in ([given] if isinstance(given, str) else given)]

@@ -150,9 +150,9 @@ def seizures(
     )
 
 
-def _held_to(split: str, folders: Sequence[Path]) -> dict[str, str]:
+def _held_to(split: str | None, folders: Sequence[Path]) -> dict[str, str]:
     """Hold trained models to the benchmark's split; return what the report's foot says of it."""
-    return {f"split {split}": refuse_other_splits(split, folders)}
+    return {f"split {split}": refuse_other_splits(split, folders)} if split else {}
 
 
 def adaptation(

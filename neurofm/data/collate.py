@@ -16,6 +16,7 @@ from neurofm.data.stimuli import Shown
 from neurofm.data.windows import Window
 from neurofm.schema.batch import Events, NeuralBatch, StreamValues
 from neurofm.schema.errors import DataError
+from neurofm.schema.facts import Facts
 
 # 1-based in `NeuralBatch.modality`; the order is saved in models, so new ones go at the end
 MODALITIES = ("eeg", "ieeg", "meg", "fmri", "spikes", "calcium")
@@ -77,28 +78,24 @@ def channel_vocabulary(dataset: Dataset, recording_ids: Iterable[str] | None = N
     return tuple(names)
 
 
-def describe(
-    dataset: Dataset,
-    recording_id: str,
-    *,
-    vocabulary: dict[str, int],
-    subjects: dict[str, int],
-    sessions: dict[str, int] | None = None,
-) -> About:
-    """Look up what collating needs to know of a recording; unknown channels, subjects and sessions are 0.
+def describe(dataset: Dataset, recording_id: str, facts: Facts | None) -> About:
+    """Look up what collating needs to know of a recording; channels, subjects and sessions unknown to `facts` are 0.
 
     A subject is found as ``dataset/subject`` or, failing that, as ``subject``.
     """
     rows = dataset.channels(recording_id)
     row = dataset.recordings[recording_id]
     subject = row["subject"]
+    channel_numbers, subject_numbers, session_numbers = (
+        (facts.channel_numbers, facts.subject_numbers, facts.session_numbers) if facts else ({}, {}, {})
+    )
     return About(
         rate_hz=dataset.rate_hz(recording_id),
         positions=np.array([[c["x"], c["y"], c["z"]] for c in rows], np.float32).reshape(-1, 3),
-        channel_ids=np.array([vocabulary.get(channel_name(c), 0) for c in rows], np.int64),
-        subject=subjects.get(f"{row['dataset']}/{subject}", subjects.get(subject, 0)),
+        channel_ids=np.array([channel_numbers.get(channel_name(c), 0) for c in rows], np.int64),
+        subject=subject_numbers.get(f"{row['dataset']}/{subject}", subject_numbers.get(subject, 0)),
         modality=MODALITIES.index(row["modality"]) + 1 if row["modality"] in MODALITIES else 0,
-        session=(sessions or {}).get(session_name(row), 0),
+        session=session_numbers.get(session_name(row), 0),
     )
 
 

@@ -17,6 +17,7 @@ from neurofm.data.transforms import Transform
 from neurofm.data.windows import Window, windows_hash
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError, nearest
+from neurofm.schema.facts import Facts
 
 READERS = ("indexed", "stream")
 
@@ -55,12 +56,10 @@ class WindowLoader:
         Of the order, jitter and augmentation.
     transforms : Transform, optional
         Usually a fitted `Compose`.
-    vocabulary, subjects : sequence of str
-        Channel names and subjects of the model (`Facts.channels`, `Facts.subjects`).
+    facts : Facts, optional
+        Of the model: which channels, subjects and sessions it knows, in which order; without, all are unknown.
     streams : sequence of str
         Further regular streams to come with each window (`NeuralBatch.streams`).
-    sessions : sequence of str
-        Sessions of the model (`Facts.sessions`).
     counts : bool
         Whether lists of events (spikes) are counted in bins beside; without, `signal` is zeros that take no memory.
     stimuli : Stimuli, optional
@@ -107,10 +106,8 @@ class WindowLoader:
         batch_size: int,
         seed: int = 0,
         transforms: Transform | None = None,
-        vocabulary: Sequence[str] = (),
-        subjects: Sequence[str] = (),
+        facts: Facts | None = None,
         streams: Sequence[str] = (),
-        sessions: Sequence[str] = (),
         counts: bool = True,
         stimuli: Stimuli | None = None,
         rank: int = 0,
@@ -140,12 +137,10 @@ class WindowLoader:
             windows,
             seed=seed,
             transform=transforms,
-            vocabulary=vocabulary,
-            subjects=subjects,
+            facts=facts,
             training=shuffle if training is None else training,
             streams=streams,
             time_first=time_first,
-            sessions=sessions,
             counts=counts,
             stimuli=stimuli,
         )

@@ -18,6 +18,7 @@ from neurofm.data.transforms import Transform
 from neurofm.data.windows import Window
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError
+from neurofm.schema.facts import Facts
 
 Job = tuple[int, tuple[int, ...]]
 
@@ -35,14 +36,12 @@ class WindowReader(TorchDataset):
         With the epoch and the window's number it keys jitter and augmentation.
     transform : Transform, optional
         Applied to each window.
-    vocabulary, subjects : sequence of str
-        Names that `channel_ids` and `subject` count from 1.
+    facts : Facts, optional
+        Of the model: which channels, subjects and sessions `channel_ids`, `subject` and `session` count; without, all are 0.
     training : bool
         Whether anything is random.
     streams : sequence of str
         Further regular streams (behaviour, stimulus) that come with each window, on their own clocks.
-    sessions : sequence of str
-        Sessions that `session` counts from 1.
     counts : bool
         Whether lists of events are counted in bins beside; without, `signal` is zeros that take no memory.
     time_first : bool
@@ -59,11 +58,9 @@ class WindowReader(TorchDataset):
         *,
         seed: int,
         transform: Transform | None,
-        vocabulary: Sequence[str],
-        subjects: Sequence[str],
+        facts: Facts | None,
         training: bool,
         streams: Sequence[str] = (),
-        sessions: Sequence[str] = (),
         counts: bool = True,
         stimuli: Stimuli | None = None,
         time_first: bool = False,
@@ -82,9 +79,6 @@ class WindowReader(TorchDataset):
         holder = {r: d for d in datasets for r in d.recordings}
         if len(holder) != sum(len(d.recordings) for d in datasets):
             raise ConfigError("two datasets hold a recording of the same id; give each dataset once")
-        names = {name: i for i, name in enumerate(vocabulary, 1)}
-        people = {name: i for i, name in enumerate(subjects, 1)}
-        days = {name: i for i, name in enumerate(sessions, 1)}
         self.about: dict[str, About] = {}
         # of each recording: where it is, and whether its signal is a list of events
         self._source: dict[str, tuple[Dataset, bool]] = {}
@@ -93,7 +87,7 @@ class WindowReader(TorchDataset):
                 raise DataError(
                     f"no dataset given holds the recording '{r}'; check that windows and datasets belong together"
                 )
-            self.about[r] = describe(holder[r], r, vocabulary=names, subjects=people, sessions=days)
+            self.about[r] = describe(holder[r], r, facts)
             self._source[r] = holder[r], holder[r].is_events(r)
 
     def place(self, i: int) -> tuple[str, int]:

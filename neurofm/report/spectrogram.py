@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurofm.adapt.new_subject import corpus_of
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.models.base import Backbone, offers
 from neurofm.nn.spectra import standardised, stft_magnitude
@@ -20,6 +19,7 @@ from neurofm.report.content import Drawing, Report, Section, Table
 from neurofm.report.html import write_report
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
+from neurofm.training.reopen import corpus_of
 
 # colours from this many standard deviations below to above a bin's mean
 LIMIT_SD = 3.0

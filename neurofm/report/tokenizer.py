@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurofm.adapt.new_subject import corpus_of
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.models.base import CodebookModel
 from neurofm.nn.bands import band_powers
@@ -20,6 +19,7 @@ from neurofm.report.canvas import CYCLE, colour, finish, new_figure, row, soften
 from neurofm.report.content import Drawing, Report, Section, Table
 from neurofm.report.figures_signals import traces
 from neurofm.report.html import write_report
+from neurofm.training.reopen import corpus_of
 
 WHOLE = "waveform"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 
@@ -50,6 +52,21 @@ class Facts:
         """Window length in samples."""
         return round(self.window_s * self.rate_hz)
 
+    @cached_property
+    def channel_numbers(self) -> dict[str, int]:
+        """Canonical channel name → its number in batches, from 1."""
+        return _numbered(self.channels)
+
+    @cached_property
+    def subject_numbers(self) -> dict[str, int]:
+        """Subject → its number in batches, from 1."""
+        return _numbered(self.subjects)
+
+    @cached_property
+    def session_numbers(self) -> dict[str, int]:
+        """Session → its number in batches, from 1."""
+        return _numbered(self.sessions)
+
     def to_json(self) -> dict[str, Any]:
         """Plain dict for the model card."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
@@ -59,3 +76,8 @@ class Facts:
         """Inverse of `to_json`."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
         return cls(**plain)
+
+
+def _numbered(names: Sequence[str]) -> dict[str, int]:
+    """Count names from 1; 0 is what is unknown."""
+    return {name: i for i, name in enumerate(names, 1)}

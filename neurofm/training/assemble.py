@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from neurofm.data.corpus import Corpus, open_corpus
 from neurofm.data.loader import WindowLoader
 from neurofm.hub.load import LoadedModel
 from neurofm.models import MODELS
@@ -20,7 +21,6 @@ from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 from neurofm.schema.hashing import read_json
-from neurofm.training.corpus import Corpus
 from neurofm.training.memory import find_batch_size
 from neurofm.training.module import NeuroModule
 from neurofm.training.ranks import Ranks, ranks_of
@@ -30,12 +30,6 @@ from neurofm.training.stage_one import choices_from, load_stage_one
 PART = "pretrain"
 # tells the children of a process what it measured
 _MEASURED = "NEUROFM_BATCH_SIZE"
-
-
-def open_corpus(data: Mapping[str, Any], task: Mapping[str, Any]) -> Corpus:
-    """Open what `conf/data` and `conf/task` describe."""
-    corpus_choices = {k: v for k, v in {**data, **task}.items() if k not in ("id", "name")}
-    return Corpus(**corpus_choices)
 
 
 @dataclass

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from neurofm.data.corpus import Corpus
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.models.base import Backbone, CodebookModel
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
-from neurofm.training.corpus import Corpus
 
 
 def load_stage_one(path: str | Path, *, model: Backbone, facts: Facts, corpus: Corpus) -> LoadedModel:

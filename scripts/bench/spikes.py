@@ -22,11 +22,12 @@ import torch
 
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
+from neurofm.data.corpus import Corpus
+from neurofm.data.task import Task
 from neurofm.models import MODELS
 from neurofm.schema.batch import Events, NeuralBatch
 from neurofm.schema.facts import Facts
 from neurofm.schema.recording import Channel, EventStream, Recording
-from neurofm.training.corpus import Corpus
 
 BIN_S = 0.005
 WINDOW_S = 1.0
@@ -181,9 +182,14 @@ def loading(n_units: int, rate_hz: float) -> None:
         prepare(source=Synthetic(n_units, 120.0, rate_hz), out=out, dask="none", progress=False)
         for events in (True, False):
             corpus = Corpus(
-                path=str(out), split={"rule": "everything"}, window_s=WINDOW_S, bin_s=BIN_S, events=events, preload=False,
+                path=str(out),
+                split={"rule": "everything"},
+                bin_s=BIN_S,
+                events=events,
+                preload=False,
                 n_workers=1,
-            )  # fmt: skip
+                task=Task(window_s=WINDOW_S),
+            )
             loader = corpus.loader("pretrain", corpus.facts("pretrain"), batch_size=10, seed=0, training=True)
             # the first epoch starts the worker
             for _ in loader:

@@ -15,14 +15,15 @@ from data_prep.stages import STAGES
 from neurofm.adapt import ADAPT
 from neurofm.adapt.finetune import finetune
 from neurofm.cli import main
+from neurofm.data.corpus import Corpus
 from neurofm.data.split_rules import RULES
+from neurofm.data.task import Task
 from neurofm.data.transforms import TRANSFORMS
 from neurofm.models import MODELS
 from neurofm.objectives import OBJECTIVES
 from neurofm.objectives.skip import SKIPS
 from neurofm.stimuli import ENCODERS
 from neurofm.tokenizers import TOKENIZERS
-from neurofm.training.corpus import Corpus
 from neurofm.training.fit import fit
 from neurofm.training.module import NeuroModule
 
@@ -76,9 +77,9 @@ def check(config):
         TOKENIZERS.get(present["model"].get("tokenizer", "linear_patch"))
     if (present.get("objective") or {}).get("skip"):
         named(SKIPS, present["objective"]["skip"])
-    for section in ("data", "task"):
+    for section, made in (("data", Corpus), ("task", Task)):
         if section in present:
-            takes(Corpus.__init__, present[section], without=["id", "name"])
+            takes(made, present[section], without=["id", "name"])
     if "encoder" in present:
         takes(ENCODERS.get(present["encoder"]["name"]), present["encoder"], without=["name", "id"])
     if "data" in present and present["data"] != {"id": "stimuli"}:
@@ -130,3 +131,8 @@ def test_first_line_says_what_it_is(file):
 
 def test_every_verb_has_its_yaml():
     assert set(VERBS) == set(main.VERBS) - {"list", "inspect", "doctor"}  # doctor takes the arguments of train
+
+
+def test_every_dataset_is_in_the_docs():
+    page = (CONF.parent / "docs" / "datasets.md").read_text()
+    assert not [p.stem for p in CONF.glob("dataset/*.yaml") if f"`{p.stem}`" not in page]

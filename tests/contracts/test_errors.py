@@ -98,6 +98,7 @@ def test_the_registries_name_the_nearest(tmp_path, monkeypatch, capsys):
         ("held_out=03", "there is no subject '03': did you mean"),
         ("held_out=null", "held_out must name the subject"),
         ("+model.colour=red", "model 'mvpformer' has no argument 'colour'"),
+        ("+data.window_s=2", "data has no key 'window_s'"),
         ("+data.transform=red", "data has no key 'transform': did you mean 'transforms'"),
         ("logger.logger=wandbb", "did you mean 'wandb'"),
     ]:

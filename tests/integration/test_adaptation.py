@@ -10,12 +10,12 @@ import onnxruntime
 import pytest
 import torch
 
-from neurofm.adapt.new_subject import corpus_of
 from neurofm.benchmarks.decoders import logits_of, open_decoder
 from neurofm.benchmarks.results import read_results, scores_only
 from neurofm.cli.main import main
 from neurofm.hub.load import load_model
 from neurofm.schema.hashing import read_json
+from neurofm.training.reopen import corpus_of
 
 SOURCE = dict(n_subjects=4, n_channels=8, duration_s=20, rate_hz=50, n_trials=48, noise=0.3, effect=2.0)
 DATA = ["data=simulated_trials", "held_out=04", "task=labelled_1s", "objective=supervised"]
@@ -111,7 +111,7 @@ def _flat(state, prefix=""):
 def test_rates_are_chosen_within_the_calibration_and_seeds_are_averaged(flow, monkeypatch):
     monkeypatch.chdir(flow)
     opened = []
-    monkeypatch.setattr("neurofm.training.corpus.Corpus.cut", _noting(opened))
+    monkeypatch.setattr("neurofm.data.corpus.Corpus.cut", _noting(opened))
     how = ["budget_unit=trials_per_class", "budgets=[4]", "lr_search=[1e-5,3e-3]", "n_seeds=2", "cross_validate=2"]
     argv = ["finetune", "checkpoint=runs/base", *DATA, *how, *LOOP, "from_scratch=false", "run_dir=runs/seeds"]
     assert main(argv) == 0
@@ -146,7 +146,7 @@ def test_rates_are_chosen_within_the_calibration_and_seeds_are_averaged(flow, mo
 
 
 def _noting(opened):
-    from neurofm.training.corpus import Corpus
+    from neurofm.data.corpus import Corpus
 
     cut = Corpus.cut
 

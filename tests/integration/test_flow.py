@@ -19,12 +19,12 @@ from scipy.stats import binom
 
 import neurofm
 from data_prep.sources.simulated import Simulated
-from neurofm.adapt.new_subject import corpus_of
 from neurofm.cli.main import main
 from neurofm.data.index import Dataset
 from neurofm.data.splits import Span, overlap
 from neurofm.hub.load import load_model
 from neurofm.schema.tables import read_table
+from neurofm.training.reopen import corpus_of
 
 SOURCE = dict(n_subjects=4, n_channels=8, n_sources=2, duration_s=120, rate_hz=50, noise=0.3, n_trials=0)
 PREP = ["prep", "dataset=simulated", "dask=none", *(f"dataset.source.{k}={v}" for k, v in SOURCE.items())]

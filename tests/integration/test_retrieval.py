@@ -10,11 +10,12 @@ from data_prep.pipeline import prepare
 from neurofm.benchmarks.retrieval import retrieve
 from neurofm.benchmarks.retrieval_trials import ridge_decoder, trials_of_part
 from neurofm.cli.main import main
+from neurofm.data.corpus import Corpus
+from neurofm.data.task import Task
 from neurofm.schema.conditions import FORMATS, Format
 from neurofm.schema.embeddings import embedding_path, write_embeddings
 from neurofm.schema.tables import read_table
 from neurofm.stimuli.embed import embed_stimuli
-from neurofm.training.corpus import Corpus
 from neurofm.training.pretrain import pretrain
 from tests.layouts.formats.pickles import put_object_npy
 from tests.layouts.trees.things_eeg2 import EEG
@@ -284,9 +285,12 @@ def test_things_eeg2_from_raw_files_to_retrieval(tmp_path, monkeypatch, capsys):
     about = embed_stimuli(dataset=out, encoder=Colour(), name="colour", files=tmp_path / "Image_set")
     assert about["n"] == 48
     corpus = Corpus(
-        path=str(out), split={"rule": "zero_shot", "validation_fraction": 0.1}, window_s=1.0, offset_s=0.2, windows="trial",
-        embedding="colour", transforms=[{"name": "mvnn", "start_s": 0.2}],
-    )  # fmt: skip
+        path=str(out),
+        split={"rule": "zero_shot", "validation_fraction": 0.1},
+        embedding="colour",
+        transforms=[{"name": "mvnn", "start_s": 0.2}],
+        task=Task(window_s=1.0, offset_s=0.2, windows="trial"),
+    )
     corpus.fit_transforms("train")
     facts = corpus.facts("train")
     train, test = (trials_of_part(corpus, p, facts, "colour") for p in ("train", "test"))

@@ -10,11 +10,11 @@ from sklearn.metrics import balanced_accuracy_score
 
 from neurofm.adapt.crossval import CrossValidated, cross_validate, decoder, folds_of
 from neurofm.adapt.new_subject import adapt_subject
+from neurofm.data.corpus import open_corpus
 from neurofm.data.index import Dataset
 from neurofm.data.spatial_whiten import SpatialWhiten
 from neurofm.hub.load import load_model
 from neurofm.schema.errors import ConfigError, DataError
-from neurofm.training.corpus import Corpus
 from neurofm.training.pretrain import pretrain
 
 WHITEN = {"name": "spatial_whiten", "lowpass_hz": 6.0, "shrinkage": 0.05}
@@ -30,8 +30,7 @@ def data(path):
 
 @pytest.fixture
 def corpus(labelled_trials):
-    choices = {k: v for k, v in {**data(labelled_trials), **TASK}.items() if k not in ("id", "name")}
-    return Corpus(**choices)
+    return open_corpus(data(labelled_trials), TASK)
 
 
 @pytest.fixture

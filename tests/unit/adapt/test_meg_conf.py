@@ -7,13 +7,14 @@ from hydra import compose, initialize_config_dir
 from neurofm.adapt.finetune import finetune
 from neurofm.cli.app import plain
 from neurofm.cli.conf import conf_dir
+from neurofm.data.corpus import Corpus
+from neurofm.data.task import Task
 from neurofm.data.transforms import Compose
 from neurofm.hub.load import LoadedModel
 from neurofm.models import MODELS
 from neurofm.objectives import OBJECTIVES
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.facts import Facts
-from neurofm.training.corpus import Corpus
 
 EXPERIMENTS = [("meg_hmd", 10, "hmd"), ("meg_control_scp2", 1, "scp2"), ("meg_control_eyes", 14, "eyes")]
 
@@ -61,7 +62,7 @@ def test_pretraining_takes_the_training_trials_of_everyone_and_no_test_trial(lab
     data = resolve("train", "experiment=meg_pretrain")["data"]
     assert data["split"]["pretrain_part"] == "train"
     split = {**data["split"], "subject": "1"}
-    corpus = Corpus(path=str(labelled_trials), split=split, window_s=0.4, windows="trial")
+    corpus = Corpus(path=str(labelled_trials), split=split, task=Task(window_s=0.4, windows="trial"))
     assert {s.recording_id for s in corpus.split["pretrain"]} == {"p1_train", "p2_train"}
     assert {s.recording_id for s in corpus.split["train"]} == {"p1_train"}
     Compose(transforms=data["transforms"])

@@ -19,14 +19,15 @@ from neurofm.benchmarks.folds import protocol_of
 from neurofm.benchmarks.guards import guard_fold, same_twice
 from neurofm.benchmarks.pitfalls import PITFALLS, table
 from neurofm.benchmarks.probe import audit_checkpoint
+from neurofm.data.corpus import Corpus
 from neurofm.data.index import Dataset
 from neurofm.data.spans import Span, Split
 from neurofm.data.split_files import folds_of, read_rule, rule_hash
+from neurofm.data.task import Task
 from neurofm.data.transforms import Compose
 from neurofm.data.windows import Window
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import write_json
-from neurofm.training.corpus import Corpus
 
 DOCS = Path(__file__).parents[3] / "docs" / "evaluation.md"
 
@@ -115,7 +116,9 @@ def test_repeated_stimulus():
 
 
 def test_training_on_the_test_part(trials):
-    corpus = Corpus(path=str(trials), split={"rule": "official"}, window_s=1.0, windows="trial", label_kind="move")
+    corpus = Corpus(
+        path=str(trials), split={"rule": "official"}, task=Task(window_s=1.0, windows="trial", label_kind="move")
+    )
     facts = corpus.facts("train")
     corpus.loader("train", facts, batch_size=4, seed=0, training=True)
     with pytest.raises(ConfigError, match="only for `neurofm evaluate`"):
@@ -124,9 +127,11 @@ def test_training_on_the_test_part(trials):
 
 def test_fit_on_the_test_part(trials):
     corpus = Corpus(
-        path=str(trials), split={"rule": "official"}, window_s=1.0, windows="trial", label_kind="move",
+        path=str(trials),
+        split={"rule": "official"},
         transforms=[{"name": "standardize"}],
-    )  # fmt: skip
+        task=Task(window_s=1.0, windows="trial", label_kind="move"),
+    )
     with pytest.raises(ConfigError, match="only for `neurofm evaluate`"):
         corpus.fit_transforms("test")
     with pytest.raises(DataError, match="outside the part"):
@@ -221,7 +226,7 @@ def test_prepared_recordings_carry_a_fingerprint_into_the_card(tmp_path):
     source = {"name": "simulated", "n_subjects": 2, "n_channels": 3, "duration_s": 4, "rate_hz": 50, "n_trials": 0}
     for name in ("a", "b"):
         prepare(source=source, out=str(tmp_path / name), stages=[], dataset_id=name, dask="none", progress=False)
-    made = [Corpus(path=str(tmp_path / n), split={"rule": "everything"}, window_s=1.0) for n in ("a", "b")]
+    made = [Corpus(path=str(tmp_path / n), split={"rule": "everything"}, task=Task(window_s=1.0)) for n in ("a", "b")]
     cards = [list(c.provenance("pretrain")["content"].values()) for c in made]
     assert cards[0] == cards[1]
     assert len(set(cards[0])) == 2

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from neurofm.data.augment_mirror import partners
+from neurofm.data.corpus import Corpus
 from neurofm.data.index import Dataset
 from neurofm.data.splits import whole
+from neurofm.data.task import Task
 from neurofm.data.transforms import TRANSFORMS, transform_from_json
 from neurofm.schema.errors import ConfigError, DataError
-from neurofm.training.corpus import Corpus
 
 RATE_HZ = 100.0
 NAMES = ["C3", "Cz", "C4", "F7"]
@@ -99,9 +100,11 @@ def test_partners_by_name_and_by_position():
 
 def test_reflection_takes_the_label_along(head):
     corpus = Corpus(
-        path=str(head), split={"rule": "everything"}, window_s=1.0, windows="event", label_kind="trial",
+        path=str(head),
+        split={"rule": "everything"},
         transforms=[{"name": "left_right", "swap": {"left": "right"}}],
-    )  # fmt: skip
+        task=Task(window_s=1.0, windows="event", label_kind="trial"),
+    )
     corpus.fit_transforms("pretrain")
     facts = corpus.facts("pretrain")
     assert facts.classes == ("feet", "left", "right")
@@ -120,9 +123,11 @@ def test_reflection_takes_the_label_along(head):
                 reflected[mirrored] += 1
     assert min(reflected.values()) > 10
     wrong = Corpus(
-        path=str(head), split={"rule": "everything"}, window_s=1.0, windows="event", label_kind="trial",
+        path=str(head),
+        split={"rule": "everything"},
         transforms=[{"name": "left_right", "swap": {"lefft": "right"}}],
-    )  # fmt: skip
+        task=Task(window_s=1.0, windows="event", label_kind="trial"),
+    )
     with pytest.raises(ConfigError, match="swap names the class 'lefft': did you mean 'left'"):
         wrong.loader("pretrain", facts, batch_size=10, seed=0, training=True)
 

@@ -12,9 +12,10 @@ import torch
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
 from neurofm.adapt.rows import join, select
+from neurofm.data.corpus import Corpus
+from neurofm.data.task import Task
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.recording import Channel, EventStream, Recording, Stream
-from neurofm.training.corpus import Corpus
 
 
 class Sessions(Source):
@@ -62,8 +63,8 @@ def folder(tmp_path_factory) -> Path:
 
 
 def corpus(folder: Path, **choices) -> Corpus:
-    given = {"split": {"rule": "everything"}, "window_s": 1.0, "bin_s": 0.005, "events": True, **choices}
-    return Corpus(path=str(folder), streams=["velocity"], **given)
+    given = {"split": {"rule": "everything"}, "bin_s": 0.005, "events": True, **choices}
+    return Corpus(path=str(folder), streams=["velocity"], task=Task(window_s=1.0), **given)
 
 
 def test_units_belong_to_their_session_unless_declared_the_same(folder):

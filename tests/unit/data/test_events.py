@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
+from neurofm.data.corpus import Corpus
 from neurofm.data.events import bin_counts
 from neurofm.data.index import Dataset
 from neurofm.data.loader import WindowLoader
 from neurofm.data.splits import whole
+from neurofm.data.task import Task
 from neurofm.data.windows import sliding
 from neurofm.schema.errors import ConfigError, DataError
+from neurofm.schema.facts import Facts
 from neurofm.schema.recording import Channel, EventStream, Recording, Stream
-from neurofm.training.corpus import Corpus
 
 
 class Toy(Source):
@@ -144,7 +146,8 @@ def test_batches_hold_bins_events_and_streams(tmp_path):
     dataset = Dataset(folder, bin_s=0.02)
     windows = sliding(dataset, whole(dataset, ["toy_sub-1"]), window_s=0.7)
     assert len(windows) == 42
-    loader = WindowLoader(dataset, windows, batch_size=5, shuffle=False, streams=["hand"], vocabulary=["toy_sub-1/u0", "toy_sub-1/u3"])  # fmt: skip
+    facts = Facts(rate_hz=50.0, window_s=0.7, max_channels=5, channels=("toy_sub-1/u0", "toy_sub-1/u3"))
+    loader = WindowLoader(dataset, windows, batch_size=5, shuffle=False, streams=["hand"], facts=facts)
     column = {0: 0, 2: 1, 3: 2, 4: 3}
     good, covered = u != 1, np.zeros(len(t), int)
     n_samples = 0
@@ -280,9 +283,13 @@ def test_a_corpus_of_spikes(tmp_path):
         tmp_path / "d", *(spikes([poisson(s, n_units=4 + s)], [30.0], n_units=4 + s, subject=str(s)) for s in range(2))
     )
     corpus = Corpus(
-        path=str(folder), split={"rule": "everything"}, window_s=0.5, bin_s=0.02, transforms=[{"name": "standardize"}],
+        path=str(folder),
+        split={"rule": "everything"},
+        bin_s=0.02,
+        transforms=[{"name": "standardize"}],
         n_workers=1,
-    )  # fmt: skip
+        task=Task(window_s=0.5),
+    )
     corpus.fit_transforms("pretrain")
     facts = corpus.facts("pretrain")
     assert (facts.rate_hz, facts.window_samples, facts.max_channels) == (50.0, 25, 5)

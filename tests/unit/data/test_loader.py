@@ -16,6 +16,7 @@ from neurofm.data.standardize import Standardize
 from neurofm.data.transforms import Compose
 from neurofm.data.windows import sliding, trial_windows
 from neurofm.schema.errors import ConfigError, DataError
+from neurofm.schema.facts import Facts
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,11 @@ def assert_same(a, b):
 def test_batch_holds_the_windows(opened):
     d, windows = opened
     loader = WindowLoader(
-        d, windows, batch_size=7, shuffle=False, vocabulary=channel_vocabulary(d), subjects=["1", "3"]
+        d,
+        windows,
+        batch_size=7,
+        shuffle=False,
+        facts=Facts(rate_hz=50.0, window_s=1.0, max_channels=5, channels=channel_vocabulary(d), subjects=("1", "3")),
     )
     ids = {"sim_sub-1": [1, 2], "sim_sub-2": [1, 3, 2], "sim_sub-3": [1, 3, 2, 4, 5]}  # c1 of person 1 is bad
     seen = []

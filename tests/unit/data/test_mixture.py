@@ -2,16 +2,18 @@
 
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from neurofm.data.corpus import Corpus
 from neurofm.data.index import Dataset
 from neurofm.data.mixing import mixing_weights
 from neurofm.data.mixture import Mixture, members_of, open_datasets
 from neurofm.data.splits import Span, Split
+from neurofm.data.task import Task
 from neurofm.schema.errors import ConfigError, DataError
-from neurofm.training.corpus import Corpus
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,9 @@ EVERYTHING = {"rule": "everything"}
 
 
 def corpus(two, **choices):
-    return Corpus(**{"path": list(two), "split": EVERYTHING, "window_s": 1.0, "mixed_rates": True, **choices})
+    return Corpus(
+        **{"path": list(two), "split": EVERYTHING, "task": Task(window_s=1.0), "mixed_rates": True, **choices}
+    )
 
 
 def test_a_mixture_reads_like_its_members(two):
@@ -98,13 +102,13 @@ def test_what_is_not_selected_is_not_opened(two, tmp_path):
     with pytest.raises(DataError, match="is missing"):
         Dataset(folder)
     chosen = [{"path": str(folder), "select": {"subject": "2"}}, two[1]]
-    made = Corpus(path=chosen, split=EVERYTHING, window_s=1.0, mixed_rates=True)
+    made = Corpus(path=chosen, split=EVERYTHING, mixed_rates=True, task=Task(window_s=1.0))
     assert made.dataset.subjects == ["a/2", "b/1"]
     assert (
         sum(len(b) for b in made.loader("pretrain", made.facts("pretrain"), batch_size=5, seed=0, training=False)) == 90
     )
     with pytest.raises(ConfigError, match="no subject '9'"):
-        Corpus(path=str(folder), split=EVERYTHING, window_s=1.0, select={"subject": "9"})
+        Corpus(path=str(folder), split=EVERYTHING, select={"subject": "9"}, task=Task(window_s=1.0))
 
 
 def test_wrong_mixtures(two):
@@ -123,8 +127,8 @@ def test_wrong_mixtures(two):
 
 
 def test_event_windows_jitter_and_stay_inside(two):
-    choices = {"path": two[1], "windows": "event", "label_kind": "k", "incomplete": "drop", "jitter_s": 0.4}
-    made = Corpus(**choices, split=EVERYTHING, window_s=2.0, offset_s=-0.5)
+    task = Task(window_s=2.0, offset_s=-0.5, windows="event", label_kind="k", incomplete="drop", jitter_s=0.4)
+    made = Corpus(path=two[1], split=EVERYTHING, task=task)
     facts = made.facts("pretrain")
     assert facts.classes == ("x", "y")
     windows = made.cut("pretrain", facts)
@@ -135,17 +139,21 @@ def test_event_windows_jitter_and_stay_inside(two):
     assert (starts >= [0.5, 13.5]).all()
     assert (starts <= [0.9, 13.9]).all()
     with pytest.raises(DataError, match="sticks out"):
-        Corpus(**{**choices, "incomplete": "error"}, split=EVERYTHING, window_s=2.0).cut("pretrain", facts)
-    unlabelled = Corpus(path=two[1], windows="event", labels=False, split=EVERYTHING, window_s=0.5)
+        Corpus(path=two[1], split=EVERYTHING, task=replace(task, incomplete="error")).cut("pretrain", facts)
+    unlabelled = Corpus(path=two[1], split=EVERYTHING, task=Task(windows="event", labels=False, window_s=0.5))
     assert [w.target for w in unlabelled.cut("pretrain", unlabelled.facts("pretrain"))] == [None] * 3
     with pytest.raises(ConfigError, match="needs label_kind"):
-        Corpus(path=two[1], windows="event", split=EVERYTHING, window_s=0.5)
+        Corpus(path=two[1], split=EVERYTHING, task=Task(windows="event", window_s=0.5))
 
 
 def test_random_windows_cross_segments_but_never_a_gap(ramps):
     # segments of 6 s; person 1 has a gap from 20 to 30 s
-    made = Corpus(path=str(ramps), windows="random", window_s=8.0, n_windows=300, jitter_s=3.0, split=EVERYTHING,
-                  select={"subject": ["1", "2"]})  # fmt: skip
+    made = Corpus(
+        path=str(ramps),
+        split=EVERYTHING,
+        select={"subject": ["1", "2"]},
+        task=Task(windows="random", window_s=8.0, n_windows=300, jitter_s=3.0),
+    )
     facts = made.facts("pretrain")
     crossed = 0
     for batch in made.loader("pretrain", facts, batch_size=20, seed=0, training=True):

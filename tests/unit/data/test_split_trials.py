@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from data_prep.pipeline import prepare
+from neurofm.data.corpus import open_corpus
 from neurofm.data.index import Dataset
 from neurofm.data.split_trials import by_trial
 from neurofm.schema.errors import ConfigError
-from neurofm.training.assemble import open_corpus
 
 CONF = Path(__file__).parents[3] / "conf"
 WORDS = ("嘴巴", "菠萝", "帮助")

@@ -5,15 +5,16 @@ import pytest
 
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
+from neurofm.data.corpus import Corpus
 from neurofm.data.index import Dataset
 from neurofm.data.mvnn import Mvnn, inverse_root, trial_covariance
 from neurofm.data.split_stimuli import folds_of_recordings, zero_shot
 from neurofm.data.splits import whole
+from neurofm.data.task import Task
 from neurofm.data.transforms import transform_from_json
 from neurofm.schema.embeddings import embedding_path, write_embeddings
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import Channel, Event, Recording, Stream
-from neurofm.training.corpus import Corpus
 
 RATE = 50.0
 CHANNELS = tuple(Channel(name=f"c{i}", kind="eeg", unit="uV") for i in range(3))
@@ -73,8 +74,8 @@ def folder(tmp_path):
 
 
 def corpus(folder, **changes):
-    given = dict(path=str(folder), split={"rule": "zero_shot", "validation_fraction": 0.1}, window_s=1.0, windows="trial",
-                 embedding="e")  # fmt: skip
+    given = dict(path=str(folder), split={"rule": "zero_shot", "validation_fraction": 0.1}, embedding="e",
+                 task=Task(window_s=1.0, windows="trial"))  # fmt: skip
     return Corpus(**(given | changes))
 
 
@@ -126,7 +127,7 @@ def test_continuous_sound_is_cut_at_the_window(tmp_path):
     )
     for lag in (0.0, 0.15):
         c = corpus(
-            out, split={"rule": "everything"}, windows="sliding", embedding="f", embedding_lag_s=lag, stride_s=0.5
+            out, split={"rule": "everything"}, embedding="f", embedding_lag_s=lag, task=Task(window_s=1.0, stride_s=0.5)
         )
         from neurofm.data.spans import Span
 
@@ -171,7 +172,7 @@ def test_words_name_the_sound_they_lie_in_and_do_not_begin_it(tmp_path):
 
 
 def test_a_window_of_two_stimuli_is_refused(folder):
-    c = corpus(folder, split={"rule": "everything"}, windows="trial")
+    c = corpus(folder, split={"rule": "everything"})
     window = c.cut("pretrain", c.facts("pretrain"))[0]
     with pytest.raises(DataError, match="shows 2 stimuli"):
         c.stimuli.event_of(c.dataset, window._replace(trial=-1, n_samples=150), window.start_s)

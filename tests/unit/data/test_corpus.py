@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from neurofm.data.corpus import Corpus, merged
 from neurofm.data.splits import Span, Split
+from neurofm.data.task import Task
 from neurofm.schema.errors import ConfigError, DataError
-from neurofm.training.corpus import Corpus, merged
 
 RATE_HZ = 10.0
 SPLIT = {"rule": "new_subject", "subject": "2", "budgets_s": {"3": 3}, "test_s": 6, "gap_s": 1}
@@ -37,7 +38,9 @@ def folder(tmp_path_factory, arrays):
 
 @pytest.fixture
 def corpus(folder):
-    made = Corpus(path=str(folder[0]), split=SPLIT, window_s=1.0, stride_s=0.5, transforms=[{"name": "standardize"}])
+    made = Corpus(
+        path=str(folder[0]), split=SPLIT, transforms=[{"name": "standardize"}], task=Task(window_s=1.0, stride_s=0.5)
+    )
     made.fit_transforms("pretrain")
     made.fit_transforms("calibration-3")
     return made
@@ -99,10 +102,10 @@ def test_facts_are_those_of_the_part(corpus, folder):
     assert facts.channels == ("a", "b", "c")
     assert facts.subjects == ("1", "3")
     assert facts.classes == ()
-    mixed = Corpus(path=str(folder[1]), split={"rule": "everything"}, window_s=1.0)
+    mixed = Corpus(path=str(folder[1]), split={"rule": "everything"}, task=Task(window_s=1.0))
     with pytest.raises(DataError, match=r"rates \[10\.0, 20\.0\] Hz; resample them to one when preparing"):
         mixed.facts("pretrain")
-    empty = Corpus(path=str(folder[0]), split=Split(parts={"pretrain": []}), window_s=1.0)
+    empty = Corpus(path=str(folder[0]), split=Split(parts={"pretrain": []}), task=Task(window_s=1.0))
     with pytest.raises(DataError, match="part 'pretrain' is empty"):
         empty.facts("pretrain")
 
@@ -110,15 +113,15 @@ def test_facts_are_those_of_the_part(corpus, folder):
 def test_what_is_missing_or_mistyped_is_said(folder):
     path = str(folder[0])
     with pytest.raises(ConfigError, match=r"held_out must name the subject .*held_out=… \(1, 2, 3\)"):
-        Corpus(path=path, split={**SPLIT, "subject": None}, window_s=1.0)
+        Corpus(path=path, split={**SPLIT, "subject": None}, task=Task(window_s=1.0))
     with pytest.raises(ConfigError, match="unknown split rule 'new_subjct': did you mean 'new_subject'"):
-        Corpus(path=path, split={**SPLIT, "rule": "new_subjct"}, window_s=1.0)
+        Corpus(path=path, split={**SPLIT, "rule": "new_subjct"}, task=Task(window_s=1.0))
     with pytest.raises(ConfigError, match=r"split rule 'new_subject': .*gaps_s"):
-        Corpus(path=path, split={**SPLIT, "gaps_s": 1}, window_s=1.0)
+        Corpus(path=path, split={**SPLIT, "gaps_s": 1}, task=Task(window_s=1.0))
     with pytest.raises(ConfigError, match="windows='slidin' is unknown"):
-        Corpus(path=path, split=SPLIT, window_s=1.0, windows="slidin")
+        Corpus(path=path, split=SPLIT, task=Task(window_s=1.0, windows="slidin"))
     with pytest.raises(ConfigError, match="no subject '9'"):
-        Corpus(path=path, split={**SPLIT, "subject": "9"}, window_s=1.0)
+        Corpus(path=path, split={**SPLIT, "subject": "9"}, task=Task(window_s=1.0))
 
 
 def test_provenance_joins_what_touches(corpus):

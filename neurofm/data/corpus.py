@@ -10,25 +10,25 @@ import torch
 
 from neurofm.data.collate import channel_vocabulary, describe, session_name
 from neurofm.data.index import Dataset
-from neurofm.data.labels import classes_in, labelled_windows
 from neurofm.data.loader import WindowLoader
 from neurofm.data.mixing import mixing_weights
 from neurofm.data.mixture import members_of, open_datasets
 from neurofm.data.spans import Span, Split
 from neurofm.data.split_rules import make_split, read_split
 from neurofm.data.stimuli import Stimuli
+from neurofm.data.task import Task
 from neurofm.data.transforms import Compose
-from neurofm.data.windows import Window, event_windows, labels_in, random_windows, sliding, trial_windows
+from neurofm.data.windows import Window
 from neurofm.schema.batch import NeuralBatch
-from neurofm.schema.errors import ConfigError, DataError, nearest
+from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.facts import Facts
 
-# how windows are cut
-WINDOWS = ("sliding", "trial", "labelled", "event", "random")
+# keys of `conf/data` and `conf/task` that only say which file it was
+LABELS = ("id", "name")
 
 
 class Corpus:
-    """One dataset or several, their split, their task, and the transforms that their windows pass through.
+    """One dataset or several, their split, their task, and the transforms that their windows pass through (`conf/data`).
 
     Parameters
     ----------
@@ -37,29 +37,8 @@ class Corpus:
         whose subjects are ``dataset/subject``.
     split : Split, mapping or str
         A split, ``{"rule": …, **choices}``, or the file of a split that an earlier run wrote.
-    window_s, stride_s : float
-        Length of a window, and step between windows (default: the length). Trials longer than `window_s` are cut
-        to `window_s` seconds from `offset_s` on.
-    windows : str
-        "sliding", "trial": one window per trial with its label, "labelled": sliding, each with the class of the
-        events that cover it, "event": one per event of `label_kind`, or "random": `n_windows` drawn uniformly.
-    label_kind : str, optional
-        The kind of event whose label is the class; None reads trials without labels.
-    classes : sequence of str, optional
-        The classes in order, so that a part in which one never occurs has it all the same; default: those found.
-    background, label_s, label_fraction
-        For "labelled": see `data.labels.labelled_windows`.
-    offset_s : float
-        For "event" and "trial": start of the window from the onset, or from the trial's start (0.2 where trials have a
-        baseline of 0.2 s).
-    jitter_s : float
-        For "event" and "random": in training a window may start up to this much later, anew in every epoch.
-    incomplete : str
-        For "event": "error", or "drop" what sticks out of its span or of a valid interval.
-    labels : bool
-        For "event": whether the event's label is the target.
-    n_windows, window_seed : int
-        For "random": how many windows, and of which draw.
+    task : Task or mapping
+        How windows are cut, and what is asked of each.
     select : mapping, optional
         Only recordings of these subjects, sessions, tasks, … (`Dataset.select`); no other shard is opened.
     shares, temperature
@@ -87,9 +66,6 @@ class Corpus:
         first is the one that `Facts.embedding_shape` describes.
     embedding_lag_s : float
         For embeddings that unfold in time: the window from t is paired with the stimulus from t − this.
-    embedding_s : float, optional
-        For embeddings that unfold in time: how much of the stimulus belongs to a window, from its start; less than the
-        window where the brain's answer to the last of it should be seen too. Default all of it.
     preload : bool
         Keep decoded recordings in memory.
     n_workers : int
@@ -101,20 +77,7 @@ class Corpus:
         *,
         path: str | Sequence[Any] | Dataset,
         split: Split | Mapping[str, Any] | str,
-        window_s: float,
-        stride_s: float | None = None,
-        windows: str = "sliding",
-        label_kind: str | None = None,
-        classes: Sequence[str] | None = None,
-        background: str | None = None,
-        label_s: float | None = None,
-        label_fraction: float = 0.5,
-        offset_s: float = 0.0,
-        jitter_s: float = 0.0,
-        incomplete: str = "error",
-        labels: bool = True,
-        n_windows: int = 1000,
-        window_seed: int = 0,
+        task: Task | Mapping[str, Any],
         select: Mapping[str, Any] | None = None,
         shares: Mapping[str, float] | None = None,
         temperature: float | None = None,
@@ -128,18 +91,9 @@ class Corpus:
         streams: Sequence[str] = (),
         embedding: str | Sequence[str] | None = None,
         embedding_lag_s: float = 0.0,
-        embedding_s: float | None = None,
         preload: bool = True,
         n_workers: int = 0,
     ) -> None:
-        if windows not in WINDOWS:
-            raise ConfigError(f"windows='{windows}' is unknown: {nearest(windows, WINDOWS)}")
-        if windows == "labelled" and label_kind is None:
-            raise ConfigError("windows=labelled needs label_kind, the kind of event that windows are labelled by")
-        if windows == "event" and labels and label_kind is None:
-            raise ConfigError(
-                "windows=event needs label_kind, the kind of event, or labels=false for events of any kind"
-            )
         if events and bin_s is None:
             raise ConfigError("events=true needs bin_s, the grid in seconds on which windows start, e.g. 0.01")
         self.dataset = (
@@ -147,20 +101,15 @@ class Corpus:
             if isinstance(path, Dataset)
             else open_datasets(path, select=select, bin_s=bin_s, on_corrupt=on_corrupt, reader=reader)
         )
-        self.window_s, self.stride_s = float(window_s), stride_s
+        self.task = task if isinstance(task, Task) else Task(**task)
         if isinstance(split, Split):
             self.split = split
         elif isinstance(split, str):
             self.split = read_split(self.dataset, split)
         else:
-            self.split = make_split(self.dataset, window_s=self.window_s, **split)
-        self.offset_s, self.jitter_s, self.incomplete, self.labels = offset_s, jitter_s, incomplete, labels
-        self.n_windows, self.window_seed = n_windows, window_seed
+            self.split = make_split(self.dataset, window_s=self.task.window_s, **split)
         self.shares, self.temperature, self.mixed_rates = shares, temperature, mixed_rates
         self.reader, self.time_first = reader, time_first
-        self.windows_by, self.label_kind = windows, label_kind
-        self.classes = None if classes is None else tuple(str(c) for c in classes)
-        self.background, self.label_s, self.label_fraction = background, label_s, label_fraction
         self.transform = transforms if isinstance(transforms, Compose) else Compose(transforms=list(transforms))
         self.events = events
         if events and self.transform.transforms:
@@ -170,13 +119,8 @@ class Corpus:
             )
         self.streams, self.preload, self.n_workers = tuple(streams), preload, n_workers
         encoders = (embedding,) if isinstance(embedding, str) else tuple(embedding or ())
-        if embedding_s is not None and not 0 < embedding_s <= self.window_s:
-            raise ConfigError(
-                f"embedding_s={embedding_s:g} must be above 0 and at most the window, {self.window_s:g} s"
-            )
-        self.embedding_s = embedding_s
         self.stimuli = (
-            Stimuli(self.dataset, encoders, window_s=embedding_s or self.window_s, lag_s=embedding_lag_s)
+            Stimuli(self.dataset, encoders, window_s=self.task.embedding_s or self.task.window_s, lag_s=embedding_lag_s)
             if encoders
             else None
         )
@@ -207,14 +151,14 @@ class Corpus:
                 f"{self.dataset.path}: recordings of part '{part}' have rates {sorted(rates)} Hz; "
                 "resample them to one when preparing, or pass mixed_rates=true to a model that takes any"
             )
-        classes = self._classes(part)
+        classes = self.task.classes_of(self.dataset, self.split[part])
         counts: tuple[int, ...] = ()
-        if self.windows_by == "labelled":
-            targets = [w.target for w in self._labelled(part, classes)]
+        if self.task.windows == "labelled":
+            targets = [w.target for w in self.task.cut(self.dataset, self.split[part], classes)]
             counts = tuple(targets.count(k) for k in range(len(classes)))
         return Facts(
             rate_hz=max(rates),
-            window_s=self.window_s,
+            window_s=float(self.task.window_s),
             max_channels=max(len(self.dataset.channels(r)) for r in ids),
             channels=channel_vocabulary(self.dataset, ids),
             subjects=tuple(sorted({self.dataset.subject(r) for r in ids})),
@@ -222,50 +166,12 @@ class Corpus:
             classes=classes,
             class_counts=counts,
             embedding_shape=self.stimuli.shape(next(iter(self.stimuli.files))) if self.stimuli else (),
-            embedding_s=self.embedding_s,
+            embedding_s=self.task.embedding_s,
         )
-
-    def _classes(self, part: str) -> tuple[str, ...]:
-        if self.label_kind is None or self.classes is not None or self._unlabelled:
-            return self.classes or ()
-        if self.windows_by == "labelled":
-            return classes_in(self.dataset, self.split[part], kind=self.label_kind, background=self.background)
-        return tuple(labels_in(self.dataset, self.split[part], kind=self.label_kind))
-
-    @property
-    def _unlabelled(self) -> bool:
-        """Whether the event's label is no target, although its kind may be asked for."""
-        return self.windows_by == "event" and not self.labels
-
-    def _labelled(self, part: str, classes: Sequence[str]) -> list[Window]:
-        assert self.label_kind is not None
-        return labelled_windows(
-            self.dataset, self.split[part], window_s=self.window_s, stride_s=self.stride_s, kind=self.label_kind,
-            classes=classes, background=self.background, label_s=self.label_s, fraction=self.label_fraction,
-        )  # fmt: skip
 
     def cut(self, part: str, facts: Facts) -> list[Window]:
         """Windows of one part."""
-        spans = self.split[part]
-        if self.windows_by == "labelled":
-            return self._labelled(part, facts.classes)
-        if self.windows_by == "trial":
-            classes = facts.classes if self.label_kind is not None else None
-            return trial_windows(
-                self.dataset, spans, window_s=self.window_s, classes=classes or None, kind=self.label_kind,
-                offset_s=self.offset_s,
-            )  # fmt: skip
-        if self.windows_by == "event":
-            return event_windows(
-                self.dataset, spans, window_s=self.window_s, offset_s=self.offset_s, kind=self.label_kind,
-                classes=None if self._unlabelled else facts.classes, incomplete=self.incomplete, jitter_s=self.jitter_s,
-            )  # fmt: skip
-        if self.windows_by == "random":
-            return random_windows(
-                self.dataset, spans, window_s=self.window_s, n_windows=self.n_windows, seed=self.window_seed,
-                jitter_s=self.jitter_s,
-            )  # fmt: skip
-        return sliding(self.dataset, spans, window_s=self.window_s, stride_s=self.stride_s, jitter=True)
+        return self.task.cut(self.dataset, self.split[part], facts.classes)
 
     def loader(
         self, part: str, facts: Facts, *, batch_size: int, seed: int, training: bool, rank: int = 0, world_size: int = 1
@@ -280,8 +186,7 @@ class Corpus:
         size = min(batch_size, len(windows) - len(windows) % world_size) if training else batch_size
         return WindowLoader(
             self.dataset, windows, batch_size=size, seed=seed,
-            transforms=self.transform, vocabulary=facts.channels, subjects=facts.subjects, streams=self.streams,
-            sessions=facts.sessions, counts=not self.events, stimuli=self.stimuli, rank=rank,
+            transforms=self.transform, facts=facts, streams=self.streams, counts=not self.events, stimuli=self.stimuli, rank=rank,
             world_size=world_size, n_workers=self.n_workers, shuffle=training, preload=self.preload,
             weights=self._weights(windows) if training else None, reader=self.reader, time_first=self.time_first,
         )  # fmt: skip
@@ -305,12 +210,7 @@ class Corpus:
 
     def as_batch(self, values: np.ndarray, recording_id: str, facts: Facts) -> NeuralBatch:
         """Make a batch of windows of one recording that are in memory already, shape (B, time, good channel)."""
-        about = describe(
-            self.dataset, recording_id,
-            vocabulary={name: i for i, name in enumerate(facts.channels, 1)},
-            subjects={name: i for i, name in enumerate(facts.subjects, 1)},
-            sessions={name: i for i, name in enumerate(facts.sessions, 1)},
-        )  # fmt: skip
+        about = describe(self.dataset, recording_id, facts)
         signal = torch.from_numpy(np.ascontiguousarray(values.transpose(0, 2, 1), dtype=np.float32))
         n, n_channels, n_times = signal.shape
         return NeuralBatch(
@@ -348,6 +248,13 @@ class Corpus:
             },
             "subjects": sorted(f"{dataset}/{subject}" for dataset, subject in people),
         }  # fmt: skip
+
+
+def open_corpus(data: Mapping[str, Any], task: Task | Mapping[str, Any], **changes: Any) -> Corpus:
+    """Open what `conf/data` and `conf/task` describe, but for what `changes` say of the data."""
+    choices = {k: v for k, v in {**data, **changes}.items() if k not in LABELS}
+    asked = task if isinstance(task, Task) else {k: v for k, v in task.items() if k not in LABELS}
+    return Corpus(**choices, task=asked)
 
 
 def merged(spans: Sequence[Span]) -> list[list[Any]]:
