@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from data_prep.packing import Staged
+from data_prep.writer.shards import Staged
 
 
 def split_duplicates(staged: Sequence[Staged]) -> tuple[list[Staged], list[tuple[Staged, str]]]:

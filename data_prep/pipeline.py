@@ -9,18 +9,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from data_prep.atomic import WriteError
 from data_prep.duplicates import list_trials, split_duplicates
-from data_prep.executor import run_items
 from data_prep.flow import build_stages
-from data_prep.packing import TABLES, clear, load_staged, make_manifest, pack, write_stimuli, write_tables
-from data_prep.place import place_of, require_replaceable
-from data_prep.progress import Progress, announce, remark
-from data_prep.quantize import DTYPES
-from data_prep.receipts import Job, finished
+from data_prep.running.executor import run_items
+from data_prep.running.progress import Progress, announce, remark
+from data_prep.running.worker import Job, finished
 from data_prep.sessions import split_mixed_rates
 from data_prep.sources import SOURCES
 from data_prep.sources.base import Item, Source
+from data_prep.writer.atomic import WriteError
+from data_prep.writer.place import place_of, require_replaceable
+from data_prep.writer.quantize import DTYPES
+from data_prep.writer.shards import TABLES, clear, load_staged, make_manifest, pack, write_stimuli, write_tables
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file, write_json
 from neurofm.schema.recording import slug

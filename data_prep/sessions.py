@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from data_prep.packing import Staged
+from data_prep.writer.shards import Staged
 
 # Of these a model reads one rate per batch and a session is one montage; volumes of fMRI runs may differ by protocol.
 MODALITIES = ("eeg", "ieeg", "meg")

@@ -24,7 +24,7 @@ from neurofm.analysis.channel_attention import average, channel_attention, influ
 from neurofm.benchmarks.baselines.links import cross_correlation, granger, lasso, var_coefficients
 from neurofm.benchmarks.links import LinkScores, link_scores
 from neurofm.benchmarks.results import record_script
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.split_rules import make_split
 from neurofm.hub.load import load_model
 from neurofm.report.content import Report, Section, Table

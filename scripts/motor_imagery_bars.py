@@ -13,7 +13,7 @@ from data_prep.sources.sim_motor_imagery import SimMotorImagery
 from data_prep.sources.sim_motor_oracle import oracle
 from neurofm.benchmarks.baselines.trial_pipelines import OF_COVARIANCES, trial_baseline
 from neurofm.benchmarks.results import record_script
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.split_rules import make_split
 from neurofm.schema.hashing import read_json
 

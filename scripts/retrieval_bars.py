@@ -19,7 +19,7 @@ from neurofm.benchmarks.retrieval import retrieve
 from neurofm.benchmarks.retrieval_average import counts_up_to, draw_repetitions
 from neurofm.benchmarks.retrieval_trials import Trials, teach_new_people, trials_of_part
 from neurofm.data.corpus import Corpus
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.task import Task
 from neurofm.schema.embeddings import EmbeddingFile, embedding_path
 

@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 
+from data_prep.running.threads import spread
 from data_prep.stages.base import SignalInfo, Stage
-from data_prep.threads import spread
 from neurofm.schema.errors import DataError
 
 # Main lobe of a Hamming window: a transition of f Hz needs 3.3 / f seconds of filter.

@@ -8,10 +8,10 @@ from functools import partial
 
 import numpy as np
 
+from data_prep.running.threads import spread
 from data_prep.stages.base import SignalInfo, Stage
 from data_prep.stages.fir import Extender, joined_rows
 from data_prep.stages.resample_any import AnyRatio
-from data_prep.threads import spread
 from neurofm.schema.errors import ConfigError
 
 # Beyond this the ratio of the rates is not meant as a ratio, and the kernel would be enormous.

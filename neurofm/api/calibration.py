@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.splits import cut, whole
 from neurofm.data.transforms import Compose
 from neurofm.schema.errors import ConfigError

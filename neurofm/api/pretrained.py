@@ -25,7 +25,7 @@ from neurofm.schema.errors import ConfigError, DataError, nearest
 if TYPE_CHECKING:
     from data_prep.given import Prepared
     from neurofm.api.decode import Decoded
-    from neurofm.data.index import Dataset
+    from neurofm.data.dataset import Dataset
     from neurofm.schema.batch import NeuralBatch
     from neurofm.schema.recording import Channel, Recording
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from neurofm.benchmarks.audit import Finding, audit
 from neurofm.data.corpus import Corpus
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.splits import Span
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.schema.batch import NeuralBatch

@@ -11,7 +11,7 @@ import numpy as np
 from neurofm.benchmarks.audit import Finding
 from neurofm.benchmarks.guards import same_twice
 from neurofm.data.corpus import Corpus, open_corpus
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.split_files import check_rule, folds_of, rule_hash
 from neurofm.data.transforms import Compose

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from neurofm.benchmarks.folds import Fold, Protocol
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.keyed import keyed_generator
 from neurofm.data.mixture import open_datasets
 from neurofm.data.spans import Span

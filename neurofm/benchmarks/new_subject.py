@@ -18,7 +18,7 @@ from neurofm.benchmarks.decoders import (
 )
 from neurofm.benchmarks.protocols import TraceScores, every_third_region, masked_region_scores, next_volume_scores
 from neurofm.benchmarks.results import append_results, record_look, span_hash
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.splits import Span
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of

@@ -20,7 +20,7 @@ from neurofm.benchmarks.population_bars import BARS, BY_NAME, answer
 from neurofm.benchmarks.population_data import Reading, Session, calibration_of, make_session, session_name, sessions_of
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.benchmarks.spiking import bits_per_spike, psth_r, psth_r2, r2_uniform, r2_weighted
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.spans import Span, overlap
 from neurofm.data.splits import by_time, whole
 from neurofm.schema.errors import ConfigError, DataError, nearest

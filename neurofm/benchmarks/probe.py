@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from neurofm.benchmarks.audit import Finding, audit
 from neurofm.benchmarks.folds import Fold
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.loader import WindowLoader
 from neurofm.data.spans import Span
 from neurofm.data.transforms import Compose, transform_from_json

@@ -22,7 +22,7 @@ from neurofm.benchmarks.trial_curves import TrialCurves, score_trial_curves
 from neurofm.benchmarks.trials import TrialScores, score_trials
 from neurofm.cli.evaluate_fitted import decoding, neuroprobe
 from neurofm.cli.part import Part
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.split_files import rule_hash
 from neurofm.report import families as family_page
 from neurofm.report import new_subject, population, retrieval, seizure, trial_curves, trials

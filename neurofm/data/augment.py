@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.transforms import Transform
 from neurofm.schema.errors import ConfigError, DataError

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.stimuli import Shown
 from neurofm.data.windows import Window
 from neurofm.schema.batch import Events, NeuralBatch, StreamValues

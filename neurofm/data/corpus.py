@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from neurofm.data.collate import channel_vocabulary, describe, session_name
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.loader import WindowLoader
 from neurofm.data.mixing import mixing_weights
 from neurofm.data.mixture import members_of, open_datasets

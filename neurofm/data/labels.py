@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.windows import Window, sliding
 from neurofm.schema.errors import ConfigError, DataError, nearest

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.parcel import AHEAD, Item, forget, pack, unpack
 from neurofm.data.plan import EMPTY, merge_small, plan_epoch, plan_hash, plan_stream, slice_of
 from neurofm.data.reader import Job, WindowReader

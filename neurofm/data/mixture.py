@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.manifest import Manifest
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from neurofm.data.dataset import Dataset
 from neurofm.data.fitting import Pool, check_per, fitted_on, moments, n_samples_of, pools, values_of
-from neurofm.data.index import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.transforms import Transform
 from neurofm.schema.errors import ConfigError, DataError

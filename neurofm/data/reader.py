@@ -8,8 +8,8 @@ import numpy as np
 from torch.utils.data import Dataset as TorchDataset
 
 from neurofm.data.collate import About, Sample, collate, describe
+from neurofm.data.dataset import Dataset
 from neurofm.data.events import EDGE
-from neurofm.data.index import Dataset
 from neurofm.data.keyed import keyed_generator
 from neurofm.data.parcel import empty
 from neurofm.data.segments import CorruptError

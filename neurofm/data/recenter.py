@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from neurofm.data.dataset import Dataset
 from neurofm.data.fitting import fitted_on
-from neurofm.data.index import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.transforms import Transform
 from neurofm.data.windows import stretches

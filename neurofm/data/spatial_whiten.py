@@ -10,8 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from scipy.signal import butter, sosfiltfilt
 
+from neurofm.data.dataset import Dataset
 from neurofm.data.fitting import check_per, fitted_on, moments, pools, values_of
-from neurofm.data.index import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.transforms import Transform
 from neurofm.schema.errors import ConfigError

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.keyed import keyed_generator
 from neurofm.data.spans import Span, Split
 from neurofm.data.splits import whole

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.spans import Span, Split, overlap
 from neurofm.data.splits import cut, length_s, whole
 from neurofm.schema.errors import ConfigError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.keyed import keyed_generator
 from neurofm.data.mixture import members_of
 from neurofm.data.spans import Span, Split, overlap

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.keyed import keyed_generator
 from neurofm.data.spans import Span, Split
 from neurofm.data.splits import cut, length_s, whole

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from neurofm.data.dataset import Dataset
 from neurofm.data.filter_length import filter_length_s
-from neurofm.data.index import Dataset
 from neurofm.data.spans import Split
 from neurofm.data.split_first_trials import new_subject_trials
 from neurofm.data.split_groups import by_column, by_concept, by_run, by_session, by_stimulus

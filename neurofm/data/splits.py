@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.keyed import keyed_generator
 from neurofm.data.spans import Overlap, Span, Split, overlap, require_inside
 from neurofm.schema.errors import ConfigError, nearest

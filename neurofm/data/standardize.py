@@ -11,8 +11,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from neurofm.data.collate import channel_name
+from neurofm.data.dataset import Dataset
 from neurofm.data.fitting import fitted_on, known_of
-from neurofm.data.index import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.splits import whole
 from neurofm.data.transforms import Transform

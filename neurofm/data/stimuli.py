@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.windows import Window
 from neurofm.schema.embeddings import FOLDER, EmbeddingFile, embedding_path
 from neurofm.schema.errors import ConfigError, DataError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.labels import classes_in, labelled_windows
 from neurofm.data.spans import Span
 from neurofm.data.windows import Window, event_windows, labels_in, random_windows, sliding, trial_windows

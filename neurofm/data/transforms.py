@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.spans import Span, require_inside
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.registry import Registry

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.report.content import Claim, Drawing, Report, Section, Table
 from neurofm.report.figures_quality import channel_matrix, sensor_positions
 from neurofm.report.figures_signals import dataset_overview

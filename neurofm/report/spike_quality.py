@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.report.content import Drawing, Section, Table
 from neurofm.report.figures_spikes import INTERVALS_S, REFRACTORY_S, population_overview, raster, units_by_session
 

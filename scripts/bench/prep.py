@@ -59,7 +59,7 @@ def mne_loop(folder: Path, out: Path, kernel: np.ndarray) -> None:
 
 def differences(prepared: Path, out: Path) -> tuple[float, float]:
     """Largest difference in µV, and as a part of the channel's range."""
-    from neurofm.data.index import Dataset
+    from neurofm.data.dataset import Dataset
 
     data, most, part = Dataset(prepared), 0.0, 0.0
     for rid, row in data.recordings.items():

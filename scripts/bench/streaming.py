@@ -37,7 +37,7 @@ import torch
 
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.loader import WindowLoader
 from neurofm.data.splits import whole
 from neurofm.data.windows import sliding

@@ -16,7 +16,7 @@ from data_prep.pipeline import prepare
 from data_prep.sources.sim_switching import BIN_S, basis, parameters
 from neurofm.analysis.switching_fit import fit_switching_glm, sign_auroc
 from neurofm.analysis.switching_glm import align_states, posterior_states
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.report.canvas import CYCLE, colour, new_figure, soften, style
 
 

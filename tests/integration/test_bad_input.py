@@ -17,7 +17,7 @@ import pytest
 from scipy.io import savemat
 
 from data_prep.pipeline import prepare
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.schema.errors import DataError
 from neurofm.schema.tables import read_table
 

@@ -20,7 +20,7 @@ from scipy.stats import binom
 import neurofm
 from data_prep.sources.simulated import Simulated
 from neurofm.cli.main import main
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.splits import Span, overlap
 from neurofm.hub.load import load_model
 from neurofm.schema.tables import read_table

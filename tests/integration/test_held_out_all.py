@@ -6,7 +6,7 @@ import pytest
 
 from data_prep.pipeline import prepare
 from neurofm.cli.main import main
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.split_rules import make_split
 from neurofm.schema.hashing import read_json
 

@@ -12,7 +12,7 @@ import pytest
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
 from neurofm.cli.main import main
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.report.dataset_quality import spectrum
 from neurofm.report.spike_quality import intervals_of
 from neurofm.schema.errors import DataError

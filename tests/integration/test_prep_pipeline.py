@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import atomic, shards
-from data_prep.packing import publish
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
+from data_prep.writer import atomic, fragment
+from data_prep.writer.shards import publish
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.manifest import Manifest
 from neurofm.schema.recording import Channel, Recording, Stream
@@ -168,14 +168,14 @@ def test_kill_minus_nine_and_resume(tmp_path, dask):
     assert len(done) >= 3
     assert not (tmp_path / "a" / "dataset.json").exists()
     kept = []
-    original = shards.write_fragment
+    original = fragment.write_fragment
 
     def spy(rec, *args, **kwargs):
         kept.append(rec.subject)
         return original(rec, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("data_prep.receipts.write_fragment", spy)
+        patch.setattr("data_prep.running.worker.write_fragment", spy)
         prep(tmp_path / "a", source=SLOW)
     assert len(kept) == 12 - len(done), "what had a receipt was not made again"
     prep(tmp_path / "b", source=SLOW)
@@ -184,7 +184,7 @@ def test_kill_minus_nine_and_resume(tmp_path, dask):
 
 KILL_AT = """
 import os, signal
-import data_prep.packing as packing
+import data_prep.writer.shards as packing
 calls, replace = [], os.replace
 def deadly(a, b):
     calls.append(a)
@@ -329,7 +329,7 @@ def test_a_full_disk_at_the_end(tmp_path, monkeypatch, when):
         if when == "packing":
             patch.setattr(atomic._Guarded, "write", full)
         else:
-            patch.setattr("data_prep.place.publish", partial(publish_without_room, monkeypatch))
+            patch.setattr("data_prep.writer.place.publish", partial(publish_without_room, monkeypatch))
         with pytest.raises(DataError, match="No space left on device"):
             prep(tmp_path / "d")
     left = content(tmp_path / "d")

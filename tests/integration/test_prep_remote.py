@@ -15,7 +15,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from data_prep.pipeline import prepare
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.schema.errors import ConfigError, DataError
 
 SOURCE = {"name": "simulated", "n_subjects": 4, "n_channels": 4, "duration_s": 12, "n_trials": 3}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from neurofm.cli.main import main
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.split_rules import make_split
 from neurofm.data.splits import overlap
 from neurofm.schema.tables import read_table

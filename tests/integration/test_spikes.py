@@ -82,7 +82,7 @@ def flow(tmp_path_factory):
 
 def new_people():
     """Who the split keeps for the test."""
-    from neurofm.data.index import Dataset
+    from neurofm.data.dataset import Dataset
     from neurofm.data.split_rules import make_split
 
     dataset = Dataset("shards/sim_velocity_hard")

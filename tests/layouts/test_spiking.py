@@ -12,7 +12,7 @@ import pytest
 
 from data_prep.pipeline import prepare
 from data_prep.sources import SOURCES
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Recording, Stream
 

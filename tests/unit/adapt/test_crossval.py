@@ -11,7 +11,7 @@ from sklearn.metrics import balanced_accuracy_score
 from neurofm.adapt.crossval import CrossValidated, cross_validate, decoder, folds_of
 from neurofm.adapt.new_subject import adapt_subject
 from neurofm.data.corpus import open_corpus
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.spatial_whiten import SpatialWhiten
 from neurofm.hub.load import load_model
 from neurofm.schema.errors import ConfigError, DataError

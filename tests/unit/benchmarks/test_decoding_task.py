@@ -178,7 +178,7 @@ def test_neuroprobe_on_the_brain_treebank(films, tmp_path, split, n):
 
 
 def test_neuroprobe_items_are_balanced_sorted_and_alternate(films):
-    from neurofm.data.index import Dataset
+    from neurofm.data.dataset import Dataset
 
     dataset = Dataset(films)
     recording = "brain_treebank_sub-1_ses-trial001_task-movie"

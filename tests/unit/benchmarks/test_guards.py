@@ -20,7 +20,7 @@ from neurofm.benchmarks.guards import guard_fold, same_twice
 from neurofm.benchmarks.pitfalls import PITFALLS, table
 from neurofm.benchmarks.probe import audit_checkpoint
 from neurofm.data.corpus import Corpus
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.spans import Span, Split
 from neurofm.data.split_files import folds_of, read_rule, rule_hash
 from neurofm.data.task import Task

@@ -15,7 +15,7 @@ from neurofm.benchmarks.population_bars import answer
 from neurofm.benchmarks.population_data import Reading, make_session, sessions_of
 from neurofm.benchmarks.results import read_results
 from neurofm.benchmarks.spiking import bits_per_spike
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.spans import Span
 from neurofm.report.population import claims_of, section_of
 from neurofm.schema.batch import NeuralBatch

@@ -5,7 +5,7 @@ import pytest
 
 from neurofm.data.augment_mirror import partners
 from neurofm.data.corpus import Corpus
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.splits import whole
 from neurofm.data.task import Task
 from neurofm.data.transforms import TRANSFORMS, transform_from_json

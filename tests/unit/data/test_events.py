@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
 from neurofm.data.corpus import Corpus
+from neurofm.data.dataset import Dataset
 from neurofm.data.events import bin_counts
-from neurofm.data.index import Dataset
 from neurofm.data.loader import WindowLoader
 from neurofm.data.splits import whole
 from neurofm.data.task import Task

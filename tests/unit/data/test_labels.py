@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.labels import classes_in, labelled_windows
 from neurofm.data.spans import Span, overlap
 from neurofm.data.split_people import by_subject

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from neurofm.data.collate import channel_vocabulary
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.loader import WindowLoader
 from neurofm.data.splits import official_parts, whole
 from neurofm.data.standardize import Standardize

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from neurofm.data.corpus import Corpus
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.mixing import mixing_weights
 from neurofm.data.mixture import Mixture, members_of, open_datasets
 from neurofm.data.splits import Span, Split

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.pca import Pca
 from neurofm.data.spans import Span
 from neurofm.data.splits import official_parts, whole

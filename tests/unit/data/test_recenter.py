@@ -8,7 +8,7 @@ from pyriemann.geometry.distance import distance_riemann
 from pyriemann.geometry.mean import mean_riemann
 from scipy.linalg import inv, sqrtm
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.recenter import Recenter
 from neurofm.data.splits import official_parts, whole
 from neurofm.data.transforms import TRANSFORMS, transform_from_json

@@ -7,7 +7,7 @@ import pytest
 from sklearn.preprocessing import RobustScaler
 
 from neurofm.data import robust_scale
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.robust_scale import RobustScale
 from neurofm.data.spans import Span
 from neurofm.data.splits import official_parts, whole

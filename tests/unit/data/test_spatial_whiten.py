@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 from scipy.signal import butter, sosfiltfilt
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.spans import Span
 from neurofm.data.spatial_whiten import SpatialWhiten, whitening_matrix
 from neurofm.data.splits import official_parts, whole

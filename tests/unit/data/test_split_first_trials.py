@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neurofm.adapt.budgets import with_budgets
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.spans import overlap
 from neurofm.data.split_rules import make_split
 from neurofm.schema.errors import ConfigError

@@ -2,8 +2,8 @@
 
 import pytest
 
+from neurofm.data.dataset import Dataset
 from neurofm.data.filter_length import filter_length_s
-from neurofm.data.index import Dataset
 from neurofm.data.split_rules import make_split
 from neurofm.data.splits import overlap
 from neurofm.schema.errors import ConfigError, DataError

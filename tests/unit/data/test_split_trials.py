@@ -11,7 +11,7 @@ import yaml
 
 from data_prep.pipeline import prepare
 from neurofm.data.corpus import open_corpus
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.split_trials import by_trial
 from neurofm.schema.errors import ConfigError
 

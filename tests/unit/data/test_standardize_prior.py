@@ -6,7 +6,7 @@ from math import exp, log
 import numpy as np
 import pytest
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.splits import Span, whole
 from neurofm.data.standardize import Standardize
 from neurofm.data.transforms import transform_from_json

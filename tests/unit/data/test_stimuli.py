@@ -6,7 +6,7 @@ import pytest
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
 from neurofm.data.corpus import Corpus
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.mvnn import Mvnn, inverse_root, trial_covariance
 from neurofm.data.split_stimuli import folds_of_recordings, zero_shot
 from neurofm.data.splits import whole

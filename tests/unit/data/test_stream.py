@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neurofm.data import files
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.loader import WindowLoader
 from neurofm.data.plan import EMPTY, plan_stream
 from neurofm.data.splits import whole

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.keyed import keyed_generator
 from neurofm.data.splits import Span, official_parts, whole
 from neurofm.data.standardize import MAX_BLOCKS, Standardize

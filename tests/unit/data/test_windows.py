@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.data.splits import Span, official_parts, whole
 from neurofm.data.windows import (
     event_windows,

@@ -9,9 +9,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from data_prep.executor import run_items
 from data_prep.flow import build_stages
 from data_prep.pipeline import build_source
+from data_prep.running.executor import run_items
 from data_prep.sources import SOURCES
 
 CONF = Path(__file__).parents[3] / "conf"

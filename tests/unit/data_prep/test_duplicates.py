@@ -11,7 +11,7 @@ import pytest
 
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Channel, Recording, Stream
 from neurofm.schema.tables import read_table

@@ -14,7 +14,7 @@ from data_prep.flow import Forward, block_samples, build_stages, run_stages
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
 from data_prep.stages import STAGES
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import Channel, Event, Recording, Stream
 

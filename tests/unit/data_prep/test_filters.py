@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from scipy.signal import butter, resample_poly, sosfilt, sosfilt_zi, sosfiltfilt
 
 from data_prep.flow import block_samples, build_stages, run_stages
+from data_prep.running.threads import spread, threads
 from data_prep.stages import STAGES
 from data_prep.stages.base import SignalInfo
 from data_prep.stages.iir import reach
 from data_prep.stages.resample import anti_alias_kernel
-from data_prep.threads import spread, threads
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import Channel, Recording, Stream
 

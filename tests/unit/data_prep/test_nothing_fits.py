@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from data_prep.layout.tree import nothing_fits
-from data_prep.packing import package_versions
 from data_prep.pipeline import prepare
 from data_prep.sources import SOURCES
+from data_prep.writer.shards import package_versions
 from neurofm.schema.errors import ConfigError, DataError
 
 

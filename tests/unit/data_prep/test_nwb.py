@@ -18,7 +18,7 @@ from data_prep.privacy import undated, without_date
 from data_prep.readers.nwb_units import covered
 from data_prep.readers.timeline import on_grid, survey
 from data_prep.sources.nwb import Nwb
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import EventStream
 

@@ -12,7 +12,7 @@ from scipy.signal import lfilter
 
 from data_prep.pipeline import prepare
 from data_prep.stages.copied_channels import copies
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.schema.tables import read_table
 
 CONF = Path(__file__).parents[3] / "conf"

@@ -7,7 +7,7 @@ import time
 
 from rich.console import Console
 
-from data_prep import progress
+from data_prep.running import progress
 
 
 def test_the_view_says_how_far_and_how_fast(monkeypatch):

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.atomic import WriteError, writing
 from data_prep.flow import run_stages
-from data_prep.packing import Staged, pack
-from data_prep.quantize import DTYPES, quantizer
-from data_prep.receipts import rows_of
-from data_prep.segment import npy_bytes
-from data_prep.shards import write_fragment
+from data_prep.running.worker import rows_of
+from data_prep.writer.atomic import WriteError, writing
+from data_prep.writer.fragment import write_fragment
+from data_prep.writer.quantize import DTYPES, quantizer
+from data_prep.writer.segment import npy_bytes
+from data_prep.writer.shards import Staged, pack
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Channel, Event, Recording, Stream
 from neurofm.schema.segments import read_index

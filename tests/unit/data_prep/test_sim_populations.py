@@ -12,7 +12,7 @@ from data_prep.pipeline import prepare
 from data_prep.sources import SOURCES, sim_hub, sim_lorenz, sim_rnn, sim_switching, sim_velocity
 from data_prep.sources.sim_base import spikes_of
 from data_prep.sources.sim_calcium import kernel
-from neurofm.data.index import Dataset
+from neurofm.data.dataset import Dataset
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.recording import EventStream, Stream
 from neurofm.schema.units import HELD_OUT, is_held_out

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.executor import WORKER_ENVIRONMENT, run_items
 from data_prep.pipeline import prepare
-from data_prep.slurm import seconds_of, slurm_cluster
+from data_prep.running.executor import WORKER_ENVIRONMENT, run_items
+from data_prep.running.slurm import seconds_of, slurm_cluster
 from data_prep.sources.base import Item
 from neurofm.schema.errors import ConfigError
 

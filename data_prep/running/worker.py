@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_prep.atomic import WriteError, writing
-from data_prep.event_shards import run_event_stages, write_event_fragment
 from data_prep.flow import Flow, build_stages, run_stages
-from data_prep.members import COVARIATE_DTYPE, TIME_DTYPE
 from data_prep.privacy import WRITTEN_DATE
-from data_prep.quantize import DTYPES
-from data_prep.shards import WRITER_VERSION, Fragment, write_fragment
 from data_prep.sources.base import Item
+from data_prep.writer.atomic import WriteError, writing
+from data_prep.writer.event_fragment import run_event_stages, write_event_fragment
+from data_prep.writer.fragment import WRITER_VERSION, Fragment, write_fragment
+from data_prep.writer.members import COVARIATE_DTYPE, TIME_DTYPE
+from data_prep.writer.quantize import DTYPES
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import canonical_json, hash_of, read_json
 from neurofm.schema.recording import Channel, EventStream, Recording, Stream, slug

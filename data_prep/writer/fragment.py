@@ -14,11 +14,11 @@ from typing import IO
 
 import numpy as np
 
-from data_prep.atomic import writing
 from data_prep.flow import Flow
-from data_prep.members import members_of
-from data_prep.quantize import DTYPES, Range, encode, find_range, quantizer
-from data_prep.segment import STATISTICS_SAMPLES, Segment, event_row, statistics, write_segment
+from data_prep.writer.atomic import writing
+from data_prep.writer.members import members_of
+from data_prep.writer.quantize import DTYPES, Range, encode, find_range, quantizer
+from data_prep.writer.segment import STATISTICS_SAMPLES, Segment, event_row, statistics, write_segment
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import Recording, Stream
 

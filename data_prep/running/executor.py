@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from data_prep.slurm import CHOICES as SLURM_CHOICES
-from data_prep.slurm import slurm_client
+from data_prep.running.slurm import CHOICES as SLURM_CHOICES
+from data_prep.running.slurm import slurm_client
+from data_prep.running.threads import threads
 from data_prep.sources.base import Item
-from data_prep.threads import threads
 from neurofm.schema.errors import ConfigError, DataError, nearest
 
 # Starting a LocalCluster costs some seconds: below this estimate of what is left to do, it does not pay.

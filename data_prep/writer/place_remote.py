@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_prep.atomic import WriteError
 from data_prep.fetch import cache_dir
-from data_prep.lock import only_one
-from data_prep.packing import TABLES, clear
-from data_prep.place import Place
+from data_prep.running.lock import only_one
+from data_prep.writer.atomic import WriteError
+from data_prep.writer.place import Place
+from data_prep.writer.shards import TABLES, clear
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import atomic_write, hash_of, read_json, write_json
 from neurofm.schema.manifest import Manifest, ShardEntry

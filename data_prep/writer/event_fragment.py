@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.atomic import writing
-from data_prep.members import members_of
-from data_prep.segment import event_row, write_segment
-from data_prep.shards import Fragment
 from data_prep.stages.base import EventStage, Stage
+from data_prep.writer.atomic import writing
+from data_prep.writer.fragment import Fragment
+from data_prep.writer.members import members_of
+from data_prep.writer.segment import event_row, write_segment
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import EventStream, Recording, Stream
 from neurofm.schema.segments import TIME, UNIT

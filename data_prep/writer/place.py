@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_prep.lock import only_one
-from data_prep.packing import clear, is_whole, publish
+from data_prep.running.lock import only_one
+from data_prep.writer.shards import clear, is_whole, publish
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.hashing import read_json, sha256_file
 
@@ -57,7 +57,7 @@ def place_of(out: str | Path, work: str | Path | None) -> Place:
         # a local file system keeps all promises, so it is never gone at through a URL
         text = text.removeprefix(scheme)
     if "://" in text:
-        from data_prep.place_remote import RemotePlace
+        from data_prep.writer.place_remote import RemotePlace
 
         return RemotePlace(text, work=work)
     if work is not None:

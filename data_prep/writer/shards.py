@@ -12,8 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from data_prep.atomic import WriteError, writing
-from data_prep.segment import END_OF_TAR
+from data_prep.writer.atomic import WriteError, writing
+from data_prep.writer.segment import END_OF_TAR
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import hash_of, read_json
 from neurofm.schema.manifest import Manifest, ShardEntry

@@ -1,0 +1,1 @@
+"""What is written: segments into fragments, fragments into shards, whole or not at all, here or at a URL."""
