@@ -161,7 +161,7 @@ def test_words_name_the_sound_they_lie_in_and_do_not_begin_it(tmp_path):
     frames = [(np.arange(400) / 100 + 10 * k)[:, None] for k in range(2)]
     write_embeddings(embedding_path(out, "f"), ["s0", "s1"], frames, encoder="f", hash="h", rate_hz=100.0)
     split = {"rule": "by_stimulus", "test": ["s1"]}
-    c = corpus(out, split=split, windows="sliding", embedding="f", stride_s=0.5)
+    c = corpus(out, split=split, embedding="f", task=Task(window_s=1.0, windows="sliding", stride_s=0.5))
     # a sound is a part as long as it lasts, whatever is said in it
     assert [(s.start_s, s.stop_s) for s in c.split["train"]] == [(0.5, 4.5)]
     assert [(s.start_s, s.stop_s) for s in c.split["test"]] == [(5.0, 9.0)]
