@@ -22,6 +22,8 @@ from neurofm.schema.recording import Channel, Event, Recording, Stream
 
 # A picture is shown for 3 s, the next follows after one more.
 TRIAL_S = 4.0
+# the pictures: 73,000 × 425 × 425 × 3, uint8, below nsddata_stimuli/stimuli/nsd
+PICTURES = "nsd_stimuli.hdf5#imgBrick"
 FILE = re.compile(r"betas_session(\d+)\.(hdf5|nii\.gz|nii)")
 # What the numbers of roi/streams.nii.gz stand for (streams.mgz.ctab).
 STREAMS = dict(enumerate(("", "early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal")))
@@ -82,6 +84,24 @@ class Nsd(Source):
         """Return name and choices; the folder's path stays out of the dataset."""
         names = ("subjects", "sessions", "space", "betas", "mask", "regions")
         return {"name": self.name, "version": self.version, **{n: getattr(self, n) for n in names}}
+
+    def stimuli(self, folder: Path) -> list[dict[str, Any]]:
+        """Return the pictures that the chosen people saw; they stay in ``nsd_stimuli.hdf5``, a row each."""
+        there = sorted((self.root / "nsddata_betas" / "ppdata").glob("subj[0-9][0-9]"))
+        design = read_design(self.root)
+        shared, seen = shared_pictures(self.root, design), set()
+        for subject in self.subjects or (int(p.name[4:]) for p in there):
+            shown = _responses(self.root, subject)
+            if isinstance(shown, np.ndarray):
+                seen |= set(shown[:, 2].tolist())
+            elif shown is None and design:
+                own = design["subjectim"][subject - 1]
+                seen |= {int(own[i - 1]) - 1 for i in design["masterordering"]}
+        return [
+            {"stimulus_id": stimulus_id(p), "kind": "image", "part": "test" if p in shared else "train", "concept": "",
+             "file": f"{PICTURES}/{p}"}
+            for p in sorted(seen)
+        ]  # fmt: skip
 
     def list(self) -> list[Item]:
         """Return one item per session and part; the tables of trials are read, betas are not."""

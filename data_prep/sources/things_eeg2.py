@@ -8,6 +8,7 @@ whitened, so they have no unit. Conditions are numbered from 1 in the order of `
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,11 @@ class ThingsEeg2(Source):
         return {**super().describe(), "variant": self.variant}
 
     def stimuli(self, folder: Path) -> list[dict[str, Any]]:
-        """Return the images of ``image_metadata.npy``; their files stay where the user keeps the image set."""
+        """Return the images of ``image_metadata.npy``; their files stay where the user keeps the image set.
+
+        Where ``other_images/<concept>/`` stands beside it (THINGS' own folders), the images of tested concepts that nobody
+        was shown are listed as well, as part "gallery": what class centres are made of.
+        """
         root = _folder(self.root, "THINGS-EEG2")
         names = found(root, "**/image_metadata.npy")[:1]
         rows = []
@@ -78,7 +83,7 @@ class ThingsEeg2(Source):
                 }
                 for concept, file in zip(images.concepts, images.files, strict=True)
             ]  # fmt: skip
-        return rows
+        return [*rows, *(other_images(names[0].parent, rows) if names else ())]
 
     def list(self) -> list[Item]:
         """Return one item per .npy file of the variant."""
@@ -97,6 +102,26 @@ class ThingsEeg2(Source):
                     )
                 )
         return items
+
+
+def other_images(image_set: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the images under ``other_images`` whose concept is tested and that are not among `rows`.
+
+    A folder is called as the concept, with or without its number: ``00012_baby_buggy`` or ``baby_buggy``.
+    """
+    tested = {re.sub(r"^\d+_", "", r["concept"]): r["concept"] for r in rows if r["part"] == "test"}
+    shown = {r["stimulus_id"] for r in rows}
+    found = []
+    for path in sorted((image_set / "other_images").glob("*/*")):
+        concept = tested.get(re.sub(r"^\d+_", "", path.parent.name))
+        if concept and path.suffix.lower() in (".jpg", ".jpeg", ".png") and path.name not in shown:
+            found.append(
+                {
+                    "stimulus_id": path.name, "concept": concept, "kind": "image", "part": "gallery",
+                    "file": path.relative_to(image_set).as_posix(), "caption": concept_word(concept),
+                }
+            )  # fmt: skip
+    return found
 
 
 def content_of(path: Path, *fields: str) -> dict[str, Any]:

@@ -155,7 +155,8 @@ def finetune(
         seconds = time.perf_counter() - started
         return Finetuned(adapted.merged(), strategy, 0, n_train=len(windows), seconds=seconds)
     # reading everything once more is for those who need it
-    whole = list(stretches) if solves else []
+    on_windows = adapted.loaded.objective.solves_on == "windows"
+    whole = [windows] if solves and on_windows else list(stretches) if solves else []
     if solves and not whole:
         raise ConfigError(
             f"objective '{adapted.loaded.card['objective']['name']}' has a part that is solved in closed form: pass "

@@ -87,21 +87,24 @@ class Decoder:
         rate_hz = self.corpus.dataset.rate_hz
         return sum(round((s.stop_s - s.start_s) * rate_hz(s.recording_id)) for s in self.calibrated_on)
 
-    def _before(self) -> Iterator[dict[str, Any]]:
+    def _before(self) -> list[Mapping[str, Any]]:
         """What its card says of the model it was adapted from, then of the one that came from, and so on."""
-        before = self.loaded.card["provenance"].get("pretrained")
-        while before:
-            yield before
-            before = before.get("pretrained")
+        return list(lineage(self.loaded.card["provenance"]))[1:]
+
+
+def lineage(provenance: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield what a card says of the model itself, then of the one it was adapted from, and so on."""
+    known: Mapping[str, Any] | None = provenance
+    while known:
+        yield known
+        known = known.get("pretrained")
 
 
 def contents(dataset: Dataset, provenance: Mapping[str, Any]) -> dict[str, str]:
     """Recording → fingerprint of its values, of a dataset and of all that a card and those before it name."""
     found: dict[str, str] = {}
-    before: Mapping[str, Any] = provenance
-    while before:
-        found = {**before.get("content", {}), **found}
-        before = before.get("pretrained") or {}
+    for card in lineage(provenance):
+        found = {**card.get("content", {}), **found}
     return found | {r: h for r in dataset.recordings if (h := dataset.content(r))}
 
 

@@ -111,20 +111,21 @@ def build_gallery(
     if source == "stimulus":
         return Gallery(keys=tuple(shown), vectors=np.stack([file.read(s) for s in shown]), **about)
     concepts = sorted({stimuli.concept_of[s] for s in shown})
-    if "" in concepts:
-        raise ConfigError(
-            f"gallery '{source}' needs a concept for every tested stimulus; stimuli.parquet has none for some"
-        )
     others: Mapping[str, list[str]] = _others(stimuli, encoder, shown)
-    lonely = [c for c in concepts if not others.get(c)]
-    if lonely:
+    if lonely := lonely_concepts(stimuli, encoder, shown):
         raise ConfigError(
-            f"gallery '{source}': concept '{lonely[0]}' and {len(lonely) - 1} more have no stimulus but the tested one; "
-            "embed further stimuli of these concepts, or choose gallery=stimulus"
+            f"gallery '{source}': {len(lonely)} tested concepts have no stimulus but the tested one, first "
+            f"'{lonely[0]}'; embed further stimuli of these concepts, or choose gallery=stimulus"
         )
     pick = (lambda v: v.mean(axis=0)) if source == "class_centre" else (lambda v: v[0])
     vectors = np.stack([pick(np.stack([file.read(s) for s in others[c]])) for c in concepts])
     return Gallery(keys=tuple(concepts), vectors=vectors.astype(np.float32), **about)
+
+
+def lonely_concepts(stimuli: Stimuli, encoder: str, tested: Sequence[str]) -> list[str]:
+    """Tested concepts without another stimulus that is embedded ("" where a tested stimulus has no concept), sorted."""
+    others = _others(stimuli, encoder, tested)
+    return sorted({c for c in (stimuli.concept_of[s] for s in tested) if not others.get(c)})
 
 
 def _others(stimuli: Stimuli, encoder: str, tested: Sequence[str]) -> dict[str, list[str]]:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neurofm.benchmarks.audit import Finding, audit, refuse_on_leak
-from neurofm.benchmarks.decoders import contents
+from neurofm.benchmarks.decoders import contents, lineage
 from neurofm.benchmarks.results import append_results, record_look, span_hash
-from neurofm.benchmarks.retrieval import Retrieval, cosine, ranks_of, retrieve, subsets_of_k, summarise, two_way
-from neurofm.benchmarks.retrieval_average import WORDS, counts_up_to, draw_repetitions
-from neurofm.benchmarks.retrieval_controls import Control, controls_of, verdict
-from neurofm.benchmarks.retrieval_gallery import Gallery, build_gallery, feature_ceiling, words_of
-from neurofm.benchmarks.retrieval_resolved import views
+from neurofm.benchmarks.retrieval_curves import Tops, curve_over_repetitions, examples, parts_of_signal
+from neurofm.benchmarks.retrieval_folds import labels_of, plain_name, pooled
+from neurofm.benchmarks.retrieval_gallery import Gallery, build_gallery, lonely_concepts, words_of
+from neurofm.benchmarks.retrieval_line import RIDGE, Line, curve_rows, line_of, rows_of, sentence_of, shown_as
 from neurofm.benchmarks.retrieval_trials import (
-    Decode,
     Trials,
     model_decoder,
     ridge_decoder,
@@ -31,6 +28,7 @@ from neurofm.benchmarks.retrieval_trials import (
 from neurofm.data.collate import channel_name
 from neurofm.data.corpus import Corpus
 from neurofm.data.spans import Span
+from neurofm.data.stimuli import Stimuli
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.schema.conditions import write_conditions
 from neurofm.schema.errors import ConfigError, nearest
@@ -38,54 +36,20 @@ from neurofm.schema.hashing import hash_of, read_json
 from neurofm.schema.recording import slug
 from neurofm.training.reopen import corpus_of
 
-RIDGE = "ridge"
-FINEST_DRAWS = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One decoder on one person, gallery and averaging.
-
-    Attributes
-    ----------
-    model, subject, rule : str
-        `rule` says whether the person was trained on.
-    gallery : Gallery
-    mode : str
-        "trial" or "subject": what was averaged before decoding.
-    scores : Retrieval
-    two_way : float
-        Mean two-way identification of embeddings.
-    controls : dict of str to Control
-    verdict : str
-        "" or which control it does not beat.
-    ceiling : float
-        Top-1 with the stimuli's own embeddings.
-    """
-
-    model: str
-    subject: str
-    rule: str
-    gallery: Gallery
-    mode: str
-    scores: Retrieval
-    two_way: float
-    controls: dict[str, Control]
-    verdict: str
-    ceiling: float
+NO_ORACLE = (float("nan"), float("nan"))
 
 
 @dataclass
 class RetrievalScores:
-    """What an evaluation found; `curves` [model, subject] → repetitions → top-1, `resolved` [model] → (kind, part) → top-1,
+    """What an evaluation found; `curves` [model, subject] → repetitions → (top-1, top-5), `resolved` [model] → (kind, part) → top-1,
     `panels` [model] → (shown, retrieved …) of some queries.
     """  # noqa: D205
 
     task: str
     rows: list[dict[str, Any]] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
-    curves: dict[tuple[str, str], dict[int, float]] = field(default_factory=dict)
-    oracle: dict[str, dict[int, float]] = field(default_factory=dict)
+    curves: dict[tuple[str, str], dict[int, Tops]] = field(default_factory=dict)
+    oracle: dict[str, dict[int, Tops]] = field(default_factory=dict)
     resolved: dict[str, dict[tuple[str, str], float]] = field(default_factory=dict)
     panels: dict[str, list[tuple[str, list[str]]]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -158,7 +122,8 @@ def score_retrieval(
     if candidates not in ("test", "all"):
         raise ConfigError(f"candidates='{candidates}': {nearest(candidates, ('test', 'all'))}")
     out = RetrievalScores(task=task)
-    ridges: dict[str, Decode] = {}
+    # split → the model beside which its ridge was taught, and through which transforms
+    ridges: dict[str, tuple[str, str]] = {}
     found = find_retrievers(runs, task=task, dataset=dataset)
     names = labels_of(found)
     folds: dict[tuple[str, ...], dict[str, Line]] = defaultdict(dict)
@@ -170,13 +135,17 @@ def score_retrieval(
             raise ConfigError(
                 f"{folder}: was trained under another split than its data now give; prepare them as they were"
             )
-        _audit(out, loaded, corpus, allow_leak)
-        people = [s.rpartition("/")[2] for s in origin["subjects"]]
+        findings = audit_retriever(loaded, corpus)
+        refuse_on_leak(findings, allow_leak=allow_leak)
+        out.findings += [f for f in findings if f not in out.findings]
+        people = sorted({s.rpartition("/")[2] for card in lineage(origin) for s in card["subjects"]})
         new = teach_new_people(corpus, people)
         if new:
             out.notes.append(f"transforms learned {', '.join(new)} from their own training recordings, without labels")
         embedding = origin["data"]["embedding"]
         chosen = encoder or (embedding if isinstance(embedding, str) else embedding[0])
+        stimuli = corpus.stimuli
+        assert stimuli is not None
         common = {
             "run_id": run_id, "benchmark": name, "dataset": corpus.dataset.id, "task": task, "part": "test",
             "versions": versions, "leak_reason": allow_leak, "split_hash": corpus.split.hash,
@@ -184,97 +153,72 @@ def score_retrieval(
         }  # fmt: skip
         out.looks = record_look(results, **common)
         test = trials_of_part(corpus, "test", loaded.facts, chosen)
+        kinds = _kinds(out, stimuli, chosen, galleries, test)
         train = trials_of_part(corpus, "train" if "train" in corpus.split.parts else "pretrain", loaded.facts, chosen)
         centre = train.own.mean(axis=0) if centred else 0.0
         label = names[folder]
         decoders = {label: model_decoder(loaded, corpus)}
+        through = hash_of([[t["name"], t["choices"]] for t in loaded.transforms])
         if corpus.split.hash not in ridges:
-            ridges[corpus.split.hash] = decoders[RIDGE] = ridge_decoder(train, rate_hz=_frames(corpus, chosen))
+            ridges[corpus.split.hash] = label, through
+            decoders[RIDGE] = ridge_decoder(train, rate_hz=_frames(corpus, chosen))
+        elif ridges[corpus.split.hash][1] != through:
+            beside = ridges[corpus.split.hash][0]
+            out.notes.append(
+                f"{label} has transforms of its own; ridge of this split was taught through those of {beside}"
+            )
         out.oracle |= {s: by for s, by in _oracle(corpus).items() if s in set(test.subject)}
         for model, decode in decoders.items():
             for subject in sorted(set(test.subject)):
                 rule = "new person" if subject in new or subject not in people else "trained on"
                 own = test.of(subject)
-                for kind in (
-                    galleries if corpus.stimuli and corpus.stimuli.files[chosen].rate_hz is None else ("segment",)
-                ):
+                for kind in kinds:
                     gallery, answer = _gallery(corpus, chosen, kind, test, everything=candidates == "all")
                     for mode in averages if kind != "segment" else ("trial",):
-                        line = _line(
-                            model, subject, rule, decode, own.averaged(mode), gallery, answer, mode, centre, train, seed
-                        )
-                        line = _with_ceiling(line, corpus, test)
+                        line = line_of(
+                            decode, own.averaged(mode), gallery, answer, stimuli=stimuli, model=model, subject=subject,
+                            rule=rule, mode=mode, centre=centre, train=train, seed=seed,
+                        )  # fmt: skip
                         out.lines.append(line)
                         if kind == "segment" and candidates == "all":
-                            whose = RIDGE if model == RIDGE else _plain_label(loaded)
+                            whose = RIDGE if model == RIDGE else plain_name(loaded.card)
                             folds[whose, subject, rule, gallery.hash, mode].setdefault(corpus.split.hash, line)
-                        best = out.oracle.get(subject, {}).get(_repetitions(own, mode), float("nan"))
-                        out.rows += append_results(results, _rows(common, line, centred, loaded, model, ways, best))
-                        yield _sentence(line), out
-                gallery, answer = _gallery(corpus, chosen, "segment" if "@" in own.stimulus[0] else galleries[0], test)
-                if curve and "@" not in own.stimulus[0]:
-                    out.curves[shown_as(model, rule), subject] = _curve(decode, own, gallery, answer, centre, seed)
+                        best = out.oracle.get(subject, {}).get(_repetitions(own, mode), NO_ORACLE)
+                        out.rows += append_results(results, rows_of(common, line, centred, loaded, ways, best))
+                        yield sentence_of(line), out
+                gallery, answer = _gallery(corpus, chosen, kinds[0], test)
+                if curve and kinds[0] != "segment":
+                    points = curve_over_repetitions(decode, own, gallery, answer, centre=centre, seed=seed)
+                    out.curves[shown_as(model, rule), subject] = points
+                    mine = [
+                        x for x in out.lines if (x.model, x.subject, x.gallery.source) == (model, subject, kinds[0])
+                    ]
+                    best_of = out.oracle.get(subject, {}) if kinds[0] == "stimulus" else {}
+                    append_results(results, curve_rows(common, mine[-1], points, best_of, centred, loaded))
                 if decoded is not None and model != RIDGE:
                     mean = own.averaged("subject")
                     write_conditions(
                         Path(decoded) / f"{slug(model)}_sub-{slug(subject)}.safetensors", mean.stimulus,
                         decode(mean.values, mean.recording), format=decoded_as,
-                        reference=corpus.stimuli.files[chosen] if corpus.stimuli else None, source=str(folder.name),
+                        reference=stimuli.files[chosen], source=str(folder.name),
                     )  # fmt: skip
-                _show(out, shown_as(model, rule), decode, own.averaged("subject"), gallery, answer, centre, n_panels)
+                shown = shown_as(model, rule)
+                if n_panels > 0 and shown not in out.panels:
+                    mean = own.averaged("subject")
+                    out.panels[shown] = examples(decode, mean, gallery, answer, centre=centre, n=n_panels)
             if resolved:
-                out.resolved[shown_as(model, rule)] = _resolved(
-                    model, decode, test, train, gallery, answer, centre, corpus, loaded, chosen, width_s, step_s
-                )
+                out.resolved[shown] = parts_of_signal(
+                    decode, test, gallery, answer, centre=centre, rate_hz=loaded.facts.rate_hz, width_s=width_s,
+                    step_s=step_s, names=[channel_name(c) for c in corpus.dataset.channels(test.recording[0])],
+                    taught=train if model == RIDGE else None, frames_hz=_frames(corpus, chosen),
+                )  # fmt: skip
     for (whose, *_), by_split in folds.items():
         if len(by_split) > 1:
             line = pooled(whose, list(by_split.values()))
             # one line stands for its folds; theirs stay in the results
             out.lines = [*(x for x in out.lines if all(x is not y for y in by_split.values())), line]
-            out.rows += append_results(results, _rows(common, line, centred, loaded, whose, ways))
-            yield _sentence(line), out
-
-
-def labels_of(folders: Sequence[Path]) -> dict[Path, str]:
-    """What each model is called: kind and seed, and its run where these are not enough."""
-    plain = {f: _plain_name(read_json(f / "card.json")) for f in folders}
-    several = {n for n in plain.values() if list(plain.values()).count(n) > 1}
-    return {f: f"{n}, {f.parent.name}" if n in several else n for f, n in plain.items()}
-
-
-def pooled(model: str, folds: Sequence[Line]) -> Line:
-    """One line of several folds that were searched in the same gallery: their queries together.
-
-    Hub skewness and the controls are means over folds, the upper ends of controls their largest.
-    """
-    ranks = np.concatenate([x.scores.ranks for x in folds])
-    size = np.array([len(x.scores.ranks) for x in folds]) / len(ranks)
-    scores = summarise(ranks, folds[0].scores.n_candidates)
-    controls = {
-        name: Control(
-            float(sum(w * x.controls[name].top1 for w, x in zip(size, folds, strict=True))),
-            max(x.controls[name].high for x in folds),
-        )
-        for name in folds[0].controls
-    }
-    return replace(
-        folds[0], model=model, rule=f"{len(folds)} folds", scores=replace(scores, hubness=float(size @ [x.scores.hubness for x in folds])),
-        two_way=float(size @ [x.two_way for x in folds]), ceiling=float(size @ [x.ceiling for x in folds]), controls=controls,
-        verdict=verdict(scores.top[1].low, controls),
-    )  # fmt: skip
-
-
-def _plain_label(loaded: LoadedModel) -> str:
-    return _plain_name(loaded.card)
-
-
-def _plain_name(card: Mapping[str, Any]) -> str:
-    return f"{card['model']['name']}, seed {card['provenance'].get('seed', 0)}"
-
-
-def shown_as(model: str, rule: str) -> str:
-    """Name in figures: within people and for new ones are two stories."""
-    return f"{model}, new person" if rule == "new person" else model
+            out.rows += append_results(results, rows_of(common, line, centred, loaded, ways))
+            yield sentence_of(line), out
 
 
 def _frames(corpus: Corpus, encoder: str) -> float | None:
@@ -285,17 +229,36 @@ def _frames(corpus: Corpus, encoder: str) -> float | None:
     return rate if rate is not None and abs(rate - own) < 1e-6 * own else None
 
 
-def _audit(out: RetrievalScores, loaded: LoadedModel, corpus: Corpus, allow_leak: str) -> None:
-    subject_of = {r: corpus.dataset.subject(r) for r in corpus.dataset.recordings}
-    # spans of the card are joined over trials, so the split says which stimuli were trained on
+def audit_retriever(loaded: LoadedModel, corpus: Corpus) -> list[Finding]:
+    """Check the tested trials and stimuli against all that the model, and those it was adapted from, were trained on."""
+    origin = loaded.card["provenance"]
+    own, *earlier = ([Span(*s) for s in card["split"]["spans"]] for card in lineage(origin))
+    adapted = origin.get("role") == "adaptation"
+    # spans of a card are joined over trials without a stimulus, so the split says which were trained on
     trained = [s for part, spans in corpus.split.parts.items() if part in ("pretrain", "train") for s in spans]
-    stated = [Span(*s) for s in loaded.card["provenance"]["split"]["spans"]]
-    findings = audit(
-        train=[*stated, *trained], test=corpus.split["test"], calibration=[], subject_of=subject_of, new_stimulus=True,
-        content_of=contents(corpus.dataset, loaded.card["provenance"]),
+    return audit(
+        train=[*(s for spans in earlier for s in spans), *([] if adapted else [*own, *trained])], test=corpus.split["test"],
+        calibration=own if adapted else [], new_stimulus=True, content_of=contents(corpus.dataset, origin),
+        subject_of={r: corpus.dataset.subject(r) for r in corpus.dataset.recordings},
     )  # fmt: skip
-    refuse_on_leak(findings, allow_leak=allow_leak)
-    out.findings += [f for f in findings if f not in out.findings]
+
+
+def _kinds(
+    out: RetrievalScores, stimuli: Stimuli, encoder: str, galleries: Sequence[str], test: Trials
+) -> tuple[str, ...]:
+    """Galleries that can be built; of several, one that lacks its stimuli is left out with a note."""
+    if stimuli.files[encoder].rate_hz is not None:
+        return ("segment",)
+    lonely = lonely_concepts(stimuli, encoder, test.stimulus)
+    if len(galleries) == 1 or not lonely:
+        return tuple(galleries)
+    left = [k for k in galleries if k not in ("class_centre", "other_exemplars")]
+    note = (
+        f"gallery {', '.join(k for k in galleries if k not in left)} left out: {len(lonely)} tested concepts have no "
+        "embedded stimulus but the tested one"
+    )
+    out.notes += [note] if note not in out.notes else []
+    return tuple(left)
 
 
 def _gallery(
@@ -321,148 +284,16 @@ def _gallery(
     return gallery, {s: row[k] for s, k in names.items()}
 
 
-def _line(
-    model: str, subject: str, rule: str, decode: Decode, trials: Trials, gallery: Gallery, answer: dict[str, int], mode: str,
-    centre: NDArray | float, train: Trials, seed: int,
-) -> Line:  # fmt: skip
-    target = np.array([answer[s] for s in trials.stimulus])
-    said, candidates = decode(trials.values, trials.recording) - centre, gallery.vectors - centre
-    scores = retrieve(said, candidates, target, unit=np.array(trials.stimulus))
-    controls = controls_of(decode, trials, candidates, target, centre=centre, train=train, seed=seed)
-    # with many trials of one stimulus the distractors would be the same item
-    mean = trials.averaged("everybody")
-    pairs = (
-        two_way(decode(mean.values, mean.recording) - centre, mean.own - centre)
-        if len(set(mean.stimulus)) > 1
-        else [0.5]
-    )
-    return Line(
-        model=model, subject=subject, rule=rule, gallery=gallery, mode=mode, scores=scores, controls=controls,
-        two_way=float(np.mean(pairs)), verdict=verdict(scores.top[1].low, controls), ceiling=float("nan"),
-    )  # fmt: skip
-
-
-def _with_ceiling(line: Line, corpus: Corpus, test: Trials) -> Line:
-    assert corpus.stimuli is not None
-    if line.gallery.source == "segment":
-        # the answer is in the gallery; only equal segments could be confused
-        own = dict(zip(test.stimulus, test.own, strict=True))
-        rows = line.gallery.index(list(own))
-        return replace(line, ceiling=retrieve(np.stack(list(own.values())), line.gallery.vectors, rows).top[1].value)
-    return replace(line, ceiling=feature_ceiling(line.gallery, corpus.stimuli, test.stimulus).top[1].value)
-
-
 def _repetitions(own: Trials, mode: str) -> int:
     """How many trials of a stimulus stand behind an answer; 0 where stimuli differ in that."""
     counts = set(np.unique(own.stimulus, return_counts=True)[1].tolist())
     return 1 if mode == "trial" else counts.pop() if len(counts) == 1 else 0
 
 
-def _curve(
-    decode: Decode, own: Trials, gallery: Gallery, answer: dict[str, int], centre: NDArray | float, seed: int
-) -> dict[int, float]:
-    found = {}
-    for n in counts_up_to(own.stimulus, own.subject):
-        scores = []
-        for draw in range(FINEST_DRAWS):
-            rows = draw_repetitions(own.stimulus, own.subject, n, np.random.default_rng([seed, n, draw]))
-            mean = own.only(rows).averaged("subject")
-            said = decode(mean.values, mean.recording) - centre
-            target = np.array([answer[s] for s in mean.stimulus])
-            scores.append(retrieve(said, gallery.vectors - centre, target).top[1].value)
-        found[n] = float(np.mean(scores))
-    return found
-
-
-def _resolved(
-    model: str, decode: Decode, test: Trials, train: Trials, gallery: Gallery, answer: dict[str, int],
-    centre: NDArray | float, corpus: Corpus, loaded: LoadedModel, chosen: str, width_s: float, step_s: float,
-) -> dict[tuple[str, str], float]:  # fmt: skip
-    """Top-1 on parts of the signal: a model sees zeros elsewhere, ridge is fitted anew on the part."""
-    names = [channel_name(c) for c in corpus.dataset.channels(test.recording[0])]
-    mean = test.averaged("subject")
-    target = np.array([answer[s] for s in mean.stimulus])
-    rate = loaded.facts.rate_hz
-    seen = views(mean.values, rate, names, width_s=width_s, step_s=step_s)
-    taught = train.averaged("subject")
-    learned = views(taught.values, rate, names, width_s=width_s, step_s=step_s) if model == RIDGE else {}
-    found = {}
-    for part, values in seen.items():
-        answerer = decode
-        if model == RIDGE:
-            answerer = ridge_decoder(replace(taught, values=learned[part]), rate_hz=_frames(corpus, chosen))
-        said = answerer(values, mean.recording) - centre
-        found[part] = retrieve(said, gallery.vectors - centre, target).top[1].value
-    return found
-
-
-def _show(
-    out: RetrievalScores, model: str, decode: Decode, mean: Trials, gallery: Gallery, answer: dict[str, int],
-    centre: NDArray | float, n: int,
-) -> None:  # fmt: skip
-    """Keep some queries and the first five found: evenly over ranks, so that failures are shown as well."""
-    if model in out.panels or n < 1:
-        return
-    similarity = cosine(decode(mean.values, mean.recording) - centre, gallery.vectors - centre)
-    ranks = ranks_of(similarity, np.array([answer[s] for s in mean.stimulus]))
-    order = np.argsort(ranks, kind="stable")[np.linspace(0, len(ranks) - 1, min(n, len(ranks))).round().astype(int)]
-    out.panels[model] = [
-        (mean.stimulus[i], [gallery.keys[k] for k in np.argsort(-similarity[i], kind="stable")[:5]])
-        for i in order.tolist()
-    ]
-
-
-def _oracle(corpus: Corpus) -> dict[str, dict[int, float]]:
-    """What the best decoder reaches, where a simulator says so."""
+def _oracle(corpus: Corpus) -> dict[str, dict[int, Tops]]:
+    """Top-1 and top-5 of the best decoder by person and repetitions, where a simulator says so."""
     path = Path(corpus.dataset.path) / "stimuli" / "oracle.json"
     if not path.exists():
         return {}
-    return {s: {int(n): v["top1"] for n, v in by.items()} for s, by in read_json(path)["by_subject"].items()}
-
-
-def _rows(
-    common: dict[str, Any],
-    line: Line,
-    centred: bool,
-    loaded: LoadedModel,
-    model: str,
-    ways: Sequence[int],
-    best: float = float("nan"),
-) -> list[dict[str, Any]]:
-    about = {
-        **common, "subject": line.subject, "model": line.model, "strategy": line.rule, "baseline": model == RIDGE,
-        "seed": -1 if model == RIDGE else int(loaded.card["provenance"].get("seed", 0)), "n": len(line.scores.ranks), "checkpoint_hash": "" if model == RIDGE else loaded.card["weights"]["sha256"],
-        "protocol_hash": hash_of([line.gallery.hash, line.mode, centred]),
-        "note": f"{line.gallery.sentence()}; {WORDS[line.mode]}{'; about the training mean' if centred else ''}",
-    }  # fmt: skip
-    rows = [
-        {
-            **about,
-            "metric": f"top{k}",
-            "value": i.value,
-            "low": i.low,
-            "high": i.high,
-            "ceiling": best if k == 1 and line.gallery.source == "stimulus" else float("nan"),
-        }
-        for k, i in line.scores.top.items()
-    ]
-    for k in ways:
-        draws = subsets_of_k(line.scores.ranks, line.scores.n_candidates, k=k)
-        low, high = np.quantile(draws, [0.025, 0.975])
-        rows.append({**about, "metric": f"top1_of_{k}", "value": float(draws.mean()), "low": low, "high": high})
-    for metric, value in (
-        ("median_rank", line.scores.median_rank), ("mrr", line.scores.mrr), ("two_way", line.two_way),
-        ("hubness", line.scores.hubness), ("feature_ceiling", line.ceiling),
-        *((f"control: {k}", c.top1) for k, c in line.controls.items()),
-    ):  # fmt: skip
-        rows.append({**about, "metric": metric, "value": value})
-    return rows
-
-
-def _sentence(line: Line) -> str:
-    top = "  ".join(f"top-{k} {i.value:.3f}" for k, i in line.scores.top.items())
-    lost = f"  [{line.verdict}]" if line.verdict else ""
-    return (
-        f"sub-{line.subject:<6} {line.rule:<10} {line.model:<24} {line.gallery.source}, {len(line.gallery.keys)} candidates, "
-        f"{line.mode:<8} {top}  median rank {line.scores.median_rank:g}{lost}"
-    )
+    by_subject = read_json(path)["by_subject"]
+    return {s: {int(n): (v["top1"], v["top5"]) for n, v in by.items()} for s, by in by_subject.items()}

@@ -15,6 +15,7 @@ def embed_stimuli_of(config: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"choose an encoder: encoder= one of {', '.join(options('encoder'))}")
     if config["stimuli_of"] is None:
         raise ConfigError("say whose stimuli: dataset=NAME of a prepared dataset under shards/, or its folder")
+    from data_prep.readers.pictures import read_picture
     from neurofm.api.stimuli import build_encoder
     from neurofm.stimuli.embed import embed_stimuli
 
@@ -29,6 +30,7 @@ def embed_stimuli_of(config: dict[str, Any]) -> dict[str, Any]:
     about = embed_stimuli(
         dataset=folder, encoder=build_encoder(name, **choices), name=file_name, files=config["files"],
         batch_size=config["batch_size"], overwrite=config["overwrite"],
+        read_member=read_picture,
     )  # fmt: skip
     said = "nothing changed, " if about["unchanged"] else ""
     shape = " × ".join(str(n) for n in about["shape"])

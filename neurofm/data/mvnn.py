@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from neurofm.schema.errors import ConfigError, DataError
 
 @dataclass(kw_only=True)
 class Mvnn(Transform):
-    """Multiply each window by Σ^(−1/2) over channels.
+    """Multiply each window by Σ^(−1/2) over channels; with `centre`, after the person's mean response is taken off.
 
     Σ is the covariance over time of each fitted trial, shrunk by Ledoit and Wolf's rule on z-scored channels, averaged
     over the trials of a stimulus and then over stimuli; one for each person and session. The published code of
@@ -28,7 +28,13 @@ class Mvnn(Transform):
     Parameters
     ----------
     shrinkage : "auto" or float
-        Ledoit–Wolf, or a fixed weight from 0 to 1 of the diagonal.
+        Ledoit–Wolf, or a fixed weight from 0 to 1 of the diagonal. With 1 each channel is divided by its own noise
+        alone, so that an electrode stays that electrode: Σ^(−1/2) mixes them in everybody's own way.
+    centre : bool
+        Subtract the mean of the fitted trials (of each stimulus's mean) at each moment. What everything shown evokes
+        alike says nothing of what was shown, but differs from person to person; no label is needed to learn it.
+    offset_s : float
+        Where windows begin in the trial, for `centre` (the task's `offset_s`).
     start_s, stop_s : float, optional
         Part of each trial that is fitted on, from the trial's start; default all of it.
     """
@@ -38,6 +44,10 @@ class Mvnn(Transform):
     shrinkage: str | float = "auto"
     start_s: float = 0.0
     stop_s: float | None = None
+    centre: bool = False
+    offset_s: float = 0.0
+    _rate_hz: float = field(default=0.0, init=False, repr=False)
+    _means: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
     _fitted: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -57,42 +67,57 @@ class Mvnn(Transform):
         for span in sorted(set(spans)):
             groups[_key(dataset, span.recording_id)].append(span)
         for key, members in groups.items():
-            by_stimulus: dict[str, list[np.ndarray]] = defaultdict(list)
+            names, self._rate_hz = _names(dataset, members[0].recording_id), dataset.rate_hz(members[0].recording_id)
+            covariances: dict[str, list[np.ndarray]] = defaultdict(list)
+            sums: dict[str, np.ndarray] = {}
             for span in members:
-                for values in self._trials(dataset, span):
-                    by_stimulus[span.stimulus_id].append(trial_covariance(values, self.shrinkage))
-            covariance = np.mean([np.mean(found, axis=0) for found in by_stimulus.values()], axis=0)
-            matrix = inverse_root(covariance)
-            names = [c["name"] for c in dataset.channels(members[0].recording_id)]
+                for trial in _trials(dataset, span, names):
+                    covariances[span.stimulus_id].append(trial_covariance(self._part(trial, span), self.shrinkage))
+                    if self.centre:
+                        sums[span.stimulus_id] = _added(sums.get(span.stimulus_id), trial, span)
+            matrix = inverse_root(np.mean([np.mean(found, axis=0) for found in covariances.values()], axis=0))
+            means = [total / len(covariances[s]) for s, total in sums.items()]
             for r in dataset.recordings:
                 if _key(dataset, r) == key:
-                    own = [c["name"] for c in dataset.channels(r)]
-                    order = [names.index(n) for n in own]
+                    order = [names.index(n) for n in _names(dataset, r)]
                     self._fitted[r] = matrix[np.ix_(order, order)]
+                    if self.centre:
+                        self._means[r] = np.mean(means, axis=0).astype(np.float32)[:, order]
 
-    def _trials(self, dataset: Dataset, span: Span) -> list[np.ndarray]:
-        rate = dataset.rate_hz(span.recording_id)
-        made = []
-        for origin, first, last in stretches(dataset, span):
-            a = first + round(self.start_s * rate)
-            b = last if self.stop_s is None else min(last, first + round(self.stop_s * rate))
-            if b - a < 2:
-                raise DataError(
-                    f"transform 'mvnn': the trial at {span.start_s:g} s of '{span.recording_id}' has fewer than 2 samples "
-                    f"between start_s={self.start_s:g} and stop_s; change them"
-                )
-            made.append(dataset.read(span.recording_id, origin + a / rate, b - a).astype(np.float64))
-        return made
+    def _part(self, trial: np.ndarray, span: Span) -> np.ndarray:
+        """What of a trial the covariance is taken of."""
+        a = round(self.start_s * self._rate_hz)
+        b = len(trial) if self.stop_s is None else min(len(trial), round(self.stop_s * self._rate_hz))
+        if b - a < 2:
+            raise DataError(
+                f"transform 'mvnn': the trial at {span.start_s:g} s of '{span.recording_id}' has fewer than 2 samples "
+                f"between start_s={self.start_s:g} and stop_s; change them"
+            )
+        return trial[a:b]
 
     def apply(self, values: np.ndarray, recording_id: str, *, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Return values · Σ^(−1/2)."""
-        return (values @ self._matrix(recording_id, values.shape[1])).astype(np.float32)
+        """Return (values − mean response) · Σ^(−1/2)."""
+        matrix = self._matrix(recording_id, values.shape[1])
+        if self.centre:
+            values = values - self._response(recording_id, len(values))
+        return (values @ matrix).astype(np.float32)
 
     def inverse(self, values: np.ndarray, recording_id: str) -> np.ndarray:
         """Return the window in its physical unit."""
-        return np.linalg.solve(self._matrix(recording_id, values.shape[1]), values.T.astype(np.float64)).T.astype(
-            np.float32
-        )
+        matrix = self._matrix(recording_id, values.shape[1])
+        x = np.linalg.solve(matrix, values.T.astype(np.float64)).T
+        return (x + self._response(recording_id, len(values)) if self.centre else x).astype(np.float32)
+
+    def _response(self, recording_id: str, n_samples: int) -> np.ndarray:
+        """Mean response in a window, that many samples from where windows begin in the trial."""
+        mean = self._means[recording_id]
+        first = round(self.offset_s * self._rate_hz)
+        if first + n_samples > len(mean):
+            raise DataError(
+                f"transform 'mvnn': a window of {n_samples} samples from offset_s={self.offset_s:g} on is longer than the "
+                f"trials of '{recording_id}' ({len(mean)}); give offset_s as the task does"
+            )
+        return mean[first : first + n_samples]
 
     def _matrix(self, recording_id: str, n_channels: int) -> np.ndarray:
         if recording_id not in self._fitted:
@@ -108,18 +133,47 @@ class Mvnn(Transform):
         return matrix
 
     def state(self) -> dict[str, Any]:
-        """Matrix of every fitted recording."""
-        return {r: m.tolist() for r, m in sorted(self._fitted.items())}
+        """Matrix of every fitted recording, and its mean response where that is taken off."""
+        matrices = {r: m.tolist() for r, m in sorted(self._fitted.items())}
+        if not self.centre:
+            return matrices
+        means = {r: m.tolist() for r, m in sorted(self._means.items())}
+        return {"matrices": matrices, "means": means, "rate_hz": self._rate_hz}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take what was fitted."""
-        self._fitted = {r: np.array(m, np.float64) for r, m in state.items()}
+        matrices = state["matrices"] if self.centre and state else state
+        self._fitted = {r: np.array(m, np.float64) for r, m in matrices.items()}
+        if self.centre and state:
+            self._means = {r: np.array(m, np.float32) for r, m in state["means"].items()}
+            self._rate_hz = float(state["rate_hz"])
+
+
+def _names(dataset: Dataset, recording_id: str) -> list[str]:
+    return [c["name"] for c in dataset.channels(recording_id)]
+
+
+def _trials(dataset: Dataset, span: Span, names: Sequence[str]) -> Iterator[np.ndarray]:
+    """Yield what a span holds, (T, C) float64, channels in the order of `names`."""
+    rate, own = dataset.rate_hz(span.recording_id), _names(dataset, span.recording_id)
+    order = [own.index(n) for n in names]
+    for origin, first, last in stretches(dataset, span):
+        yield dataset.read(span.recording_id, origin + first / rate, last - first)[:, order].astype(np.float64)
+
+
+def _added(total: np.ndarray | None, trial: np.ndarray, span: Span) -> np.ndarray:
+    if total is not None and total.shape != trial.shape:
+        raise DataError(
+            f"transform 'mvnn': trials of '{span.recording_id}' have {len(total)} and {len(trial)} samples; centre=true "
+            "needs trials of one length"
+        )
+    return trial if total is None else total + trial
 
 
 def _key(dataset: Dataset, recording_id: str) -> tuple[str, ...]:
     """Person, session and set of channels."""
     row = dataset.recordings[recording_id]
-    return (row["subject"], row["session"], *sorted(c["name"] for c in dataset.channels(recording_id)))
+    return (row["subject"], row["session"], *sorted(_names(dataset, recording_id)))
 
 
 def trial_covariance(values: np.ndarray, shrinkage: str | float) -> np.ndarray:

@@ -6,7 +6,7 @@ Shape legend: B windows of this rank, N of all ranks, D width of the model, T ti
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,6 +30,7 @@ from neurofm.objectives.alignment_losses import (
 )
 from neurofm.objectives.alignment_readout import at_times, over_channels
 from neurofm.objectives.base import Loss, Objective
+from neurofm.objectives.linear_path import LinearPath
 from neurofm.objectives.mixing import generator_of, mix_pairs
 from neurofm.objectives.over_ranks import check_equal_rows, gather, world
 from neurofm.schema.batch import NeuralBatch
@@ -93,6 +94,10 @@ class Alignment(Objective):
         (mean over tokens where the embedding has no time).
     head, rank, hidden, dropout
         See `nn.projection.build_head`.
+    linear : bool
+        Whether ridge from the window to the embedding stands beside the network (`LinearPath`): solved before the first
+        step and then kept, the network's answer is added to it by a factor that is learned and starts at zero. So training
+        begins at ridge, and the network learns what that leaves over.
     own_regression_head : bool
         Whether the regression has a head of its own; retrieval takes the contrastive one.
     mix_steps : int
@@ -107,6 +112,7 @@ class Alignment(Objective):
 
     needs = ("channel_mask", "time_mask", "stimulus_embedding")
     contrasts = True
+    solves_on = "windows"
     idle = ("mask_token",)  # nothing is hidden, so a model's token for it is not trained
 
     def __init__(
@@ -132,6 +138,7 @@ class Alignment(Objective):
         rank: int = 16,
         hidden: int = 0,
         dropout: float = 0.0,
+        linear: bool = False,
         own_regression_head: bool = False,
         mix_steps: int = 0,
         anneal_steps: int = 0,
@@ -177,6 +184,10 @@ class Alignment(Objective):
             if own_regression_head
             else None
         )
+        self.linear = LinearPath(facts) if linear else None
+        if linear:
+            # as the small factors of very deep networks begin (Bachlechner et al. 2021, arXiv:2003.04887)
+            self.network_gain = nn.Parameter(torch.zeros(()))
         if learn_temperature:
             self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         if loss == "siglip":
@@ -223,6 +234,16 @@ class Alignment(Objective):
         }
         return Loss(total, {k: v.detach() for k, (_, v) in weighted.items()}, metrics)
 
+    @property
+    def has_closed_form(self) -> bool:
+        """Whether ridge stands beside the network."""
+        return self.linear is not None
+
+    def solve(self, stretches: Iterable[NeuralBatch], *, new_subject: bool) -> None:
+        """Solve ridge from windows; a new person's move the present map."""
+        if self.linear is not None:
+            self.linear.solve((batch, self.target(batch)) for batch in stretches)
+
     def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return the predicted embedding, shape (B, E) or (B, T, E): what retrieval compares with a gallery."""
         return self._read(self.head, model, model(batch), batch)
@@ -256,11 +277,14 @@ class Alignment(Objective):
     def _read(self, head: nn.Module, model: Backbone, encoded: Encoded, batch: NeuralBatch) -> Tensor:
         """Tokens → (B, *embedding_shape)."""
         if self.readout == "pool":
-            return head(model.pool(encoded))
-        tokens, mask, time_s = over_channels(encoded, batch.signal.shape[1])
-        if len(self.shape) == 1:
-            return masked_mean(head(tokens), mask)
-        return head(at_times(tokens, time_s, self.shape[0], self.span_s))
+            said = head(model.pool(encoded))
+        else:
+            tokens, mask, time_s = over_channels(encoded, batch.signal.shape[1])
+            if len(self.shape) == 1:
+                said = masked_mean(head(tokens), mask)
+            else:
+                said = head(at_times(tokens, time_s, self.shape[0], self.span_s))
+        return said if self.linear is None else self.linear(batch).to(said) + self.network_gain * said
 
     def _pairs(
         self, batch: NeuralBatch, contrast: Tensor, regress: Tensor, target: Tensor, partner: Tensor, share: Tensor

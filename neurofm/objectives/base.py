@@ -54,6 +54,8 @@ class Objective(nn.Module):
     contrasts : bool
         Whether windows of a batch are told from each other, so that a part of a batch has another loss; validation then takes
         whole batches on every rank.
+    solves_on : str
+        What `solve` is given: "stretches", unbroken spans of signal, or "windows", the task's, with their targets.
     held : int
         Channels of a subject whose context is kept (`read_context`); 0 where none is.
     """
@@ -65,6 +67,7 @@ class Objective(nn.Module):
     report: str | None = None
     is_classifier: bool = False
     contrasts: bool = False
+    solves_on: str = "stretches"
     held: int = 0
 
     def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
@@ -97,7 +100,7 @@ class Objective(nn.Module):
         return False
 
     def solve(self, stretches: Iterable[NeuralBatch], *, new_subject: bool) -> None:
-        """Solve what has a closed form, from unbroken stretches of signal, before any gradient step."""
+        """Solve what has a closed form, before any gradient step, from what `solves_on` says."""
 
     def read_context(self, model: Backbone, batch: NeuralBatch) -> None:
         """Keep what one subject's windows say, so that `predict` needs no further step; sets `held`."""

@@ -91,7 +91,8 @@ def parts_of_signal(
             ax.set_xticks(range(len(parts)), few, fontsize=7.5)
             ax.set(ylabel="top-1", title=titles[kind])
             soften(ax)
-        axes[0].legend(frameon=False, fontsize=8, loc="upper right")
+        # above the bars, which may reach the top
+        axes[0].legend(frameon=False, fontsize=7.5, loc="lower right", bbox_to_anchor=(1, 1.0), ncols=2)
         return finish(figure, name=name, alt="Top-1 retrieval from parts of the signal, by decoder.", rows=rows)
 
 

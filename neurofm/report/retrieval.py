@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.retrieval_average import WORDS
-from neurofm.benchmarks.retrieval_scores import RIDGE, Line, RetrievalScores, shown_as
+from neurofm.benchmarks.retrieval_line import RIDGE, Line, shown_as
+from neurofm.benchmarks.retrieval_scores import RetrievalScores
 from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures_retrieval import panels, parts_of_signal, repetition_curves
 
@@ -48,12 +49,12 @@ def section_of(scored: RetrievalScores, title: str, *, files: str | None = None)
     slug = scored.task.replace("_", "-")
     curves: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for (model, _), points in scored.curves.items():
-        for n, top1 in points.items():
+        for n, (top1, _) in points.items():
             curves[model][n].append(top1)
     if curves:
         best: dict[int, list[float]] = defaultdict(list)
         for points in scored.oracle.values():
-            for n, top1 in points.items():
+            for n, (top1, _) in points.items():
                 best[n].append(top1)
         oracle = {n: float(np.mean(v)) for n, v in best.items()}
         drawings.append(
@@ -85,7 +86,7 @@ def section_of(scored: RetrievalScores, title: str, *, files: str | None = None)
         title=title,
         lead=" ".join(dict.fromkeys(f"Gallery: {x.gallery.sentence()}." for x in scored.lines)),
         drawings=drawings,
-        tables=[table_of(scored)],
+        tables=[table_of(scored), *shares_of(scored)],
         notes=[*dict.fromkeys(scored.notes), *_beaten(scored), *notes_of(scored.findings)],
     )
 
@@ -109,6 +110,26 @@ def table_of(scored: RetrievalScores) -> Table:
                  "feature ceiling", "hub skewness", *names, "verdict"],
         rows=lines,
     )  # fmt: skip
+
+
+def shares_of(scored: RetrievalScores) -> list[Table]:
+    """Top-1 and top-5 over averaged repetitions as a share of the best possible, where that is known."""
+    counts = sorted({n for points in scored.oracle.values() for n in points})
+    lines: list[list[Any]] = []
+    for (model, subject), points in scored.curves.items():
+        best = scored.oracle.get(subject, {})
+        both = [n for n in counts if n in points and n in best]
+        said = {n: "  ".join(f"{a:.3f} ({a / b:.0%})" for a, b in zip(points[n], best[n], strict=True)) for n in both}
+        lines.append([model, subject, *(said.get(n, "–") for n in counts)])
+    if not counts or not lines:
+        return []
+    return [
+        Table(
+            caption="Top-1 and top-5 by averaged repetitions, in brackets as a share of the best possible decoder's",
+            columns=["decoder", "person", *(f"{n}" for n in counts)],
+            rows=lines,
+        )
+    ]
 
 
 def _last(scored: RetrievalScores, model: str) -> list[Line]:

@@ -1,7 +1,8 @@
-"""Image files → arrays."""
+"""Image files → arrays; the names of images that lie in one large file."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,18 @@ def read_image(path: str | Path) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f"{path}: is not an image that can be read ({error})") from error
+
+
+def member_of(file: str) -> tuple[str, str, int] | None:
+    """Split ``images.hdf5#imgBrick/2950`` into file, dataset and row; None for a file of its own."""
+    file, mark, inside = file.partition("#")
+    dataset, _, row = inside.rpartition("/")
+    return (file, dataset, int(row)) if mark and dataset and row.isdigit() else None
+
+
+def sha256_of_pixels(image: np.ndarray) -> str:
+    """Identity of an image that is no file of its own."""
+    return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
 def resize_crop(image: np.ndarray, size: int) -> np.ndarray:

@@ -28,6 +28,8 @@ from neurofm.training.seeds import seed_of
 from neurofm.training.stage_one import choices_from, load_stage_one
 
 PART = "pretrain"
+# windows at a time for what is solved in closed form
+SOLVE_BATCH = 256
 # tells the children of a process what it measured
 _MEASURED = "NEUROFM_BATCH_SIZE"
 
@@ -84,7 +86,13 @@ def assemble(
     objective: Objective = OBJECTIVES.build(objective_name, model, facts, allow_import=True, **objective_choices)
     if stage_one is not None:
         objective.attach(stage_one.model)
-    objective.solve(corpus.stretches(PART, facts), new_subject=False)
+    if objective.solves_on == "stretches":
+        objective.solve(corpus.stretches(PART, facts), new_subject=False)
+    elif objective.has_closed_form:
+        # in order and without shifts, whatever the batch of training
+        objective.solve(
+            corpus.loader(PART, facts, batch_size=SOLVE_BATCH, seed=seed, training=False), new_subject=False
+        )
     optim = {**optim, "warmup_steps": min(optim.get("warmup_steps", 0), trainer["max_steps"])}
     module = NeuroModule(model=model, objective=objective, total_steps=trainer["max_steps"], seed=seed, **optim)
 

@@ -230,14 +230,13 @@ def test_things_eeg2_from_raw_files_to_retrieval(tmp_path, monkeypatch, capsys):
     listed = {p: [c for c in cs for _ in range(2 if p == "training" else 1)] for p, cs in concepts.items()}
     metadata = {f"{short}_img_{what}": values[p] for p, short in (("training", "train"), ("test", "test"))
                 for what, values in (("concepts", listed), ("files", files))}  # fmt: skip
-    colour = {}
+    colour, root = {}, tmp_path / "things"
     for part, where in (("training", "training_images"), ("test", "test_images")):
         for concept, file in zip(listed[part], files[part], strict=True):
-            path = tmp_path / "Image_set" / where / concept / file
+            path = root / "Image_set" / where / concept / file
             path.parent.mkdir(parents=True, exist_ok=True)
             colour[file] = rng.integers(0, 256, 3)
             Image.fromarray(np.tile(colour[file].astype(np.uint8), (8, 8, 1))).save(path, quality=95)
-    root = tmp_path / "things"
     put_object_npy(root / "Image_set" / "image_metadata.npy", metadata)
     mixing = rng.standard_normal((63, 3))
     bump = np.exp(-0.5 * ((np.arange(400) - 150) / 30) ** 2)
@@ -258,19 +257,21 @@ def test_things_eeg2_from_raw_files_to_retrieval(tmp_path, monkeypatch, capsys):
             raw = {"raw_eeg_data": np.concatenate([volts, stim]), "ch_names": [*EEG, "stim"],
                    "ch_types": ["eeg"] * 63 + ["stim"], "sfreq": 1000}  # fmt: skip
             put_object_npy(root / f"Raw_data/sub-01/ses-{session}/raw_eeg_{part}.npy", raw)
-    out = tmp_path / "shards"
-    stages = [
-        {"name": "resample", "rate_hz": 250},
-        {"name": "epoch", "tmin_s": -0.2, "tmax_s": 1.0, "baseline_s": [-0.2, 0.0], "kinds": ["image"]},
-    ]
-    report = prepare(
-        source={"name": "things_eeg2", "root": str(root), "variant": "raw"},
-        out=out,
-        stages=stages,
-        dask="none",
-        progress=False,
-    )
-    assert report.rejected == []
+    # THINGS' own folders beside it: further images of tested concepts, what class centres are made of
+    for concept, file in zip(listed["test"], files["test"], strict=True):
+        for j in range(2):
+            path = root / "Image_set/other_images" / concept.split("_")[1] / f"{concept.split('_')[1]}_9{j}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            near = np.clip(colour[file].astype(int) + rng.integers(-9, 10, 3), 0, 255)
+            Image.fromarray(np.tile(near.astype(np.uint8), (8, 8, 1))).save(path, quality=95)
+    # a stranger's way: the verbs and nothing else
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "shards/things_eeg2"
+    assert main(
+        ["prep", "dataset=things_eeg2", "prep@dataset=things_eeg2_trials", f"dataset.source.root={root}",
+         "dataset.source.variant=raw", "dask=none"]
+    ) == 0  # fmt: skip
+    assert read_table(out, "rejected") == []
     from neurofm.stimuli.base import Encoder
 
     class Colour(Encoder):
@@ -282,8 +283,8 @@ def test_things_eeg2_from_raw_files_to_retrieval(tmp_path, monkeypatch, capsys):
         def encode(self, items):
             return [x.mean(axis=(0, 1)) / 255 - 0.5 for x in items]
 
-    about = embed_stimuli(dataset=out, encoder=Colour(), name="colour", files=tmp_path / "Image_set")
-    assert about["n"] == 48
+    about = embed_stimuli(dataset=out, encoder=Colour(), name="colour", files=root / "Image_set")
+    assert about["n"] == 48 + 16
     corpus = Corpus(
         path=str(out),
         split={"rule": "zero_shot", "validation_fraction": 0.1},
@@ -302,18 +303,88 @@ def test_things_eeg2_from_raw_files_to_retrieval(tmp_path, monkeypatch, capsys):
     said = ridge_decoder(train)(mean.values, mean.recording)
     assert retrieve(said, mean.own, np.arange(8)).top[1].value >= 0.75
     # NICE by the verbs, at its published kernels; a few steps, so only the way is tested
-    monkeypatch.chdir(tmp_path)
-    raw = [
-        f"data.path={out}",
-        "data.embedding=colour",
-        "data.n_workers=0",
-        "data.transforms=[{name: mvnn, start_s: 0.2}]",
+    tiny_clip(tmp_path / "clip")
+    embed = [
+        "embed",
+        "data=stimuli",
+        "dataset=things_eeg2",
+        "encoder=clip",
+        "encoder.path=clip",
+        "files=things/Image_set",
     ]
+    assert main(embed) == 0
     assert main(
-        ["train", "experiment=things_eeg2", "task=image_trials_raw", *raw, "data.split.validation_fraction=0.1",
-         "model.n_filters=4", "trainer.max_steps=6", "trainer.progress=false", "batch_size=40"]
+        ["train", "experiment=things_eeg2", "task=image_trials_raw", "data.n_workers=0", "model.n_filters=4",
+         "data.transforms=[{name: mvnn, start_s: 0.2}]", "data.split.validation_fraction=0.1", "trainer.max_steps=6",
+         "trainer.progress=false", "batch_size=40"]
     ) == 0  # fmt: skip
     one = ["benchmark=things_eeg2", "benchmark.parts.0.task=image_trials_raw", "+benchmark.parts.0.resolved=false"]
-    assert main(["evaluate", *one, f"+benchmark.parts.0.files={tmp_path / 'Image_set'}"]) == 0
-    assert "stimulus, 8 candidates, subject" in capsys.readouterr().out
-    assert "<img" in (page := (tmp_path / "runs/report/report.html").read_text()) or "data:image" in page
+    capsys.readouterr()
+    assert main(["evaluate", *one, "+benchmark.parts.0.files=things/Image_set"]) == 0
+    said = capsys.readouterr().out
+    assert "stimulus, 8 candidates, subject" in said
+    assert "class_centre, 8 candidates, subject" in said
+    page = (tmp_path / "runs/report/report.html").read_text()
+    assert "<img" in page or "data:image" in page
+    assert "means of the other stimuli of each tested concept" in page
+
+
+def tiny_clip(folder):
+    """A CLIP of random weights: its embeddings tell images apart, and that is all that is asked of it."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    small = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2)
+    config = transformers.CLIPConfig(
+        text_config={**small, "vocab_size": 30}, vision_config={**small, "image_size": 16, "patch_size": 8},
+        projection_dim=12,
+    )  # fmt: skip
+    transformers.CLIPModel(config).save_pretrained(folder)
+
+
+def test_nsd_from_its_files_to_300_way_by_the_verbs(tmp_path, monkeypatch, capsys):
+    """Betas, behaviour and pictures as on the bucket; among 5 of the ten shared pictures where NSD has 300 of a thousand."""
+    pytest.importorskip("nibabel")
+    import h5py
+
+    from tests.layouts.trees import nsd
+
+    root = tmp_path / "nsd"
+    nsd.write_hdf5(root)
+    folder = root / "nsddata_stimuli/stimuli/nsd"
+    folder.mkdir(parents=True)
+    shown = {
+        int(line.split("\t")[4]) - 1
+        for line in (root / "nsddata/ppdata/subj01/behav/responses.tsv").read_text().splitlines()[1:]
+    }
+    rng = np.random.default_rng(0)
+    with h5py.File(folder / "nsd_stimuli.hdf5", "w") as f:
+        bricks = f.create_dataset("imgBrick", (73000, 8, 8, 3), np.uint8, chunks=(1, 8, 8, 3))
+        for i in shown:
+            bricks[i] = rng.integers(0, 256, (8, 8, 3))
+    tiny_clip(tmp_path / "clip")
+    monkeypatch.chdir(tmp_path)
+    assert main(["prep", "dataset=nsd", "dataset.source.root=nsd", "dask=none"]) == 0
+    embed = ["embed", "data=stimuli", "dataset=nsd", "encoder=clip", "encoder.path=clip"]
+    assert main([*embed, f"files={folder}"]) == 0
+    assert main([*embed, f"files={folder}"]) == 0
+    assert "nothing changed" in capsys.readouterr().out
+    with h5py.File(folder / "nsd_stimuli.hdf5", "r+") as f:
+        first = f["imgBrick"][min(shown)]
+        f["imgBrick"][min(shown)] = 255 - first
+    assert main([*embed, f"files={folder}"]) != 0
+    assert "made by another encoder or of other stimuli" in capsys.readouterr().err
+    assert main(
+        ["train", "experiment=nsd", "data.split.subject='01'", "data.n_workers=0", "data.split.validation_fraction=0",
+         "model.dim=16", "model.n_blocks=1", "objective.mix_steps=4", "objective.anneal_steps=8", "optim.warmup_steps=2",
+         "trainer.max_steps=12", "trainer.progress=false", "batch_size=8"]
+    ) == 0  # fmt: skip
+    assert main(["evaluate", "benchmark=nsd", "benchmark.parts.0.ways=[5]"]) == 0
+    assert "sub-01" in capsys.readouterr().out
+    rows = [r for r in read_table("runs", "results") if r["metric"] == "top1_of_5"]
+    assert {r["model"].partition(",")[0] for r in rows} == {"mindeye", "ridge"}
+    # MindEye's two directions
+    assert {r["metric"] for r in read_table("runs", "results")} >= {"backward_top1", "backward_top1_of_5"}
+    # chance is one fifth, and the betas are noise
+    assert all(r["value"] < 0.6 for r in rows)

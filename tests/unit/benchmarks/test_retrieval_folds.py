@@ -2,14 +2,17 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from neurofm.benchmarks.retrieval import summarise
+from neurofm.benchmarks.retrieval import cosine, summarise
 from neurofm.benchmarks.retrieval_controls import Control
+from neurofm.benchmarks.retrieval_folds import labels_of, pooled
 from neurofm.benchmarks.retrieval_gallery import Gallery
-from neurofm.benchmarks.retrieval_scores import Line, labels_of, pooled
+from neurofm.benchmarks.retrieval_line import Line, line_of
+from neurofm.benchmarks.retrieval_trials import Trials
 
 
 def line(ranks, control):
@@ -40,3 +43,26 @@ def test_models_of_one_kind_and_seed_are_told_apart_by_their_run(tmp_path):
         (tmp_path / run / "model/card.json").write_text(json.dumps(card))
     names = labels_of(sorted(tmp_path.glob("*/model")))
     assert list(names.values()) == ["nice, seed 0, a", "nice, seed 0, b", "nice, seed 1"]
+
+
+def test_backward_asks_which_answer_is_to_a_stimulus():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((6, 4))
+    keys = tuple("abcdef")
+    gallery = Gallery(source="stimulus", keys=keys, vectors=vectors, encoder="e", embedding_hash="h", embedding="e")
+    file = SimpleNamespace(read=lambda s: vectors[keys.index(s)])
+    stimuli = SimpleNamespace(files={"e": file}, concept_of={})
+    trials = Trials(
+        values=rng.standard_normal((6, 5, 2)), stimulus=list(keys), subject=["s"] * 6, recording=["r"] * 6,
+        start_s=np.arange(6.0), own=vectors,
+    )  # fmt: skip
+    # every answer looks like "a" a little, so forward suffers where backward does not
+    said = vectors + 3 * vectors[0]
+    got = line_of(
+        lambda values, _: said[: len(values)], trials, gallery, {k: i for i, k in enumerate(keys)}, stimuli=stimuli, model="m",
+        subject="s", rule="trained on", mode="subject", centre=0.0, train=trials, seed=0,
+    )  # fmt: skip
+    similarity = cosine(said, vectors)
+    assert got.scores.top[1].value == np.mean(similarity.argmax(1) == np.arange(6))
+    assert got.backward.top[1].value == np.mean(similarity.argmax(0) == np.arange(6))
+    assert got.backward.top[1].value > got.scores.top[1].value

@@ -243,6 +243,32 @@ def test_mvnn_is_fitted_on_training_only_and_whitens_it(tmp_path):
     np.testing.assert_array_equal(again.apply(x, train[0].recording_id), mvnn.apply(x, train[0].recording_id))
 
 
+def test_mvnn_takes_off_what_everything_shown_evokes_alike(tmp_path):
+    people = [recording(p, part, shown, seed=i) for i, (p, part, shown) in enumerate(
+        [("1", "train", ["a/0"] * 3 + ["b/0"]), ("1", "test", TEST), ("2", "train", ["a/0", "b/0"])])]  # fmt: skip
+    d = Dataset(prepared(tmp_path / "d", people))
+    train = whole(d, d.select(part="train", subject="1"))
+    mvnn = Mvnn(shrinkage=1.0, centre=True, offset_s=10 / d.rate_hz(train[0].recording_id))
+    mvnn.fit(d, train, allowed=train)
+    trials = {s: d.read(s.recording_id, s.start_s, 50).astype(float) for s in train}
+    # one stimulus was shown three times: each counts as much
+    wanted = np.mean(
+        [np.mean([x for s, x in trials.items() if s.stimulus_id == k], axis=0) for k in ("a/0", "b/0")], axis=0
+    )
+    test = whole(d, d.select(part="test"))[0]
+    x = d.read(test.recording_id, test.start_s, 50)[10:40]
+    scale = np.diag(mvnn._matrix(test.recording_id, 3))
+    got = mvnn.apply(x, test.recording_id)
+    np.testing.assert_allclose(got, (x - wanted[10:40]) * scale, rtol=1e-4, atol=1e-5)
+    # shrunk to the diagonal: no channel takes part in another
+    assert np.count_nonzero(mvnn._matrix(test.recording_id, 3)) == 3
+    np.testing.assert_allclose(mvnn.inverse(got, test.recording_id), x, rtol=1e-4, atol=1e-3)
+    again = transform_from_json(mvnn.to_json())
+    np.testing.assert_array_equal(again.apply(x, test.recording_id), got)
+    with pytest.raises(DataError, match="is longer than the trials"):
+        mvnn.apply(np.zeros((45, 3), np.float32), test.recording_id)
+
+
 def test_mvnn_averages_over_stimuli_not_trials(tmp_path):
     # one stimulus shown nine times, another once: each counts as much
     many = recording("1", "train", ["a/0"] * 9 + ["b/0"], seed=1)

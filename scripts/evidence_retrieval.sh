@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Every figure of docs/measurements/2026-11-21-retrieval.md, part by part: bash scripts/evidence_retrieval.sh within|new|speech|grasshopper|meg|fmri|native
+# What is finished is not run again. One thread; the whole takes some hours.
+set -euo pipefail
+export OMP_NUM_THREADS=1
+train() { # name, then overrides
+  [ -e "runs/$1/finished.json" ] || neurofm train name="$1" trainer.progress=false overwrite=true "${@:2}"
+}
+score() { neurofm evaluate benchmark="$1" runs="$2" results="$2" out="$2/report" +benchmark.parts.0.resolved=false "${@:3}"; }
+prepared() { [ -e "shards/$1/dataset.json" ] || neurofm prep dataset="$1" "${@:2}"; }
+
+case "$1" in
+within) # NICE within four people, three seeds for the first
+  prepared sim_image_eeg
+  for who in 01 02 03 04; do train within/sim_image_eeg/$who-seed0 experiment=sim_image_eeg data.split.subject=$who; done
+  for seed in 1 2; do train within/sim_image_eeg/01-seed$seed experiment=sim_image_eeg data.split.subject=01 seed=$seed; done
+  score sim_image_eeg runs/within
+  ;;
+new) # a person nobody was trained on: mean responses taken off; nine others
+  prepared sim_image_eeg
+  centre='data.transforms=[{name: mvnn, centre: true}]'
+  for seed in 0 1 2; do
+    train new/sim_image_eeg/01-seed$seed experiment=sim_image_eeg held_out=01 "$centre" seed=$seed trainer.max_steps=300 optim.warmup_steps=60
+    train new_linear/sim_image_eeg/01-seed$seed experiment=sim_image_eeg held_out=01 "$centre" seed=$seed trainer.max_steps=300 optim.warmup_steps=60 objective.linear=true
+  done
+  score sim_image_eeg runs/new
+  score sim_image_eeg runs/new_linear
+  ;;
+speech) # ten passages in turn, three lengths
+  prepared naplib_speech
+  for task in speech_500ms speech_1s speech_3s; do
+    for fold in 0 1 2 3 4 5 6 7 8 9; do
+      train speech/naplib_speech/$task-fold$fold experiment=naplib_speech task=$task data.split.fold=$fold
+    done
+    for centred in false true; do
+      neurofm evaluate benchmark=naplib_speech runs=runs/speech results=runs/speech out=runs/speech/$task-$centred \
+        +benchmark.parts.0.resolved=false benchmark.parts.0.task=$task benchmark.parts.0.centred=$centred
+    done
+  done
+  ;;
+grasshopper) # two sounds, five stretches of each in turn; with ridge beside the network and without
+  prepared grasshopper
+  for sound in 1 2; do
+    for fold in 0 1 2 3 4; do
+      train hopper$sound/grasshopper/fold$fold experiment=grasshopper data.select.run="$sound" data.split.fold=$fold
+      train hopper_linear$sound/grasshopper/fold$fold experiment=grasshopper data.select.run="$sound" data.split.fold=$fold objective.linear=true
+    done
+    neurofm evaluate benchmark=grasshopper runs=runs/hopper$sound results=runs/hopper$sound out=runs/hopper$sound/report
+    neurofm evaluate benchmark=grasshopper runs=runs/hopper_linear$sound results=runs/hopper_linear$sound out=runs/hopper_linear$sound/report
+  done
+  ;;
+meg) # what a clamp is for
+  prepared sim_meg
+  train meg_clamp/sim_meg/nice experiment=sim_meg
+  train meg_none/sim_meg/nice experiment=sim_meg 'data.transforms=[{name: robust_scale, per: subject, clamp: null}]'
+  for runs in meg_clamp meg_none; do neurofm evaluate benchmark=sim_meg runs=runs/$runs results=runs/$runs out=runs/$runs/report; done
+  ;;
+fmri | native) # a new person from 20 to 1,500 trials, in shared coordinates or in native voxels
+  data=$([ "$1" = fmri ] && echo sim_fmri || echo sim_fmri_native)
+  prepared $data
+  train $data/mindeye experiment=$data
+  adapt() { # model, name, overrides
+    [ -e "runs/$data/$2/done" ] || neurofm finetune checkpoint=runs/$data/$1 loop.tail=none loop.steps=150 overwrite=true run_dir=runs/$data/$2 "${@:3}"
+    touch "runs/$data/$2/done"
+  }
+  adapt mindeye mean adapt=subject_layer loop.lr_peak=1e-4 from_scratch=false
+  adapt mindeye reset adapt=subject_layer adapt.start=reset loop.lr_peak=1e-3 from_scratch=false
+  adapt mindeye full adapt=full adapt.start=mean loop.lr_peak=1e-3 from_scratch=true
+  if [ "$1" = native ]; then
+    # MindBridge with its adaptive pooling, at the size of these data, and its reset-tuning
+    train $data/mindbridge experiment=$data model=mindbridge model.n_pooled=128 model.dim=96 model.n_blocks=1 model.bottleneck=32 \
+      model.dropout=0.0 model.embedder_dropout=0.1 objective=alignment_mindbridge objective.head=linear objective.temperature=0.03 \
+      objective.regression_weight=1.0
+    adapt mindbridge mindbridge_reset adapt=subject_layer adapt.start=reset loop.lr_peak=1e-3 loop.steps=600 from_scratch=false
+  fi
+  python scripts/new_person_table.py runs/$data runs/$data
+  ;;
+*)
+  echo "expected within, new, speech, grasshopper, meg, fmri or native"
+  exit 1
+  ;;
+esac
