@@ -11,17 +11,13 @@ STEPS=${STEPS:-600}           # of pretraining
 FEW_STEPS=${FEW_STEPS:-100}   # of fine-tuning, per person and budget
 EXTRA=${EXTRA:-}              # further overrides of prep, e.g. for a smoke run
 DATA=${DATA:-}                # further overrides of data, e.g. data.path=…
-NEW=${NEW:-}                  # people to adapt to; default the ten of the split
+NEW=${NEW:-all}               # people to adapt to, e.g. "[01,04]"; all: the ten of the split
 started=$SECONDS
 step() { printf '\n== %s (%d s)\n' "$1" "$((SECONDS - started))"; }
 
 step "prep: simulate 30 people"
 # shellcheck disable=SC2086
 neurofm prep dataset=ieeg_few_shot $EXTRA
-if [ -z "$NEW" ]; then
-  # shellcheck disable=SC2086
-  NEW=$(python scripts/new_people.py $DATA)
-fi
 
 common="data=ieeg_few_shot runs=$RUNS trainer.progress=false overwrite=true $DATA"
 for seed in ${SEEDS//,/ }; do
@@ -39,7 +35,7 @@ for seed in ${SEEDS//,/ }; do
     adapt="adapt=full"
     [ "$model" = pooled_cnn ] && adapt="adapt=scratch from_scratch=false"
     # shellcheck disable=SC2086
-    neurofm finetune --multirun experiment=ieeg_few_shot checkpoint="$RUNS/ieeg/$model/seed$seed" held_out="$NEW" \
+    neurofm finetune experiment=ieeg_few_shot checkpoint="$RUNS/ieeg/$model/seed$seed" held_out="$NEW" \
       $adapt loop.steps="$FEW_STEPS" seed="$seed" overwrite=true $DATA
   done
 done

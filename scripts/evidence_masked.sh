@@ -6,7 +6,6 @@
 # PEOPLE_SEED=2000 were opened once, with bars committed before (docs/measurements/2026-11-21-masked.md).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PYTHONPATH=${PYTHONPATH:-.} # scripts/ imports the checkout
 PEOPLE_SEED=${PEOPLE_SEED:-2000}
 ID=motor_$PEOPLE_SEED
 RUNS=${RUNS:-runs/evidence_masked/$ID}
@@ -33,7 +32,7 @@ neurofm train experiment=motor_eegnet $common
 step "finetune: every new person"
 adapt() { # model, experiment, further overrides
   # shellcheck disable=SC2086
-  python scripts/adapt_people.py "$RUNS/motor/few-$1" experiment="$2" checkpoint="$RUNS/motor/$1-seed$SEED" \
+  neurofm finetune held_out=all run_dir="$RUNS/motor/few-$1" experiment="$2" checkpoint="$RUNS/motor/$1-seed$SEED" \
     seed="$SEED" budgets="$BUDGETS" overwrite=true $DATA "${@:3}"
 }
 adapt log_covariance motor_few_shot_log_covariance

@@ -16,7 +16,7 @@ SEED=${SEED:-0}
 LORENZ=${LORENZ:-}            # further overrides of each training, e.g. trainer.max_steps=1200
 HUB=${HUB:-}
 VELOCITY=${VELOCITY:-}
-NEW=${NEW:-}                  # subjects to adapt to; default the ten of the split
+NEW=${NEW:-all}               # subjects to adapt to, e.g. "[01,04]"; all: the ten of the split
 BUDGETS=${BUDGETS:-"[5s,30s,60s,300s]"}
 STEPS=${STEPS:-100}           # of fine-tuning, per subject and budget
 started=$SECONDS
@@ -47,18 +47,16 @@ for part in $PARTS; do
     data="data=sim_velocity_hard data.path=$SHARDS/sim_velocity_hard"
     # shellcheck disable=SC2086
     neurofm train experiment=sim_velocity_hard data.path="$SHARDS/sim_velocity_hard" $common $VELOCITY
-    # shellcheck disable=SC2086
-    [ -n "$NEW" ] || NEW=$(python scripts/new_people.py $data)
     few="checkpoint=$RUNS/sim_velocity_hard/decoder/seed$SEED $data task=velocity_1s seed=$SEED overwrite=true \
       loop.steps=$STEPS loop.batch_size=16 loop.tail=none"
     step "sim_velocity_hard: new units only"
     # shellcheck disable=SC2086
-    neurofm finetune --multirun $few held_out="$NEW" suffix='${held_out}' budgets="$BUDGETS" \
+    neurofm finetune $few held_out="$NEW" suffix='${held_out}' budgets="$BUDGETS" \
       adapt=unit_embedding adapt.prior=known loop.lr_peak=1e-1 loop.prior_strength=0.05 loop.prior_scaled=true \
       from_scratch=false
     step "sim_velocity_hard: everything, and from scratch"
     # shellcheck disable=SC2086
-    neurofm finetune --multirun $few held_out="$NEW" suffix='${held_out}' budgets="$BUDGETS" adapt=full loop.lr_peak=5e-3
+    neurofm finetune $few held_out="$NEW" suffix='${held_out}' budgets="$BUDGETS" adapt=full loop.lr_peak=5e-3
     neurofm evaluate benchmark=sim_velocity_hard runs="$RUNS" results="$RUNS/velocity" out="$RUNS/report_velocity"
     ;;
   *)

@@ -23,6 +23,7 @@ from data_prep.sources.sim_links import Network, make_network
 from neurofm.analysis.channel_attention import average, channel_attention, influence
 from neurofm.benchmarks.baselines.links import cross_correlation, granger, lasso, var_coefficients
 from neurofm.benchmarks.links import LinkScores, link_scores
+from neurofm.benchmarks.results import record_script
 from neurofm.data.dataset import Dataset
 from neurofm.data.split_rules import make_split
 from neurofm.hub.load import load_model
@@ -101,7 +102,9 @@ def learned(runs: Path, subject: str) -> tuple[dict[str, Map], Map]:
     positions = np.empty(0)
     for folder in folders:
         loaded = load_model(folder)
-        loader = corpus_of(loaded).loader("test", loaded.facts, batch_size=64, seed=0, training=False)
+        corpus = corpus_of(loaded)
+        record_script(runs, script="links.py", dataset=corpus.dataset.id, spans=corpus.split["test"])
+        loader = corpus.loader("test", loaded.facts, batch_size=64, seed=0, training=False)
         batches = list(loader)
         for name, choices in ATTENTION.items():
             maps = average((channel_attention(loaded.model, b, **choices), len(b)) for b in batches)

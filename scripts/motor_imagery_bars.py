@@ -12,6 +12,7 @@ import numpy as np
 from data_prep.sources.sim_motor_imagery import SimMotorImagery
 from data_prep.sources.sim_motor_oracle import oracle
 from neurofm.benchmarks.baselines.trial_pipelines import OF_COVARIANCES, trial_baseline
+from neurofm.benchmarks.results import record_script
 from neurofm.data.dataset import Dataset
 from neurofm.data.split_rules import make_split
 from neurofm.schema.hashing import read_json
@@ -20,8 +21,8 @@ BUDGETS = (2, 5, 10, 20)
 BAND_HZ = (8.0, 30.0)
 
 
-def main(path: str = "shards/sim_motor_imagery") -> None:
-    """Print a table: one line per person and one of means."""
+def main(path: str = "shards/sim_motor_imagery", results: str = "runs") -> None:
+    """Print a table: one line per person and one of means; the looks at the test are counted in `results`."""
     dataset = Dataset(path)
     source = read_json(f"{path}/dataset.json")["prep"]["source"]
     known = SimMotorImagery(**{k: v for k, v in source.items() if k in SimMotorImagery().choices}).choices
@@ -33,6 +34,7 @@ def main(path: str = "shards/sim_motor_imagery") -> None:
     rows = []
     for person in people:
         split = make_split(dataset, **rule, subject=person)
+        record_script(results, script="motor_imagery_bars.py", dataset=dataset.id, spans=split["test"])
         test, truth = trials(dataset, split["test"])
         row = []
         for bar in OF_COVARIANCES:

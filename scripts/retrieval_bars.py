@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge, LaggedEmbeddingRidge
+from neurofm.benchmarks.results import record_script
 from neurofm.benchmarks.retrieval import retrieve
 from neurofm.benchmarks.retrieval_average import counts_up_to, draw_repetitions
 from neurofm.benchmarks.retrieval_trials import Trials, teach_new_people, trials_of_part
@@ -61,6 +62,7 @@ def _trials(path: str, subject: str) -> tuple[Trials, Trials]:
         task=Task(window_s=0.6, windows="trial"),
     )
     corpus.fit_transforms("train")
+    record_script(RESULTS, script="retrieval_bars.py", dataset=corpus.dataset.id, spans=corpus.split["test"])
     train, test = (trials_of_part(corpus, part, corpus.facts(part), "truth") for part in ("train", "test"))
     return train, test
 
@@ -146,6 +148,7 @@ def _ridge_line(path: str, split: dict, part: str, subject: str, *, window_s: fl
         path=path, split=split, embedding="truth", transforms=[scale], task=Task(window_s=window_s, windows="trial")
     )
     corpus.fit_transforms(part)
+    record_script(RESULTS, script="retrieval_bars.py", dataset=corpus.dataset.id, spans=corpus.split["test"])
     teach_new_people(corpus, sorted({corpus.dataset.subject(s.recording_id) for s in corpus.split[part]}))
     train, test = (trials_of_part(corpus, p, corpus.facts(p), "truth") for p in (part, "test"))
     ridge = EmbeddingRidge().fit(train.values, train.own)
@@ -159,6 +162,7 @@ def _ridge_line(path: str, split: dict, part: str, subject: str, *, window_s: fl
     )
 
 
+RESULTS = "runs"  # where looks at a test part are counted
 ALL = ("sim_image_eeg", "naplib_speech", "grasshopper", "sim_meg", "sim_fmri", "sim_fmri_native")
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from data_prep.readers.tables import number_or_nan, stream_rows
 from data_prep.sources.base import Item
 from data_prep.sources.bids import data_files, folder_fingerprint, load_bids
 from neurofm.schema.errors import DataError
+from neurofm.schema.hashing import sha256_file
 from neurofm.schema.recording import Event, Recording
 
 FILE = re.compile(r"sub-(\w+?)_ses-(\w+?)_task-(\w+?)_meg\.(?:con|sqd|fif)")
@@ -71,7 +72,7 @@ def read_events(path: Path) -> tuple[Event, ...]:
     """Read events.tsv; what was written but not pronounced is left out.
 
     `trial` counts the events of a kind, `block` is the sentence's `sequence_id` where there is one. A word without a
-    sound of its own belongs to the sound before it.
+    sound of its own belongs to the sound before it, and a sound lasts at least until the last word or phoneme in it.
 
     Raises
     ------
@@ -110,7 +111,33 @@ def read_events(path: Path) -> tuple[Event, ...]:
             )
         )
         counts[kind] += 1
-    return tuple(events)
+    return tuple(_lasting(events))
+
+
+def _lasting(events: list[Event]) -> list[Event]:
+    """Let every sound last to the end of what was said in it, and no longer than to the next sound."""
+    starts = [i for i, e in enumerate(events) if e.kind == "sound"]
+    out = list(events)
+    for i, following in zip(starts, [*starts[1:], len(events)], strict=True):
+        last = max(e.onset_s + e.duration_s for e in events[i:following])
+        if following < len(events):
+            last = min(last, events[following].onset_s)
+        out[i] = replace(events[i], duration_s=last - events[i].onset_s)
+    return out
+
+
+def stimuli(root: Path) -> list[dict[str, Any]]:
+    """Rows of the sounds in ``stimuli/audio``, which stay where they are: their folder is `files=` of `neurofm embed`."""
+    return [
+        {
+            "stimulus_id": audio_name(path.name),
+            "concept": "",
+            "kind": "audio",
+            "file": path.name,
+            "sha256": sha256_file(path),
+        }
+        for path in sorted((root / "stimuli/audio").glob("*.wav"))
+    ]
 
 
 def literal(text: str) -> dict[str, Any] | None:

@@ -23,11 +23,13 @@ class Study:
     items: Callable[[Path, tuple[str, ...] | None], list[Item]] = field(repr=False)
     licence: str
     citation: str
+    stimuli: Callable[[Path], list[dict[str, Any]]] = field(default=lambda root: [], repr=False)
 
 
 STUDIES = {
     "gwilliams2022": Study(
         items=speech_gwilliams.items,
+        stimuli=speech_gwilliams.stimuli,
         licence="CC0 1.0",
         citation=(
             "Gwilliams et al. 2023, Introducing MEG-MASC, a high-quality magneto-encephalography dataset for evaluating "
@@ -80,6 +82,10 @@ class SpeechMeeg(Source):
         """Return name and choices; the folder's path stays out of the dataset."""
         subjects = None if self.subjects is None else list(self.subjects)
         return {**super().describe(), "study": self.study, "subjects": subjects}
+
+    def stimuli(self, folder: Path) -> list[dict[str, Any]]:
+        """Return the sounds where the study has them; their files stay where they are."""
+        return STUDIES[self.study].stimuli(self.root)
 
     def list(self) -> list[Item]:
         """Return one item per run."""

@@ -95,6 +95,19 @@ class ThingsMeg(Source):
         """Return name and choices; the folder's path stays out of the dataset."""
         return {**super().describe(), "variant": self.variant, "subjects": self.subjects}
 
+    def stimuli(self, folder: Path) -> list[dict[str, Any]]:
+        """Return the images that anybody saw; their files stay where the user keeps the THINGS images."""
+        rows = {}
+        for path in sorted((self.root / "sourcedata").glob("sample_attributes_P*.csv")):
+            for shown in read_attributes(self.root, path.stem.rpartition("_P")[2]):
+                if shown.kind != "catch":
+                    rows[shown.stem] = {
+                        "stimulus_id": shown.stem, "concept": shown.concept, "kind": "image",
+                        "part": "test" if shown.kind == "test" else "train", "file": f"{shown.concept}/{shown.stem}.jpg",
+                        "caption": shown.concept.replace("_", " "),
+                    }  # fmt: skip
+        return list(rows.values())
+
     def list(self) -> list[Item]:
         """Return one item per run, or per subject and part of the epochs."""
         if not self.root.is_dir():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from neurofm.hub.load import LoadedModel
+from neurofm.models import MODELS
 from neurofm.models.base import Backbone, offers
 from neurofm.objectives import OBJECTIVES
 from neurofm.schema.batch import NeuralBatch
@@ -105,6 +107,8 @@ def begin(
             part.grow(facts)
     result.facts = facts
     result.card = {**result.card, "facts": facts.to_json()}
+    if facts.window_samples != loaded.facts.window_samples:
+        result.card["model"] = _for_window(loaded, facts)
     if objective is None:
         if (facts.embedding_shape, facts.embedding_s) == (loaded.facts.embedding_shape, loaded.facts.embedding_s):
             return result
@@ -124,6 +128,33 @@ def begin(
     result.objective = fresh
     result.card["objective"] = copy.deepcopy(entry)
     return result
+
+
+def _for_window(loaded: LoadedModel, facts: Facts) -> dict[str, Any]:
+    """The card's entry of the model, with the positions that it has written out where they came from its window.
+
+    Raises
+    ------
+    ConfigError
+        When the model's weights are of its window's length and it cannot be told so.
+    """
+    entry = copy.deepcopy(loaded.card["model"])
+    own = {n: t.shape for n, t in loaded.model.state_dict().items()}
+    for _ in range(2):
+        with torch.random.fork_rng(devices=[]):
+            made = MODELS.build(
+                entry["name"], replace(loaded.facts, window_s=facts.window_s), allow_import=True, **entry["choices"]
+            )
+        other = next((n for n, t in made.state_dict().items() if n in own and t.shape != own[n]), None)
+        if other is None:
+            return entry
+        if "n_positions" not in inspect.signature(type(made)).parameters or entry["choices"].get("n_positions"):
+            break
+        entry["choices"]["n_positions"] = own[other][0]
+    raise ConfigError(
+        f"the task has windows of {facts.window_s:g} s, the model was trained on {loaded.facts.window_s:g} s and its "
+        f"weights '{other}' have that length; take task.window_s={loaded.facts.window_s:g}, or pretrain on the task's window"
+    )
 
 
 def _same_shapes(one: nn.Module, other: nn.Module) -> bool:

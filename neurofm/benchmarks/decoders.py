@@ -142,6 +142,15 @@ def find_decoders(runs: str | Path, *, task: str, dataset: str | None = None) ->
     return found
 
 
+def people_of(folders: Sequence[Path]) -> dict[str, list[Path]]:
+    """Whose decoders they are → their folders; "" where one is of several people."""
+    found: dict[str, list[Path]] = {}
+    for folder in folders:
+        whose = read_json(folder / "card.json")["provenance"]["subjects"]
+        found.setdefault(str(whose[0]).rpartition("/")[2] if len(whose) == 1 else "", []).append(folder)
+    return dict(sorted(found.items()))
+
+
 def strategy_of(folder: Path) -> str:
     """How the decoder in a folder was adapted."""
     return str(read_json(folder / "card.json")["provenance"]["strategy"])

@@ -16,10 +16,20 @@ from neurofm.benchmarks.estimators import Estimator, Instances, Shape, build, ch
 from neurofm.benchmarks.examples import Examples, picked_channels, read_examples
 from neurofm.benchmarks.folds import Fold, Protocol
 from neurofm.benchmarks.guards import guard_fold, silent_parts
+from neurofm.benchmarks.people import by_person, interval_over_people, one_each
 from neurofm.benchmarks.probe import Probe, audit_checkpoint
 from neurofm.benchmarks.results import append_results, record_look, span_hash
-from neurofm.benchmarks.scores import METRICS, Said, check_metrics, default_metrics
-from neurofm.benchmarks.statistics import Interval, bootstrap, holm, mean_over_units, sign_flip_p, uniform_p
+from neurofm.benchmarks.scores import METRICS, Said, bounds_of, check_metrics, default_metrics
+from neurofm.benchmarks.statistics import (
+    FEW,
+    Interval,
+    bootstrap,
+    cut_at,
+    holm,
+    mean_over_units,
+    sign_flip_p,
+    uniform_p,
+)
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import hash_of
 
@@ -39,12 +49,18 @@ class DecodingScores:
         Means over seeds.
     intervals : dict of (model, control, metric) to Interval
         Over folds, or over the examples of the only one.
+    people : dict of (model, control, metric) to dict of person to float
+        Means over seeds, and over the folds that test a person.
     unit : str
         Of the intervals: what was drawn.
+    method : str
+        How they were made, in words.
     p : dict of str to float
         Model → p of its first metric when the test labels are permuted within folds.
     pairs : list of (model, model, difference, p)
-        Of the first metric over folds, corrected by Holm.
+        Of the first metric over people, where there are several with all classes, else over folds; corrected by Holm.
+    paired_by : str
+        Over what.
     """
 
     metrics: tuple[str, ...] = ()
@@ -53,9 +69,12 @@ class DecodingScores:
     rows: list[dict[str, Any]] = field(default_factory=list)
     values: dict[tuple[str, str, str], dict[str, float]] = field(default_factory=dict)
     intervals: dict[tuple[str, str, str], Interval] = field(default_factory=dict)
+    people: dict[tuple[str, str, str], dict[str, float]] = field(default_factory=dict)
     unit: str = ""
+    method: str = ""
     p: dict[str, float] = field(default_factory=dict)
     pairs: list[tuple[str, str, float, float]] = field(default_factory=list)
+    paired_by: str = ""
     baselines: tuple[str, ...] = ()
     findings: list[Finding] = field(default_factory=list)
     looks: int = 0
@@ -102,7 +121,8 @@ def score_decoding(
     seeds : sequence of int
         For models that a seed changes; others run once.
     unit : str
-        What folds are, for the interval: "subject", "session", "fold"; default from their names.
+        What intervals are over: "subject", "session", "fold" or "example"; default people where several are tested, else
+        folds by their names, else the examples of the only one.
     align : str
         How channels of several recordings meet: see `examples.picked_channels`.
     n_permutations : int
@@ -123,7 +143,7 @@ def score_decoding(
         [task, protocol.split_name, protocol.split_hash, list(out.classes), list(out.metrics), align,
          [dict(t) for t in protocol.transforms], common["test_hash"]]
     )  # fmt: skip
-    out.unit = unit or _unit(protocol.folds)
+    out.unit = unit or _unit(protocol)
     run.guard(allow_leak)
     out.looks = record_look(results, **common)
     for fold in protocol.folds:
@@ -144,9 +164,12 @@ def _spans(protocol: Protocol, fold: Fold) -> list[dict[str, Any]]:
     ]
 
 
-def _unit(folds: Sequence[Fold]) -> str:
+def _unit(protocol: Protocol) -> str:
+    folds = protocol.folds
+    if len({protocol.dataset.subject(w.recording_id) for f in folds for w in f.test}) > 1:
+        return "subject"
     first = folds[0].name.split(" ")[0]
-    return "example" if len(folds) == 1 else first if first in ("subject", "session", "run") else "fold"
+    return "example" if len(folds) == 1 else first if first in ("session", "run") else "fold"
 
 
 class _Run:
@@ -181,6 +204,7 @@ class _Run:
         self.instances = Instances()
         self.ceiling: dict[str, float] = {}
         self.said: dict[tuple[str, str, int], dict[str, Said]] = {}
+        self.tested: dict[str, NDArray] = {}
         self._read: tuple[str, str, Examples, Examples] | None = None
 
     def examples(self, fold: Fold, control: str = "") -> tuple[Examples, Examples]:
@@ -225,6 +249,7 @@ class _Run:
             train, test = self.examples(fold, control)
             if not control:
                 self.out.n_test += len(test)
+                self.tested[fold.name] = np.asarray(test.subject)
             for model in [TIME_ONLY] if control == "time_only" else self.models:
                 if control and model in self.probes:
                     continue  # a checkpoint reads its own channels
@@ -304,33 +329,88 @@ class _Run:
                     f: float(np.mean([METRICS[metric](found[f]) if f in found else np.nan for found in said]))
                     for f in folds
                 }
-                out.values[model, control, metric] = values
-                out.intervals[model, control, metric] = self._interval(values, model, control, metric, seeds[0])
+                key = (model, control, metric)
+                out.values[key], out.people[key] = values, self._people(said, metric)
+                out.intervals[key] = self._interval(values, model, control, metric, seeds[0])
             if not control:
                 out.p[model] = permutation_p(list(said[0].values()), out.metrics[0], n=n_permutations)
             for metric in out.metrics:
                 i = out.intervals[model, control, metric]
+                about = {
+                    **common, "fold": "all", "model": model, "control": control, "baseline": model in out.baselines,
+                    "metric": metric, "checkpoint_hash": self._identity(model), "ceiling": self._ceiling(metric, control),
+                }  # fmt: skip
+                p = out.p[model] if metric == out.metrics[0] and not control else float("nan")
                 rows.append(
-                    {
-                        **common, "fold": "all", "model": model, "control": control, "baseline": model in out.baselines,
-                        "metric": metric, "value": i.value, "low": i.low, "high": i.high, "n": i.n, "unit": out.unit,
-                        "p": out.p[model] if metric == out.metrics[0] and not control else float("nan"),
-                        "checkpoint_hash": self._identity(model), "ceiling": self._ceiling(metric, control),
-                    }
-                )  # fmt: skip
-        out.pairs = compare({m: out.values[m, "", out.metrics[0]] for m in self.models})
+                    {**about, "value": i.value, "low": i.low, "high": i.high, "n": i.n, "unit": out.unit, "p": p}
+                )
+                each = out.people[model, control, metric] if not control else {}
+                rows += [{**about, "subject": who, "value": v, "n": self._n(who)} for who, v in each.items()]
+        out.method = self._method()
+        first = {m: out.people[m, "", out.metrics[0]] for m in self.models}
+        folds_of = {m: out.values[m, "", out.metrics[0]] for m in self.models}
+        out.paired_by = "subject" if out.unit == "subject" and self._all_classes() else "fold"
+        out.pairs = compare(first if out.paired_by == "subject" else folds_of)
         return rows
+
+    def _folds(self, said: Mapping[str, Said]) -> dict[str, tuple[Said, NDArray]]:
+        return {f: (s, self.tested[f]) for f, s in said.items()}
+
+    def _people(self, said: Sequence[Mapping[str, Said]], metric: str) -> dict[str, float]:
+        """Person → mean over seeds."""
+        found = [by_person(self._folds(s), metric) for s in said if s]
+        return {p: float(np.mean([f.get(p, np.nan) for f in found])) for p in sorted({p for f in found for p in f})}
+
+    def _n(self, person: str) -> int:
+        return int(sum((who == person).sum() for who in self.tested.values()))
+
+    def _all_classes(self) -> bool:
+        """Whether a score of one person means what the score means: each of them shows two classes or more."""
+        shown: dict[str, set[str]] = {}
+        for fold in self.protocol.folds:
+            for who, label in zip(self.tested[fold.name].tolist(), fold.test_labels, strict=True):
+                shown.setdefault(who, set()).add(str(label))
+        return not self.protocol.classes or all(len(x) > 1 for x in shown.values())
+
+    def _method(self) -> str:
+        """How intervals were made, in words."""
+        if self.out.unit == "example":
+            return "bootstrap over the examples of the one test part, within classes"
+        if self.out.unit != "subject":
+            n = len(self.protocol.folds)
+            kind = "Student's t, cut at the metric's bounds" if n < FEW else "bootstrap"
+            return f"{kind}, over {n} {self.out.unit}s"
+        n = len({str(p) for who in self.tested.values() for p in who})
+        several = any(len(np.unique(who)) > 1 for who in self.tested.values())
+        drawn = "people drawn with all their examples, " if several else "each person's mean over their folds, "
+        if n >= FEW:
+            return f"bootstrap over {n} people ({drawn.rstrip(', ')})"
+        return f"Student's t over {n} people ({drawn}cut at the metric's bounds)"
 
     def _interval(self, values: Mapping[str, float], model: str, control: str, metric: str, seed: int) -> Interval:
         kept = [v for v in values.values() if np.isfinite(v)]
         if not kept:
             return Interval(float("nan"), float("nan"), float("nan"), 0)
+        if self.out.unit == "subject":
+            return self._over_people(kept, model, control, metric, seed)
         if len(values) > 1:
-            return mean_over_units(kept)
+            return mean_over_units(kept, bounds=bounds_of(metric))
         said = self.said[model, control, seed][next(iter(values))]
         strata = said.true if said.true.dtype.kind != "f" else None
         drawn = bootstrap(len(said.true), lambda i: METRICS[metric](said.take(i)), strata=strata, n_draws=500)
         return Interval(kept[0], drawn.low, drawn.high, drawn.n)
+
+    def _over_people(self, kept: Sequence[float], model: str, control: str, metric: str, seed: int) -> Interval:
+        """Value: mean over people where folds test one each, else over folds; over seeds in both."""
+        folds = self._folds(self.said[model, control, seed])
+        if one_each(folds):
+            each = [v for v in self.out.people[model, control, metric].values() if np.isfinite(v)]
+            return mean_over_units(each, bounds=bounds_of(metric))
+        drawn = interval_over_people(folds, metric)
+        # the first seed's interval, about the mean over seeds
+        shift = float(np.mean(kept)) - drawn.value
+        moved = Interval(drawn.value + shift, drawn.low + shift, drawn.high + shift, drawn.n)
+        return cut_at(moved, bounds_of(metric))
 
 
 def permutation_p(said: Sequence[Said], metric: str, *, n: int = 199) -> float:

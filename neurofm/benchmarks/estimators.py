@@ -70,7 +70,9 @@ def imported(path: str) -> Any:
             loaded = importlib.import_module(module)
         return getattr(loaded, name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"model '{path}' cannot be imported: {error}") from error
+        here = Path(f"{module.replace('.', '/')}.py")
+        hint = f"; for the file here write '{here}:{name}'" if here.exists() else ""
+        raise ConfigError(f"model '{path}' cannot be imported: {error}{hint}") from error
 
 
 class Estimator:

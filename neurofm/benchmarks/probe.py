@@ -116,14 +116,18 @@ def audit_checkpoint(
     before = probe.seen()
     tested = list(test)
     subject_of = {r: dataset.subject(r) for r in dataset.recordings}
-    spans = None if before is None else [Span(*s) for one in before for s in one["split"]["spans"]]
+    # the same recordings may have been prepared otherwise, under another id
+    same = {dataset.id, *(d["id"] for one in before or [] for d in one.get("datasets", []) if _cites(d, dataset))}
+    spans = None
+    if before is not None:
+        spans = [_known_as(Span(*s), same, dataset) for one in before for s in one["split"]["spans"]]
     content: dict[str, str] = {r: h for r in dataset.recordings if (h := dataset.content(r))}
     people = set()
     for one in before or []:
         content |= one.get("content", {})
         for full in one.get("subjects", []):
             owner, _, person = str(full).rpartition("/")
-            if owner == dataset.id or dataset.id in HOLDS.get(owner, ()):
+            if owner in same or dataset.id in HOLDS.get(owner, ()):
                 people.add(person)
     new_people = bool(promises.get("new_subject")) or any(
         dataset.id in HOLDS.get(d["id"], ()) for one in before or [] for d in one.get("datasets", [])
@@ -136,6 +140,18 @@ def audit_checkpoint(
     if banned and spans is not None:
         found.append(_ban(spans, banned, dataset))
     return [Finding(severity=f.severity, check=f.check, message=f"{probe.name}: {f.message}") for f in found]
+
+
+def _cites(member: Mapping[str, Any], dataset: Dataset) -> bool:
+    return bool(member.get("citation")) and member["citation"] == dataset.manifest.citation
+
+
+def _known_as(span: Span, ids: set[str], dataset: Dataset) -> Span:
+    """The span under the name that the dataset gives its recordings."""
+    for other in ids - {dataset.id}:
+        if span.recording_id.startswith(other):
+            return span._replace(recording_id=dataset.id + span.recording_id[len(other) :])
+    return span
 
 
 def _ban(spans: Sequence[Span], banned: Sequence[str], dataset: Dataset) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -133,6 +134,19 @@ def record_look(folder: str | Path, **values: Any) -> int:
         Columns of the row; run_id, benchmark and test_hash at least.
     """
     return append_results(folder, [{**values, "metric": LOOK}])[0]["looks"]
+
+
+def record_script(folder: str | Path, *, script: str, dataset: str, spans: Iterable[Any]) -> int:
+    """Record that a script is about to look at a test part (`spans` of a split); each call is a run of its own."""
+    test = span_hash([s._asdict() for s in spans])
+    return record_look(
+        folder,
+        run_id=uuid.uuid4().hex[:12],
+        benchmark=f"scripts/{script}",
+        dataset=dataset,
+        part="test",
+        test_hash=test,
+    )
 
 
 def scores_only(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge, LaggedEmbeddingRidge
 from neurofm.benchmarks.retrieval_average import average
 from neurofm.data.corpus import Corpus
+from neurofm.data.split_groups import sounds_of
 from neurofm.data.splits import whole
 from neurofm.data.windows import sliding
 from neurofm.hub.load import LoadedModel
@@ -118,7 +119,8 @@ def segments_of(corpus: Corpus, encoder: str) -> dict[str, NDArray[np.float32]]:
     stimuli, dataset = corpus.stimuli, corpus.dataset
     assert stimuli is not None
     found = {}
-    spans = whole(dataset, sorted(dataset.recordings))
+    ids = sorted(dataset.recordings)
+    spans = sounds_of(dataset, ids) or whole(dataset, ids)
     step_s = corpus.task.stride_s or corpus.task.window_s
     for w in sliding(dataset, spans, window_s=stimuli.window_s, stride_s=step_s, jitter=False):
         onset_s, name = stimuli.event_of(dataset, w, w.start_s)

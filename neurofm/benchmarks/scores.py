@@ -86,6 +86,40 @@ METRICS: dict[str, Callable[[Said], float]] = {
     "pearson": lambda s: float(pearson_per_region(s.true, s.predicted)[0]),
 }
 FOR_VALUES = ("r2", "pearson")
+# what a score can be at least and at most, by all names that results give it; others are unbounded
+BOUNDS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("accuracy", "balanced_accuracy", "weighted_f1", "macro_f1", "auroc", "auprc", "f1", "event_f1"), (0.0, 1.0)),
+    **dict.fromkeys(("event_sensitivity", "top1", "top5", "top10", "mrr", "two_way"), (0.0, 1.0)),
+    **dict.fromkeys(("kappa", "pearson", "r", "mean_r", "psth_r"), (-1.0, 1.0)),
+    **dict.fromkeys(("r2", "mean_r2", "r2_uniform", "psth_r2"), (-np.inf, 1.0)),
+    "false_alarms_per_hour": (0.0, np.inf),
+}  # fmt: skip
+
+
+def bounds_of(metric: str) -> tuple[float, float]:
+    """Least and most that a metric can be."""
+    return BOUNDS.get(metric, (-np.inf, np.inf))
+
+
+def _kappa_of(n: NDArray) -> float:
+    total, both = n.sum(), n.sum(0) @ n.sum(1)
+    return float("nan") if both == total**2 else float((total * n.trace() - both) / (total**2 - both))
+
+
+def _f1_of(n: NDArray) -> tuple[NDArray, NDArray]:
+    """F1 of every class that occurs, and how often it does."""
+    there = n.sum(1) > 0
+    return (2 * n.diagonal() / np.maximum(n.sum(0) + n.sum(1), 1))[there], n.sum(1)[there]
+
+
+# those that follow from a confusion matrix, rows true, columns predicted: for bootstraps over people
+FROM_COUNTS: dict[str, Callable[[NDArray], float]] = {
+    "accuracy": lambda n: float(n.trace() / n.sum()),
+    "balanced_accuracy": lambda n: float(np.mean((n.diagonal() / np.maximum(n.sum(1), 1))[n.sum(1) > 0])),
+    "kappa": _kappa_of,
+    "macro_f1": lambda n: float(_f1_of(n)[0].mean()),
+    "weighted_f1": lambda n: float(np.average(_f1_of(n)[0], weights=_f1_of(n)[1])),
+}
 
 
 def default_metrics(n_classes: int) -> list[str]:

@@ -12,6 +12,10 @@ from scipy import stats
 from neurofm.schema.errors import ConfigError, DataError
 
 EXACT_SIGN_FLIP_MAX = 16
+# units below which the percentile bootstrap of a mean is too narrow
+FEW = 10
+Bounds = tuple[float, float]
+UNBOUNDED: Bounds = (-np.inf, np.inf)
 
 
 class Interval(NamedTuple):
@@ -124,14 +128,25 @@ def bootstrap_mean(values: ArrayLike, **choices: int | float) -> Interval:
     return bootstrap(len(x), lambda index: float(x[index].mean()), **choices)  # type: ignore[arg-type]
 
 
-def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
-    """Student's t interval of a mean; infinite when there is one unit only."""
+def t_quantile(n: int, *, level: float = 0.95) -> float:
+    """Two-sided quantile of Student's t for n units."""
+    return float(stats.t.ppf((1 + level) / 2, n - 1))
+
+
+def cut_at(interval: Interval, bounds: Bounds) -> Interval:
+    """Leave out of an interval what the score cannot be, which costs no coverage; infinite ends stay "not known"."""
+    low, high = (float(np.clip(x, *bounds)) if np.isfinite(x) else x for x in (interval.low, interval.high))
+    return interval._replace(low=low, high=high)
+
+
+def t_interval(values: ArrayLike, *, level: float = 0.95, bounds: Bounds = UNBOUNDED) -> Interval:
+    """Student's t interval of a mean, cut at the score's bounds; infinite when there is one unit only."""
     x = _sample(values, "t interval")
     mean = float(x.mean())
     if len(x) < 2:
         return Interval(mean, -np.inf, np.inf, len(x))
-    half = float(stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
-    return Interval(mean, mean - half, mean + half, len(x))
+    half = float(t_quantile(len(x), level=level) * x.std(ddof=1) / np.sqrt(len(x)))
+    return cut_at(Interval(mean, mean - half, mean + half, len(x)), bounds)
 
 
 def sign_flip_p(
@@ -252,7 +267,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return corrected
 
 
-def mean_over_units(values: ArrayLike, *, level: float = 0.95) -> Interval:
-    """Mean over people or sessions: Student's t below ten of them, where the percentile bootstrap is too narrow."""
+def mean_over_units(values: ArrayLike, *, level: float = 0.95, bounds: Bounds = UNBOUNDED) -> Interval:
+    """Mean over people or sessions: Student's t below `FEW` of them, where the percentile bootstrap is too narrow."""
     x = _sample(values, "mean over units")
-    return t_interval(x, level=level) if len(x) < 10 else bootstrap_mean(x, level=level)
+    return t_interval(x, level=level, bounds=bounds) if len(x) < FEW else bootstrap_mean(x, level=level)

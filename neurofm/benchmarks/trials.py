@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from neurofm.benchmarks.audit import Finding, negative_control, refuse_on_leak
 from neurofm.benchmarks.baselines.chance import majority
 from neurofm.benchmarks.baselines.lda import ShrinkageLDA
-from neurofm.benchmarks.decoders import Decoder, audit_decoder, find_decoders, logits_of, open_decoder, refuse_mixtures
+from neurofm.benchmarks.decoders import (
+    Decoder,
+    audit_decoder,
+    find_decoders,
+    logits_of,
+    open_decoder,
+    people_of,
+    refuse_mixtures,
+)
 from neurofm.benchmarks.decoding import ClassScores, TimeResolved, classification_scores, label_scores, time_resolved
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.schema.errors import ConfigError
@@ -44,6 +52,7 @@ class TrialScores:
     """
 
     task: str
+    subject: str = ""
     classes: tuple[str, ...] = ()
     rows: list[dict[str, Any]] = field(default_factory=list)
     scores: dict[tuple[str, str], ClassScores] = field(default_factory=dict)
@@ -66,6 +75,7 @@ def score_trials(
     event_s: float | None = None,
     is_control: bool = False,
     new_stimulus: bool = False,
+    subject: str = "",
     allow_leak: str = "",
     allow_import: bool = False,
     versions: str = "",
@@ -84,8 +94,12 @@ def score_trials(
         Whether the task carries no signal, so that a score above chance is a leak.
     new_stimulus : bool
         Whether the tested stimuli must be new to pretraining and calibration.
+    subject : str
+        Only this person's decoders, where there are several people's.
     """
     folders = find_decoders(runs, task=task, dataset=dataset)
+    if subject:
+        folders = people_of(folders).get(subject, [])
     refuse_mixtures(folders)
     found = [open_decoder(folder, allow_import=allow_import) for folder in folders]
     first = found[0]
@@ -95,7 +109,7 @@ def score_trials(
                 f"{runs}: decoders of task '{task}' differ in test trials or classes ({first.loaded.folder} and "
                 f"{other.loaded.folder}); give the benchmark a folder of one person's decoders"
             )
-    out = TrialScores(task=task, classes=first.loaded.facts.classes)
+    out = TrialScores(task=task, subject=first.subject, classes=first.loaded.facts.classes)
     for decoder in found:
         findings = audit_decoder(decoder, new_stimulus=new_stimulus)
         refuse_on_leak(findings, allow_leak=allow_leak)

@@ -17,8 +17,13 @@ from neurofm.cli.explain import check_flags, check_types, composed, explain
 from neurofm.schema.errors import ConfigError, NeurofmError
 
 
-def run_app(verb: str, task: Callable[[dict[str, Any]], Any], argv: list[str]) -> int:
+def run_app(
+    verb: str, task: Callable[[dict[str, Any]], Any], argv: list[str],
+    points: Callable[[DictConfig], list[DictConfig]] | None = None,
+) -> int:  # fmt: skip
     """Compose ``conf/<verb>.yaml`` with the overrides in `argv` and call `task` with the resolved plain dict.
+
+    `points` makes several configs of one, for which `task` is called in turn.
 
     Raises
     ------
@@ -35,11 +40,14 @@ def run_app(verb: str, task: Callable[[dict[str, Any]], Any], argv: list[str]) -
     def entry(config: DictConfig) -> Any:
         # raised after Hydra is through: it would print a page of its own, and a sweep's other points can still run
         try:
-            resolved = plain(config)
-            check_types(resolved, usual)
-            # Lightning starts further processes by repeating sys.argv, which must then be the real one
-            sys.argv = real
-            return task(resolved)
+            result = None
+            for point in points(config) if points else [config]:
+                resolved = plain(point)
+                check_types(resolved, usual)
+                # Lightning starts further processes by repeating sys.argv, which must then be the real one
+                sys.argv = real
+                result = task(resolved)
+            return result
         except NeurofmError as error:
             if "SUBMITIT_EXECUTOR" in os.environ:  # a job of its own: nobody here looks into `failed`
                 raise

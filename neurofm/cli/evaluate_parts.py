@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from neurofm.benchmarks.decoders import find_decoders, people_of
 from neurofm.benchmarks.decoding_task import score_decoding
 from neurofm.benchmarks.encoding_curves import score_encoding
 from neurofm.benchmarks.new_subject import Scored, score_new_subjects
 from neurofm.benchmarks.population import PopulationScores, score_population
-from neurofm.benchmarks.retrieval_scores import RetrievalScores, score_retrieval
+from neurofm.benchmarks.public_splits import refuse_other_splits, split_rule
+from neurofm.benchmarks.retrieval_scores import RetrievalScores, find_retrievers, score_retrieval
 from neurofm.benchmarks.seizure import METRICS, SeizureScores, score_seizures
 from neurofm.benchmarks.trial_curves import METRICS as TRIAL_METRICS
 from neurofm.benchmarks.trial_curves import TrialCurves, score_trial_curves
@@ -21,6 +23,7 @@ from neurofm.benchmarks.trials import TrialScores, score_trials
 from neurofm.cli.evaluate_fitted import decoding, neuroprobe
 from neurofm.cli.part import Part
 from neurofm.data.dataset import Dataset
+from neurofm.data.split_files import rule_hash
 from neurofm.report import families as family_page
 from neurofm.report import new_subject, population, retrieval, seizure, trial_curves, trials
 from neurofm.report.content import Section
@@ -52,24 +55,28 @@ def regions(
 
 def labelled_trials(
     *, tasks: Sequence[str], controls: Sequence[str] = (), titles: dict[str, str] | None = None, strategy: str = "full",
-    event_s: dict[str, float] | None = None, controls_note: str = "", **choices: Any,
+    event_s: dict[str, float] | None = None, controls_note: str = "", split: str | None = None, **choices: Any,
 ) -> Part:  # fmt: skip
-    """Score one person's labelled trials, and negative controls beside them."""
+    """Score labelled trials, of each person whose decoders are there, and negative controls beside them."""
     part = Part()
+    for task in tasks if split else ():
+        part.facts |= _held_to(split, find_decoders(choices["runs"], task=task, dataset=choices.get("dataset")))
     judged: list[TrialScores] = []
     for task in [*tasks, *controls]:
-        scored = TrialScores(task=task)
-        for line, scored in score_trials(  # noqa: B007
-            task=task, event_s=(event_s or {}).get(task), is_control=task in controls, **choices
-        ):
-            print(line, flush=True)
-        part.rows += scored.rows
-        part.looks[f"official test trials of {task}"] = scored.looks
+        found = _each_person(task, choices | {"event_s": (event_s or {}).get(task), "is_control": task in controls})
+        title = (titles or {}).get(task, task)
+        for scored in found:
+            part.rows += scored.rows
+            whose = f" of {scored.subject}" if len(found) > 1 else ""
+            part.looks[f"official test trials of {task}{whose}"] = scored.looks
         if task in controls:
-            part.claims.append(trials.control_claim(scored))
-            judged.append(scored)
+            part.claims += [trials.control_claim(scored) for scored in found]
+            judged += found
+        elif len(found) > 1:
+            part.claims += trials.claims_over_people(found, strategy, title)
+            part.sections.append(trials.people_section(found, title))
         else:
-            title = (titles or {}).get(task, task)
+            scored = found[0]
             part.claims += trials.claims_of(scored, strategy, title)
             part.sections.append(trials.section_of(scored, strategy, title))
     if judged:
@@ -81,6 +88,19 @@ def labelled_trials(
             )
         )
     return part
+
+
+def _each_person(task: str, choices: dict[str, Any]) -> list[TrialScores]:
+    """Score the decoders of a task, each person's by themselves."""
+    folders = find_decoders(choices["runs"], task=task, dataset=choices.get("dataset"))
+    people = [choices["subject"]] if choices.get("subject") else list(people_of(folders))
+    found = []
+    for person in people if len(people) > 1 else [choices.get("subject", "")]:
+        scored = TrialScores(task=task)
+        for line, scored in score_trials(task=task, **{**choices, "subject": person}):  # noqa: B007
+            print(f"{person}  {line}".strip(), flush=True)
+        found.append(scored)
+    return found
 
 
 def families(
@@ -114,15 +134,25 @@ def families(
     return part
 
 
-def seizures(*, title: str = "Seizure detection", strategy: str = "full", **choices: Any) -> Part:
+def seizures(
+    *, title: str = "Seizure detection", strategy: str = "full", split: str | None = None, **choices: Any
+) -> Part:
     """Score detectors of seizures on people they were not trained on, or after calibration on each."""
+    task = choices.get("task", "seizure")
+    facts = _held_to(split, find_decoders(choices["runs"], task=task, dataset=choices.get("dataset"))) if split else {}
     scored = _seizures(choices)
     return Part(
         claims=seizure.claims_of(scored, strategy),
         sections=[seizure.section_of(scored, title)],
         rows=scored.rows,
         looks={f"seizures, test of {who}": n for who, n in scored.looks.items()},
+        facts=facts,
     )
+
+
+def _held_to(split: str | None, folders: Sequence[Path]) -> dict[str, str]:
+    """Hold trained models to the benchmark's split; return what the report's foot says of it."""
+    return {f"split {split}": refuse_other_splits(split, folders)} if split else {}
 
 
 def adaptation(
@@ -197,8 +227,12 @@ def _seizures(choices: dict[str, Any]) -> SeizureScores:
     return scored
 
 
-def found_stimuli(*, title: str = "Retrieval", files: str | None = None, **choices: Any) -> Part:
+def found_stimuli(
+    *, title: str = "Retrieval", files: str | None = None, split: str | None = None, **choices: Any
+) -> Part:
     """Score which of a gallery's stimuli was shown or heard; `files` is the folder of the pictures for panels."""
+    where = {"task": choices["task"], "dataset": choices.get("dataset")}
+    facts = _held_to(split, find_retrievers(choices["runs"], **where)) if split else {}
     scored = RetrievalScores(task=choices["task"])
     for line, scored in score_retrieval(**choices):  # noqa: B007
         print(line, flush=True)
@@ -207,13 +241,25 @@ def found_stimuli(*, title: str = "Retrieval", files: str | None = None, **choic
         sections=[retrieval.section_of(scored, title, files=files)],
         rows=scored.rows,
         looks={f"retrieval, test part of {scored.task}": scored.looks},
+        facts=facts,
     )
 
 
 def populations(
-    *, title: str = "Spiking populations", protocol: str = "co_smoothing", strategy: str = "full", **choices: Any
-) -> Part:
-    """Score baselines, and models given as `runs` or `arms` (name → runs, strategy), on sessions of populations."""
+    *, title: str = "Spiking populations", protocol: str = "co_smoothing", strategy: str = "full", split: str | None = None,
+    **choices: Any,
+) -> Part:  # fmt: skip
+    """Score baselines, and models given as `runs` or `arms` (name → runs, strategy), on sessions of populations.
+
+    `split` is the name of one of `benchmarks/splits`, of official parts, in the place of `parts`.
+    """
+    facts = {}
+    if split is not None:
+        rule = split_rule(split)
+        if choices.get("parts"):
+            raise ConfigError(f"benchmark '{choices['name']}': split '{split}' says the parts; leave `parts` out")
+        choices["parts"] = {p: one for p, where in rule["parts"].items() for one in where["part"][:1]}
+        facts = {f"split {split}": rule_hash(rule)}
     scored = PopulationScores()
     for line, scored in score_population(protocol=protocol, **choices):  # noqa: B007
         print(line, flush=True)
@@ -222,6 +268,7 @@ def populations(
         sections=[population.section_of(scored, protocol, title)],
         rows=scored.rows,
         looks={f"{title}, test of {who}": n for who, n in scored.looks.items()},
+        facts=facts,
     )
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from neurofm.cli.app import run_app
 from neurofm.cli.conf import check_data, check_held_out
+from neurofm.cli.people import each_person
 
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
-    return run_app("finetune", finetune, argv)
+    return run_app("finetune", finetune, argv, points=each_person)
 
 
 def finetune(config: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from neurofm.data.keyed import keyed_generator
 from neurofm.data.mixture import members_of
 from neurofm.data.spans import Span, Split, overlap
 from neurofm.data.splits import whole
+from neurofm.data.stimuli import SOUND
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.tables import parquet_groups
 
@@ -80,7 +81,8 @@ def by_stimulus(
     seed : int
         Of the draw.
     around_s : (float, float), optional
-        What belongs to an event, from its onset, such as [-0.2, 1.0]; default: the whole trial (valid interval).
+        What belongs to an event, from its onset, such as [-0.2, 1.0]; default: the whole trial (valid interval), or of
+        continuous recordings with sounds each sound as long as it lasts.
 
     Raises
     ------
@@ -170,6 +172,8 @@ def _shown(dataset: Dataset, around_s: Sequence[float] | None) -> list[Span]:
     """Spans that show a stimulus, in order of recording and time; what sticks out of a valid interval is left out."""
     ids = sorted(dataset.recordings)
     if around_s is None:
+        if lasting := sounds_of(dataset, ids):
+            return lasting
         spans = whole(dataset, ids)
         if not spans or any(not s.stimulus_id for s in spans):
             raise ConfigError(
@@ -188,6 +192,19 @@ def _shown(dataset: Dataset, around_s: Sequence[float] | None) -> list[Span]:
                 spans.append(Span(r, start, stop, e["stimulus_id"]))
     if not spans:
         raise ConfigError(f"{dataset.path}: no event names a stimulus whose span lies in a valid interval")
+    return sorted(spans)
+
+
+def sounds_of(dataset: Dataset, ids: Sequence[str]) -> list[Span]:
+    """Spans of the sounds in continuous recordings: of events of kind "sound", where they last and others lie beside them."""
+    spans = []
+    for r in ids:
+        sounds = [e for e in dataset.events(r) if e["kind"] == SOUND and e["stimulus_id"] and e["duration_s"] > 0]
+        for e in sounds:
+            for a, b in dataset.valid(r):
+                start, stop = max(a, e["onset_s"]), min(b, e["onset_s"] + e["duration_s"])
+                if stop > start:
+                    spans.append(Span(r, start, stop, e["stimulus_id"]))
     return sorted(spans)
 
 

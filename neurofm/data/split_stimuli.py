@@ -19,6 +19,7 @@ def zero_shot(
     validation_fraction: float = 0.05,
     validation_by: str = "concept",
     budgets: Sequence[int] = (),
+    tested_concepts: str = "refuse",
     seed: int = 0,
 ) -> Split:
     """Official training trials to learn from, official test trials to be scored on, concepts apart.
@@ -38,6 +39,9 @@ def zero_shot(
         shares its concepts with training).
     budgets : sequence of int
         With `held_out`: their first so many training trials become the parts ``calibration-<n>`` to adapt with.
+    tested_concepts : str
+        What to do with training trials of a concept that is tested: "refuse", or "drop" them (THINGS-MEG, whose 200
+        tested images are of concepts that are trained on too).
     seed : int
         Of the draw.
 
@@ -66,6 +70,14 @@ def zero_shot(
         raise ConfigError(f"{dataset.path}: nobody is left to train on")
     train = _with_concept(dataset, dataset.select(part="train", subject=trained))
     test = _with_concept(dataset, dataset.select(part="test", subject=tested))
+    if tested_concepts not in ("refuse", "drop"):
+        raise ConfigError(f"tested_concepts is '{tested_concepts}': {nearest(tested_concepts, ('refuse', 'drop'))}")
+    tested_of, n_dropped = {k[1] for k, _ in test}, 0
+    if tested_concepts == "drop":
+        apart = [(k, s) for k, s in train if k[1] not in tested_of]
+        train, n_dropped = apart, len(train) - len(apart)
+        if not train:
+            raise DataError(f"{dataset.path}: every training trial is of a concept that is tested; nothing is left")
     for what, index in (("stimulus", 0), ("concept", 1)):
         both = {k[index] for k, _ in train} & {k[index] for k, _ in test} - {""}
         if both:
@@ -83,13 +95,15 @@ def zero_shot(
     if budgets:
         if held_out is None:
             raise ConfigError("split zero_shot: budgets are trials of a held-out person; give held_out")
-        own = sorted((s for _, s in _with_concept(dataset, dataset.select(part="train", subject=tested))), key=_in_time)
+        mine = _with_concept(dataset, dataset.select(part="train", subject=tested))
+        own = sorted((s for k, s in mine if tested_concepts == "refuse" or k[1] not in tested_of), key=_in_time)
         if not 0 < min(budgets) <= max(budgets) <= len(own):
             raise ConfigError(f"budgets are {list(budgets)}; subject '{held_out}' has {len(own)} training trials")
         parts |= {f"calibration-{n}": own[:n] for n in budgets}
     return Split(
         parts=parts,
-        rule=f"zero_shot of {dataset.id}, {who}, validation by {validation_by}",
+        rule=f"zero_shot of {dataset.id}, {who}, validation by {validation_by}"
+        + (f", {n_dropped} training trials of tested concepts dropped" if n_dropped else ""),
         seed=seed,
     )
 

@@ -15,6 +15,9 @@ from neurofm.schema.embeddings import FOLDER, EmbeddingFile, embedding_path
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.tables import read_table
 
+# kind of the events that say when a sound began and how long it lasted
+SOUND = "sound"
+
 
 class Shown(NamedTuple):
     """What a window shows: row of the stimulus, row of its concept (−1 unknown), and encoder → embedding."""
@@ -90,10 +93,11 @@ class Stimuli:
         """
         r = window.recording_id
         if r not in self._events:
+            named = [e for e in dataset.events(r) if e["stimulus_id"]]
+            # words and phonemes name the sound that they lie in; only the sound itself says when it began
+            sounds = [e for e in named if e["kind"] == SOUND]
             self._events[r] = [
-                (e["onset_s"], e["onset_s"] + e["duration_s"], e["stimulus_id"], e["trial"])
-                for e in dataset.events(r)
-                if e["stimulus_id"]
+                (e["onset_s"], e["onset_s"] + e["duration_s"], e["stimulus_id"], e["trial"]) for e in sounds or named
             ]
         events = self._events[r]
         stop_s = start_s + window.n_samples / dataset.rate_hz(r)

@@ -105,7 +105,8 @@ def save_model(
         part.mkdir(parents=True)
         save_file(tensors, part / WEIGHTS)
         card["weights"] = {"file": WEIGHTS, "sha256": sha256_file(part / WEIGHTS)}
-        write_json(part / CARD, card)
+        # a split's fractions are dealt in their order, and are read back from here
+        write_json(part / CARD, card, sort_keys=False)
         (part / "README.md").write_text(readme(card), encoding="utf-8")
         if folder.exists():
             _remove_model(folder)

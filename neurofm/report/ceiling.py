@@ -67,6 +67,9 @@ def _found(rows: Sequence[Mapping[str, Any]]) -> dict[Key, tuple[float, float, f
             groups[r["model"], r["strategy"], r["metric"]][r["subject"]].append((r["value"], r["ceiling"], r["low"]))
     out = {}
     for key, people in groups.items():
+        if len(people) > 1:
+            # a row over everybody says nothing more where everybody has a row
+            people.pop("", None)
         value, ceiling = (float(np.mean([np.mean([x[i] for x in v]) for v in people.values()])) for i in (0, 1))
         gaps = [float(np.mean([v - c for v, c, _ in found])) for found in people.values()]
         if len(gaps) > 1:

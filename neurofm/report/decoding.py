@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.decoding_task import TIME_ONLY, DecodingScores
+from neurofm.benchmarks.scores import bounds_of
+from neurofm.benchmarks.statistics import mean_over_units
 from neurofm.report.content import Claim, Section, Table, notes_of
 
+WORDS = {"subject": "people"}
 # what a metric is for an answer that knows nothing; None where that hangs on the classes' shares
 CHANCE = {"auroc": 0.5, "kappa": 0.0, "r2": 0.0, "pearson": 0.0}
 
@@ -47,20 +50,19 @@ def section_of(scored: DecodingScores, title: str, *, note: str = "", split: str
         rows = [[a, b, f"{d:+.3f}", f"{p:.3g}"] for a, b, d, p in scored.pairs]
         tables.append(
             Table(
-                caption=f"Pairs of models, {scored.metrics[0]} over {scored.unit}s: exact sign-flip test, p corrected by Holm",
+                caption=f"Pairs of models, {scored.metrics[0]} over {WORDS.get(scored.paired_by, 'folds')}: exact sign-flip "
+                "test, p corrected by Holm",
                 columns=["model", "against", "mean difference", "p"], rows=rows,
             )
         )  # fmt: skip
     notes = [*([note] if note else []), *dict.fromkeys(scored.notes), *notes_of(scored.findings)]
     if scored.left_out:
         notes.append(f"{scored.left_out} training windows touch a tested one and were left out of training.")
-    by = (
-        f"over {scored.unit}s" if scored.unit != "example" else "over the examples of the one test part, within classes"
-    )
+    tables += _each_person(scored)
     return Section(
         title=title,
         lead=f"Fitted on the training part of each fold, scored on its test part ({scored.n_test} windows, split "
-        f"{split or 'given in the benchmark'}). Intervals are {by}; p: test labels permuted within folds, ties at random.",
+        f"{split or 'given in the benchmark'}). Intervals: {scored.method}; p: test labels permuted within folds, ties at random.",
         tables=tables,
         notes=notes,
     )
@@ -85,7 +87,25 @@ def _models(scored: DecodingScores) -> Table:
         shown = [_interval(scored.intervals[TIME_ONLY, "time_only", m]) for m in scored.metrics]
         rows.append([f"control time_only: {TIME_ONLY}", *shown, "", *([""] * (len(columns) - 2 - len(scored.metrics)))])
     known = f"; {first} of knowing nothing is {level:.3f}" if level is not None else ""
-    return Table(caption=f"Mean with 95 % interval over {scored.unit}s{known}", columns=columns, rows=rows)
+    return Table(
+        caption=f"Score with 95 % interval over {WORDS.get(scored.unit, scored.unit + 's')}{known}",
+        columns=columns,
+        rows=rows,
+    )
+
+
+def _each_person(scored: DecodingScores) -> list[Table]:
+    """Every person's score by every model; nothing where one person is tested."""
+    first = scored.metrics[0]
+    models = list(dict.fromkeys(m for m, c, _ in scored.people if not c))
+    people = sorted({p for m in models for p in scored.people[m, "", first]})
+    if len(people) < 2:
+        return []
+    rows: list[list[Any]] = [[p, *(scored.people[m, "", first].get(p, float("nan")) for m in models)] for p in people]
+    means = [[v for v in scored.people[m, "", first].values() if np.isfinite(v)] for m in models]
+    shown = [_interval(mean_over_units(v, bounds=bounds_of(first))) if v else "–" for v in means]
+    caption = f"{first} of every person; last line: mean over people with interval"
+    return [Table(caption=caption, columns=["person", *models], rows=[*rows, ["mean", *shown]])]
 
 
 def _level(metric: str, scored: DecodingScores) -> str:

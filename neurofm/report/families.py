@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.new_subject import MODEL, Scored
+from neurofm.benchmarks.scores import bounds_of
 from neurofm.benchmarks.statistics import t_interval
 from neurofm.benchmarks.trials import ENSEMBLE, TrialScores
 from neurofm.report.content import Claim, Section, Table, notes_of
@@ -91,7 +92,7 @@ def section_of(regions: Regions, trials: Trials, protocol: str, title: str, *, n
             NAMES.get(s, s): by_person(mean_scores(scored.rows, model=MODEL, strategy=s)) for s in _strategies(scored)
         }
         series[bar_name] = by_person(bars[bar])
-        drawing = adaptation_curve(series, name=f"family-{_slug(family)}")
+        drawing = adaptation_curve(series, name=f"family-{_slug(family)}", bounds=bounds_of("r2"))
         drawings.append((drawing, f"{family}: {LABELS[protocol][0].lower()}, mean over people with 95 % interval."))
     findings = [f for s in regions.values() for f in s.findings] + [f for t in trials.values() for f in t.findings]
     return Section(
@@ -153,7 +154,8 @@ def _mean(people: Mapping[str, float] | None) -> str:
     values = list(people.values())
     if len(values) == 1:
         return f"{values[0]:.3f}"
-    i = t_interval(values)
+    # R² of regions; trials are of one person
+    i = t_interval(values, bounds=bounds_of("r2"))
     return f"{float(np.mean(values)):.3f} [{i.low:.3f}, {i.high:.3f}]"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from neurofm.benchmarks.statistics import Paired, paired_interval, t_interval
+from neurofm.benchmarks.statistics import UNBOUNDED, Bounds, Paired, paired_interval, t_interval
 from neurofm.report.canvas import colour, finish, label_ends, limits, new_figure, row, soften, style
 from neurofm.report.content import Drawing
 from neurofm.schema.errors import DataError
@@ -66,6 +66,7 @@ def adaptation_curve(
     budget_unit: str = "volumes of the new person",
     tones: Mapping[str, str] | None = None,
     ceiling: tuple[float, str] | None = None,
+    bounds: Bounds = UNBOUNDED,
 ) -> Drawing:
     """Mean over people with its t interval on the left, and one small panel per person on the right.
 
@@ -79,6 +80,8 @@ def adaptation_curve(
         Series → palette name ("blue") or role ("finetuned", "scratch", "ridge").
     ceiling : (value, note), optional
         A dashed line and what it is.
+    bounds : (low, high)
+        What the metric can be; intervals are cut there.
     """
     people = sorted({p for by_person in curves.values() for p in by_person})
     if not people:
@@ -94,7 +97,7 @@ def adaptation_curve(
         ax = left.subplots()
         panels = right.subplots(n_rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         mark = _marks(list(curves), tone)
-        ends, rows = _mean_panel(ax, curves, budgets, tone, mark)
+        ends, rows = _mean_panel(ax, curves, budgets, tone, mark, bounds)
         if ceiling:
             # not under the labels
             ax.hlines(ceiling[0], -0.4, len(budgets) - 0.7, color=colour("muted"), linestyle=(0, (4, 3)), linewidth=1.0)
@@ -119,7 +122,8 @@ def adaptation_curve(
 
 
 def _mean_panel(
-    ax: Axes, curves: Curves, budgets: Sequence[float], tone: Mapping[str, str], mark: Mapping[str, tuple[Any, str, Any]]
+    ax: Axes, curves: Curves, budgets: Sequence[float], tone: Mapping[str, str], mark: Mapping[str, tuple[Any, str, Any]],
+    bounds: Bounds,
 ) -> tuple[dict[str, tuple[float, float, str]], list[dict[str, Any]]]:  # fmt: skip
     """Draw each series' mean over people with its t interval; return where the lines end, and the numbers."""
     ends, rows = {}, []
@@ -127,14 +131,16 @@ def _mean_panel(
     several = len(set(mark.values())) > 1
     for k, (series, by_person) in enumerate(curves.items()):
         points = {b: [scores[b] for scores in by_person.values() if b in scores] for b in budgets}
-        means = {b: t_interval(values) for b, values in points.items() if values}
+        means = {b: t_interval(values, bounds=bounds) for b, values in points.items() if values}
         # A small sideways shift keeps intervals of different series apart
         x = [budgets.index(b) + (k - (len(curves) - 1) / 2) * step for b in means]
         y = [m.value for m in means.values()]
-        half = [m.high - m.value if np.isfinite(m.high) else 0.0 for m in means.values()]
+        ends_of = [
+            (m.value - m.low, m.high - m.value) if np.isfinite(m.high - m.low) else (0.0, 0.0) for m in means.values()
+        ]
         marker, letter, dash = mark[series]
         ax.errorbar(
-            x, y, yerr=half, color=tone[series], marker=marker, linestyle=dash, markersize=4.5, elinewidth=1.0, capsize=0
+            x, y, yerr=np.array(ends_of).reshape(-1, 2).T, color=tone[series], marker=marker, linestyle=dash, markersize=4.5, elinewidth=1.0, capsize=0
         )  # fmt: skip
         ends[f"{letter} {series}" if several else series] = (x[-1], y[-1], tone[series])
         for b, m in means.items():

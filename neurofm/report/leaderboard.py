@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.leaderboard import ALPHA, LOWER_IS_BETTER, Board
+from neurofm.benchmarks.scores import bounds_of
 from neurofm.benchmarks.statistics import mean_over_units
 from neurofm.report.content import Claim, Section, Table
 from neurofm.report.figures_leaderboard import critical_difference
@@ -75,7 +76,7 @@ def _standings(b: Board) -> Table:
     rows = []
     for i, model in enumerate(b.models):
         kept = b.values[np.isfinite(b.values[:, i]), i]
-        mean = mean_over_units(kept)
+        mean = mean_over_units(kept, bounds=bounds_of(b.metric))
         shown = f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]" if np.isfinite(mean.low) else f"{mean.value:.3f}"
         rank = f"{b.ranks[i]:.2f}" if np.isfinite(b.ranks[i]) else "–"
         rows.append([i + 1, f"{model} (baseline)" if model in b.baselines else model, shown, rank, len(kept)])

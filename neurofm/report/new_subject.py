@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.new_subject import MODEL, SKIP, Scored
+from neurofm.benchmarks.scores import bounds_of
 from neurofm.benchmarks.statistics import Paired, paired_interval, t_interval
 from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures import adaptation_curve, paired_gains, region_scores, traces
@@ -169,7 +170,9 @@ def section_of(
     curves = {name: by_person(scores) for name, scores in series.items() if scores}
     drawings = [
         (
-            adaptation_curve(curves, name=f"adaptation-{protocol.replace('_', '-')}", ceiling=ceiling),
+            adaptation_curve(
+                curves, name=f"adaptation-{protocol.replace('_', '-')}", ceiling=ceiling, bounds=bounds_of("r2")
+            ),
             "Score on the test volumes against the volumes used to calibrate. Left: mean over people with 95 % "
             "interval. Small panels: each person.",
         )
@@ -263,7 +266,7 @@ def _table(rows: Sequence[Mapping[str, Any]], protocol: str, strategy: str) -> T
                 if b not in scores:
                     cells.append("–")
                     continue
-                interval = t_interval(list(scores[b].values())) if len(scores[b]) > 1 else None
+                interval = t_interval(list(scores[b].values()), bounds=bounds_of("r2")) if len(scores[b]) > 1 else None
                 cells.append(
                     f"{np.mean(list(scores[b].values())):.3f}"
                     + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval else "")

@@ -9,6 +9,7 @@ import numpy as np
 
 from neurofm.benchmarks.adaptation import areas, compare
 from neurofm.benchmarks.population import METRICS, PopulationScores
+from neurofm.benchmarks.scores import bounds_of
 from neurofm.benchmarks.statistics import paired_interval, t_interval
 from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures import adaptation_curve
@@ -100,7 +101,7 @@ def section_of(scored: PopulationScores, protocol: str, title: str) -> Section:
             if not values:
                 cells += [float("nan"), ""]
                 continue
-            found = t_interval(values)
+            found = t_interval(values, bounds=bounds_of(metric))
             cells += [found.value, f"[{found.low:.3f}, {found.high:.3f}]" if len(values) > 1 else ""]
         rows.append([_name(key), f"{key[2]:g}", len(scored.sessions[key]), *cells])
     columns = ["model", "training, s", "sessions"]
@@ -114,12 +115,13 @@ def section_of(scored: PopulationScores, protocol: str, title: str) -> Section:
             name=f"curve-{slug(title)}",
             metric=TITLES[metric],
             budget_unit="seconds of training",
+            bounds=bounds_of(metric),
         )
         drawings = [(curve, "Mean over sessions with its t interval, and each session.")]
     return Section(
         title=title,
         drawings=drawings,
-        lead="Means over sessions with Student's t interval. Bits per spike are gained over each unit's mean rate in what is "
+        lead="Means over sessions with Student's t interval, cut at the metric's bounds. Bits per spike are gained over each unit's mean rate in what is "
         "scored (Neural Latents Benchmark '21).",
         tables=[Table(caption=title, columns=columns, rows=rows), *_area_table(areas_of(scored, metric))],
         notes=notes_of(scored.findings),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.adaptation import Curves, areas, compare
+from neurofm.benchmarks.scores import bounds_of
 from neurofm.benchmarks.seizure import BASELINES, METRICS, MODEL, ORACLE, SeizureScores
 from neurofm.benchmarks.statistics import paired_interval
 from neurofm.report.content import Claim, Section, Table, notes_of
@@ -118,7 +119,7 @@ def adaptation_section(curves: Curves, first: str, metric: str, title: str) -> t
             (
                 adaptation_curve(
                     {k: dict(v) for k, v in curves.items()}, name="adaptation-seizure", metric=TITLES[metric],
-                    budget_unit="seconds of the new person",
+                    budget_unit="seconds of the new person", bounds=bounds_of(metric),
                 ),
                 "Mean over people with its t interval, and each person.",
             )

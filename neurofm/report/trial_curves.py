@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.adaptation import areas, compare
+from neurofm.benchmarks.scores import bounds_of
 from neurofm.benchmarks.statistics import Paired, paired_interval, t_interval
 from neurofm.benchmarks.trial_curves import TrialCurves
 from neurofm.report.content import Claim, Section, Table, notes_of
@@ -87,7 +88,7 @@ def section_of(found: TrialCurves, strategy: str, metric: str, title: str, note:
     people = sorted({p for by_person in curves.values() for p in by_person})
     drawing = adaptation_curve(
         {_name(s): curves[s] for s in drawn}, name=f"curve-{slug(title)}", metric=TITLES[metric], budget_unit=found.unit,
-        ceiling=(1 / found.n_classes, "chance") if found.n_classes else None,
+        ceiling=(1 / found.n_classes, "chance") if found.n_classes else None, bounds=bounds_of(metric),
     )  # fmt: skip
     left_out = [_name(s) for s in curves if s not in drawn]
     more = f" In the table only: {', '.join(left_out)}." if left_out else ""
@@ -151,10 +152,10 @@ def _table(curves: Mapping[str, Mapping[str, Mapping[float, float]]], unit: str,
             elif len(values) == 1:
                 cells.append(f"{values[0]:.3f}")
             else:
-                mean = t_interval(values)
+                mean = t_interval(values, bounds=bounds_of(metric))
                 cells.append(f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
         rows.append([_name(series), *cells])
-    caption = f"Mean {TITLES[metric]} over people, 95 % t interval"
+    caption = f"Mean {TITLES[metric]} over people, 95 % t interval, cut at the metric's bounds"
     return Table(caption=caption, columns=["", *(f"{b:g} {unit}" for b in budgets)], rows=rows)
 
 

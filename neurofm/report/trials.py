@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from neurofm.benchmarks.scores import bounds_of
+from neurofm.benchmarks.statistics import mean_over_units, paired_interval
 from neurofm.benchmarks.trials import ENSEMBLE, TrialScores
 from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures import confusion_matrix, time_resolved_accuracy
 
 BAR = "shrinkage LDA"
+# an exact sign-flip test of fewer people cannot come below .05
+ENOUGH_PEOPLE = 6
 SAME_DATA = "shrinkage LDA, same transforms"
 
 
@@ -57,6 +61,55 @@ def claims_of(scored: TrialScores, strategy: str, title: str) -> list[Claim]:
         for curve in scored.time_resolved.values()
     ]
     return claims
+
+
+def claims_over_people(found: Sequence[TrialScores], strategy: str, title: str) -> list[Claim]:
+    """Whether the pretrained model is ahead of each bar, paired over people."""
+    claims = []
+    for model, other in ((BAR, ""), (SAME_DATA, ""), (ENSEMBLE, "scratch")):
+        pairs = [
+            (s.scores[ENSEMBLE, strategy].balanced.value, s.scores[model, other].balanced.value)
+            for s in found
+            if (ENSEMBLE, strategy) in s.scores and (model, other) in s.scores
+        ]
+        if len(pairs) < 2:
+            continue
+        gain = paired_interval(*zip(*pairs, strict=True))
+        name = "the same network from scratch" if other else model
+        claims.append(
+            Claim(
+                text=f"{title}: the pretrained model is ahead of {name}.",
+                held=gain.low > 0 if gain.n >= ENOUGH_PEOPLE else None,
+                detail=f"Balanced accuracy {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {gain.n} people, "
+                f"sign-flip p = {gain.p:.3g}.",
+            )
+        )
+    return claims
+
+
+def people_section(found: Sequence[TrialScores], title: str) -> Section:
+    """Every person's balanced accuracy by every decoder, and the mean over people."""
+    keys = list(dict.fromkeys(k for s in found for k in s.scores))
+    rows: list[list[Any]] = []
+    for model, strategy in keys:
+        each = {s.subject: s.scores[model, strategy].balanced for s in found if (model, strategy) in s.scores}
+        mean = mean_over_units([i.value for i in each.values()], bounds=bounds_of("balanced_accuracy"))
+        name = {"full": "pretrained", "scratch": "from scratch"}.get(strategy, strategy) or model
+        rows.append([name, _interval(mean), *(_interval(each[s.subject]) if s.subject in each else "–" for s in found)])
+    n = len({len(s.classes) for s in found}) == 1
+    chance = f" Chance is {1 / len(found[0].classes):.3f}." if n else ""
+    return Section(
+        title=title,
+        lead=f"{len(found)} people, each with decoders of their own, scored on their own test trials.{chance}",
+        tables=[
+            Table(
+                caption="Balanced accuracy: mean over people with Student's t interval (bootstrap from ten on), cut at 0 and 1; "
+                "then each person with a bootstrap interval over trials",
+                columns=["decoder", "mean over people", *(s.subject for s in found)], rows=rows,
+            )
+        ],
+        notes=list(dict.fromkeys(line for s in found for line in notes_of(s.findings))),
+    )  # fmt: skip
 
 
 def control_claim(scored: TrialScores) -> Claim:

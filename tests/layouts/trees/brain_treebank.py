@@ -119,6 +119,41 @@ def write(root: Path) -> Tree:
     return Tree(source="brain_treebank", choices={"root": root}, recordings=recordings)
 
 
+# columns of features.csv that Neuroprobe's tasks need beside those above
+MORE = [
+    "delta_rms", "gpt2_surprisal", "word_length", "mean_pixel_brightness", "max_global_magnitude", "max_vector_magnitude",
+    "face_num",
+]  # fmt: skip
+
+
+def write_films(root: Path) -> Tree:
+    """Two people, two films each, of those that Neuroprobe takes and one that it leaves for pretraining (sub_1 trial 0).
+
+    A minute of speech in sentences of five words, with silences of seven seconds between stretches; all features.
+    """
+    _json(root / "corrupted_elec.json", {})
+    for subject, trials in ((1, (0, 1, 2)), (2, (0, 4))):
+        _electrodes(root, subject, NAMES)
+        for trial in trials:
+            rng = np.random.default_rng(10 * subject + trial)
+            film = f"film-{subject}-{trial}"
+            words = [8.0 * (i // 10) + 0.7 * (i % 10) + (7.0 * (i // 30)) for i in range(90)]
+            _json(
+                root / f"subject_metadata/sub_{subject}_trial{trial:03d}_metadata.json",
+                {"title": film, "filename": film},
+            )
+            rows = [
+                [i, "word", t, t + rng.uniform(0.2, 0.6), int(i % 5 == 0), i // 5, i % 5, ["NOUN", "VERB", "DET"][i % 3], i % 2,
+                 *rng.normal(size=2), *rng.normal(size=6), i % 2]
+                for i, t in enumerate(words)
+            ]  # fmt: skip
+            _csv(root / f"transcripts/{film}/features.csv", [*WORD_COLUMNS, *MORE], rows)
+            seconds = int(words[-1]) + 9
+            _trial(root, subject, trial, n_electrodes=len(NAMES), n_samples=2048 * seconds + 512)
+            _timings(root, subject, trial, _steady(2048, first=512, seconds=seconds))
+    return Tree(source="brain_treebank", choices={"root": root}, recordings=[])
+
+
 def write_pause(root: Path) -> Tree:
     """While the film is paused, film time stands still and samples run on; unreadable rows and repeats occur.
 

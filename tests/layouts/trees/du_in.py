@@ -89,6 +89,14 @@ def write(root: Path) -> Tree:
     )
 
 
+def write_words(root: Path) -> Tree:
+    """Two people read each of four words eight times, in two runs."""
+    for subject, channels in (("001", ["SM8", "SM9", "P4"]), ("002", ["TI'2", "TI'3"])):
+        for run in ("run1", "run2"):
+            _run(root, subject, run, channels=channels, words=WORDS * 4, seed=int(subject), plain=False)
+    return Tree(source="du_in", choices={"root": root}, recordings=[])
+
+
 def write_plain_dicts(root: Path) -> Tree:
     """The same with plain dicts."""
     _run(root, "003", "run2", channels=["A1", "A2"], words=WORDS, seed=5, plain=True)

@@ -29,10 +29,12 @@ MASC: list[tuple[float, dict[str, Any]]] = [
 ]
 
 
-def put_masc(root: Path, rng: np.random.Generator, who: tuple[str, str, str], rows: list[tuple[float, str]]) -> Any:
+def put_masc(
+    root: Path, rng: np.random.Generator, who: tuple[str, str, str], rows: list[tuple[float, str]], *, n: int = 2500
+) -> Any:
     """Write one run; return its fT, shape (time, 208)."""
     subject, session, task = who
-    counts = rng.integers(-400, 400, (2500, 208 + 16 + 8)).astype(np.int16)
+    counts = rng.integers(-400, 400, (n, 208 + 16 + 8)).astype(np.int16)
     counts[:, -8:] = 0
     stem = root / f"sub-{subject}/ses-{session}/meg/sub-{subject}_ses-{session}_task-{task}"
     put_con(Path(f"{stem}_meg.con"), counts, rate_hz=1000.0)
@@ -73,6 +75,32 @@ def write_gwilliams2022(root: Path) -> Tree:
 
     choices = {"root": root, "study": "gwilliams2022"}
     return Tree(source="speech_meeg", choices=choices, recordings=recordings, also=also)
+
+
+def write_gwilliams2022_stories(root: Path) -> Tree:
+    """Two people, two stories of three sounds each; the rows of sounds do not say how long they last, as their words do."""
+    from scipy.io import wavfile
+
+    rng = np.random.default_rng(28)
+    (root / "stimuli/audio").mkdir(parents=True)
+    for story in ("lw1", "easy_money"):
+        for k in range(3):
+            noise = (8000 * rng.standard_normal(16_000 * 4)).astype(np.int16)
+            wavfile.write(root / f"stimuli/audio/{story}_{k}.wav", 16_000, noise)
+    for subject in ("01", "27"):
+        for task, story in (("0", "lw1"), ("2", "Easy_Money")):
+            rows: list[tuple[float, dict[str, Any]]] = []
+            for k in range(3):
+                at = 0.5 + 4.5 * k
+                sound = f"stimuli/audio/{story}_{k}.0.wav"
+                rows.append((at, {"story": story, "kind": "sound", "sound": sound, "start": 0.0}))
+                rows += [
+                    (at + t, {"story": story, "kind": "word", "word": f"w{t}", "start": t, "pronounced": 1.0})
+                    for t in (0.1, 0.9, 1.7, 2.5, 3.4)
+                ]
+            put_masc(root, rng, (subject, "0", task), [(t, repr(d)) for t, d in rows], n=14_500)
+    (root / "participants.tsv").write_text("participant_id\tage\tsex\nsub-01\t22\tF\nsub-27\t30\tM\n")
+    return Tree(source="speech_meeg", choices={"root": root, "study": "gwilliams2022"}, recordings=[])
 
 
 def write_gwilliams2022_hostile(root: Path) -> Tree:

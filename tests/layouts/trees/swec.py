@@ -93,6 +93,15 @@ def write(root: Path) -> Tree:
     )
 
 
+def write_people(root: Path) -> Tree:
+    """Five people of four contacts at 512 Hz, seizures of each; the second part follows the first without a gap."""
+    for i, subject in enumerate(["ID01", "ID04", "ID12", "ID30", "ID61"]):
+        times = [(6.0 + i, 14.0 + i), (28.0, 37.5)]
+        lengths = [512 * 20, 512 * 40]
+        _subject(root, subject, lengths=lengths, n_channels=4, rate_hz=512.0, seizures=times, seed=40 + i)
+    return Tree(source="swec", choices={"root": root}, recordings=[])
+
+
 def write_fewer_samples_than_channels(root: Path) -> Tree:
     """Axes are told by the kind of file, never by which of them is longer."""
     values = _subject(root, "ID07", lengths=[9, 8], n_channels=24, rate_hz=512.0, seizures=[], seed=7)

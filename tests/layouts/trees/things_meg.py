@@ -80,6 +80,36 @@ def write_epochs(root: Path) -> Tree:
     return Tree(source="things_meg", choices={"root": root, "variant": "preprocessed"}, recordings=recordings)
 
 
+def write_concepts(root: Path) -> Tree:
+    """Epochs of two people: eight concepts with three images each, and three tested images four times; of two of the tested
+    concepts there are training images too, as published.
+    """
+    import mne
+
+    rng = np.random.default_rng(31)
+    nouns = ["aardvark", "boat", "chair", "drum", "egg_beater", "fox", "glove", "hat"]
+    train = {10 * (i + 1) + k: (noun, f"{noun}_{k + 1:02d}b") for i, noun in enumerate(nouns) for k in range(3)}
+    test = {501: ("aardvark", "aardvark_13s"), 502: ("boat", "boat_13s"), 503: ("yacht", "yacht_14s")}
+    (root / "derivatives/preprocessed").mkdir(parents=True)
+    (root / "sourcedata").mkdir()
+    for person in ("P1", "P2"):
+        images = rng.permutation([*train, *list(test) * 4, CATCH]).tolist()
+        ft = rng.normal(0, 100, (len(images), N_SENSORS, 281)).astype(np.float32)
+        events = np.array([[300 * i, 0, image] for i, image in enumerate(images)])
+        mne.EpochsArray(
+            ft * 1e-15, mne.create_info(sensors(), 200.0, "mag"), events, tmin=-0.1, baseline=None,
+            event_id={str(i): i for i in set(images)}, verbose="error",
+        ).save(root / f"derivatives/preprocessed/preprocessed_{person}-epo.fif", split_size="6MB", verbose="error")  # fmt: skip
+        rows = [ATTRIBUTES]
+        for k, image in enumerate(images):
+            kind = "test" if image in test else "catch" if image == CATCH else "exp"
+            noun, stem = {**train, **test}.get(image, ("", "catch_01"))
+            path = f"images_catch_meg/{stem}.jpg" if kind == "catch" else f"images_meg/{noun}/{stem}.jpg"
+            rows.append(f"{kind},{k:.2f},{k + 0.5:.2f},{path},{k + 1},{image},1,1,1,1")
+        (root / f"sourcedata/sample_attributes_{person}.csv").write_text("\n".join(rows) + "\n")
+    return Tree(source="things_meg", choices={"root": root, "variant": "preprocessed"}, recordings=[])
+
+
 def write_raw(root: Path) -> Tree:
     import mne
 

@@ -258,9 +258,16 @@ def test_every_yaml_names_a_strategy_and_its_choices(request, loaded):
 
 def test_heads_stay_when_only_the_window_changes(tiny, loaded):
     head = loaded.objective.head.weight.detach().clone()
-    new = tiny.facts(window_s=2 * tiny.facts().window_s)
+    new = tiny.facts(window_s=tiny.facts().window_s / 2)
     kept = finetune(loaded, tiny.batch(), facts=new, objective={"name": "masked_region"}, steps=0).loaded
     assert torch.equal(kept.objective.head.weight, head)
+    # and the card says how many positions the model has, which the shorter window no longer does
+    table = loaded.model.time_table.weight
+    again = kept.fresh(seed=1).model
+    assert again.time_table.weight.shape == table.shape
+    assert kept.card["model"]["choices"]["n_positions"] == len(table)
+    with pytest.raises(ConfigError, match="too few"):
+        finetune(loaded, tiny.batch(), facts=tiny.facts(window_s=2 * tiny.facts().window_s), steps=0)
 
 
 def test_a_closed_form_part_needs_stretches(tiny):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import yaml
 
 from data_prep.pipeline import prepare
 from neurofm.benchmarks.decoding_task import score_decoding
 from neurofm.benchmarks.folds import protocol_of
 from neurofm.benchmarks.neuroprobe import BANNED, TASKS, items_of, neuroprobe_protocol
-from neurofm.benchmarks.public_splits import split_names, split_rule
+from neurofm.benchmarks.public_splits import TRAINED, refuse_other_splits, split_names, split_rule, trained_split
 from neurofm.benchmarks.results import read_results, scores_only
+from neurofm.cli.conf import conf_dir
 from neurofm.schema.errors import ConfigError, DataError
+from neurofm.schema.hashing import write_json
 from tests.layouts.trees import bci_iv_2a, brain_treebank, sleep_edf, tuh
 
 MODELS = {
@@ -55,8 +58,8 @@ def test_bci_iv_2a_by_its_official_sessions(tmp_path):
     assert out.unit == "subject"
     assert out.metrics == ("balanced_accuracy", "kappa", "weighted_f1")
     rows = scores_only(read_results(tmp_path / "r"))
-    # two people, two models under no control and two controls, three metrics; and as many over people
-    assert len(rows) == 2 * 2 * 3 * 3 + 2 * 3 * 3
+    # two people, two models under no control and two controls, three metrics; as many over people; each without control
+    assert len(rows) == 2 * 2 * 3 * 3 + 2 * 3 * 3 + 2 * 2 * 3
     for row in rows:
         assert row["protocol_hash"] == out.protocol_hash
         assert row["checkpoint_hash"].startswith("spec-")
@@ -64,6 +67,11 @@ def test_bci_iv_2a_by_its_official_sessions(tmp_path):
         assert row["date"]
         assert row["split_hash"]
         assert row["fold"] == "all" or row["seconds"] > 0
+    each = {(r["model"], r["metric"], r["subject"]): r["value"] for r in rows if r["fold"] == "all" and r["subject"]}
+    folds = {
+        (r["model"], r["metric"], r["subject"]): r["value"] for r in rows if r["fold"] != "all" and not r["control"]
+    }
+    assert each == folds
     # the classifier that knows no signal is at chance exactly
     assert out.intervals["prior", "", "kappa"].value == 0
 
@@ -80,7 +88,9 @@ def test_sleep_edf_keeps_both_nights_of_a_person_together(tmp_path):
         assert not people[0] & people[1]
     out = run(protocol, tmp_path, metrics=["balanced_accuracy", "kappa", "macro_f1"])
     assert out.n_test == sum(len(f.test) for f in protocol.folds)
-    assert out.unit == "fold"
+    # people, of whom each has several classes, and not the folds that they were dealt to
+    assert out.unit == out.paired_by == "subject"
+    assert set(out.people["ridge", "", "kappa"]) == set(protocol.dataset.subjects)
 
 
 def test_tuev_by_its_official_parts(tmp_path):
@@ -92,7 +102,8 @@ def test_tuev_by_its_official_parts(tmp_path):
     protocol = protocol_of(data={"path": path}, split=split_rule("tuev"), task=task)
     out = run(protocol, tmp_path)
     assert [f.name for f in protocol.folds] == ["all"]
-    assert out.unit == "example"
+    assert out.unit == "subject"
+    assert "people" in out.method
     assert {"bckg", "spsw", "pled", "gped", "eyem", "artf"} == set(protocol.classes)
 
 
@@ -195,3 +206,29 @@ def test_every_stored_split_is_whole():
         rule = split_rule(name)
         assert rule["name"] == name
         assert rule["source"]
+
+
+def test_data_of_trained_benchmarks_have_their_stored_split(tmp_path):
+    names = sorted(p.stem for p in TRAINED.glob("*.json"))
+    assert {"du_in", "gwilliams2022", "swec", "things_eeg2", "things_meg"} <= set(names)
+
+    def card(split):
+        write_json(tmp_path / "card.json", {"provenance": {"data": {"split": split}}})
+        return [tmp_path]
+
+    for name in names:
+        assert trained_split(name)["source"]
+        split = yaml.safe_load((conf_dir() / f"data/{name}.yaml").read_text())["split"]
+        assert refuse_other_splits(name, card(split)) == trained_split(name)["hash"]
+        free = {k: "other" for k in trained_split(name)["free"]}
+        refuse_other_splits(name, card({**split, **free}))
+        with pytest.raises(ConfigError, match=r"seed is 7|around_s is 3"):
+            refuse_other_splits(
+                name, card({**split, "seed": 7, "around_s": 3} if "seed" not in free else {**split, "around_s": 3})
+            )
+    with pytest.raises(ConfigError, match="test is 17, the benchmark's is 18"):
+        refuse_other_splits("swec", card({"rule": "by_subject", "test": 17}))
+    with pytest.raises(ConfigError, match="the split of a file"):
+        refuse_other_splits("swec", card("split.json"))
+    with pytest.raises(ConfigError, match="did you mean 'swec'"):
+        trained_split("swecs")

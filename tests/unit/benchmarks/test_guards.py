@@ -249,6 +249,17 @@ def test_pretraining_on_a_banned_session(trials):
     assert found(dataset, probe, TESTED, banned=["4/trial001"]) == set()
 
 
+def test_pretraining_on_the_same_data_prepared_under_another_id(trials):
+    dataset = Dataset(trials)
+    dataset.manifest = replace(dataset.manifest, citation="Somebody 2024")
+    spans = [["u_sub-4_ses-trial000_task-movie", 0.0, 9.0, ""], ["u_sub-1_run-test", 0.2, 0.4, ""]]
+    cites = {"datasets": [{"id": "u", "citation": "Somebody 2024"}], "subjects": ["u/1"]}
+    assert found(dataset, checkpoint(dataset, spans, **cites), TESTED, banned=["4/trial000"]) == {"ban", "interval"}
+    assert found(dataset, checkpoint(dataset, spans[:1], **cites), TESTED, new_subject=True) == {"subject"}
+    other = {"datasets": [{"id": "u", "citation": "Somebody else"}], "subjects": ["u/1"]}
+    assert found(dataset, checkpoint(dataset, spans, **other), TESTED, banned=["4/trial000"], new_subject=True) == set()
+
+
 def test_split_that_changes():
     def draw():
         rng = np.random.default_rng()

@@ -142,6 +142,35 @@ def test_continuous_sound_is_cut_at_the_window(tmp_path):
             np.testing.assert_allclose(np.diff(batch.stimulus_embedding["f"][0, :, 0]), 0.01, atol=1e-5)
 
 
+def test_words_name_the_sound_they_lie_in_and_do_not_begin_it(tmp_path):
+    heard = [
+        event
+        for k, at in enumerate((0.5, 5.0))
+        for event in (
+            Event(onset_s=at, duration_s=4.0, kind="sound", stimulus_id=f"s{k}", trial=k),
+            *(
+                Event(onset_s=at + t, duration_s=0.2, kind="word", stimulus_id=f"s{k}", value=t)
+                for t in (0.3, 1.1, 3.0)
+            ),
+        )
+    ]
+    time = (np.arange(1000) / RATE)[:, None] * np.ones(3)
+    r = Recording(dataset="d", subject="1", run="a", modality="eeg", events=tuple(heard), interval_start_s=(0.0,),
+                  streams=(Stream.from_arrays([time], rate_hz=RATE, channels=CHANNELS),))  # fmt: skip
+    out = prepared(tmp_path / "d", [r])
+    frames = [(np.arange(400) / 100 + 10 * k)[:, None] for k in range(2)]
+    write_embeddings(embedding_path(out, "f"), ["s0", "s1"], frames, encoder="f", hash="h", rate_hz=100.0)
+    split = {"rule": "by_stimulus", "test": ["s1"]}
+    c = corpus(out, split=split, embedding="f", task=Task(window_s=1.0, windows="sliding", stride_s=0.5))
+    # a sound is a part as long as it lasts, whatever is said in it
+    assert [(s.start_s, s.stop_s) for s in c.split["train"]] == [(0.5, 4.5)]
+    assert [(s.start_s, s.stop_s) for s in c.split["test"]] == [(5.0, 9.0)]
+    for part, at, base in (("train", 0.5, 0.0), ("test", 5.0, 10.0)):
+        for batch in c.loader(part, c.facts(part), batch_size=4, seed=0, training=False):
+            wanted = batch.signal[:, 0, 0].double() - at + base
+            np.testing.assert_allclose(batch.stimulus_embedding["f"][:, 0, 0].double(), wanted, atol=0.0051)
+
+
 def test_a_window_of_two_stimuli_is_refused(folder):
     c = corpus(folder, split={"rule": "everything"})
     window = c.cut("pretrain", c.facts("pretrain"))[0]
@@ -165,6 +194,11 @@ def test_zero_shot_keeps_concepts_apart(folder, tmp_path):
     bad = prepared(tmp_path / "bad", [recording("1", "train", [*TRAIN, "t3/1"]), recording("1", "test", TEST)])
     with pytest.raises(DataError, match="1 tested concepts are trained on, first 't3'"):
         zero_shot(Dataset(bad))
+    dropped = zero_shot(Dataset(bad), tested_concepts="drop", validation_fraction=0.0)
+    assert {s.stimulus_id for s in dropped["train"]} == set(TRAIN)
+    assert "1 training trials of tested concepts dropped" in dropped.rule
+    with pytest.raises(ConfigError, match="did you mean 'drop'"):
+        zero_shot(Dataset(bad), tested_concepts="drpo")
 
 
 def test_folds_never_test_what_is_heard_in_training(tmp_path):

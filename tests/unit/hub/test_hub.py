@@ -44,6 +44,13 @@ def rehash(folder):
     edit(folder, lambda c: c["weights"].update(sha256=sha256_file(folder / "model.safetensors")))
 
 
+def test_order_of_a_split_survives(tiny, tmp_path):
+    # fractions are dealt in their order; sorted by name the test part would come before the training part
+    fractions = {"train": 0.8, "validation": 0.1, "test": 0.1}
+    save(tiny, tmp_path / "m", provenance={"data": {"split": {"rule": "by_time", "fractions": fractions}}})
+    assert list(load_model(tmp_path / "m").card["provenance"]["data"]["split"]["fractions"]) == list(fractions)
+
+
 def test_what_is_saved_is_what_is_loaded(tiny, tmp_path):
     model, objective = save(tiny, tmp_path / "run" / "model")
     model.eval(), objective.eval()
