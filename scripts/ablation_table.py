@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from neurofm.benchmarks.bars import FoldBars
-from neurofm.benchmarks.decoders import Decoder, RegionPredictor
-from neurofm.benchmarks.protocols import every_third_region, masked_region_scores, next_volume_scores
-from neurofm.data.spans import Span
+from neurofm.benchmarks.adapted.bars import FoldBars
+from neurofm.benchmarks.adapted.decoders import Decoder, RegionPredictor
+from neurofm.benchmarks.adapted.protocols import every_third_region, masked_region_scores, next_volume_scores
+from neurofm.data.splits.spans import Span
 from neurofm.hub.load import load_model
 from neurofm.training.reopen import corpus_of
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from neurofm.benchmarks.audit import refuse_on_leak
+from neurofm.benchmarks.guards.audit import refuse_on_leak
 from neurofm.benchmarks.results import record_look, span_hash
-from neurofm.benchmarks.retrieval import retrieve
-from neurofm.benchmarks.retrieval_curves import curve_over_repetitions
-from neurofm.benchmarks.retrieval_gallery import build_gallery
-from neurofm.benchmarks.retrieval_scores import audit_retriever
-from neurofm.benchmarks.retrieval_trials import model_decoder, trials_of_part
+from neurofm.benchmarks.retrieval.curves import curve_over_repetitions
+from neurofm.benchmarks.retrieval.gallery import build_gallery
+from neurofm.benchmarks.retrieval.ranks import retrieve
+from neurofm.benchmarks.retrieval.scores import audit_retriever
+from neurofm.benchmarks.retrieval.trials import model_decoder, trials_of_part
 from neurofm.hub.load import load_model
 from neurofm.training.reopen import corpus_of
 

@@ -15,8 +15,8 @@ from sklearn.linear_model import Ridge
 
 from data_prep.sources.grasshopper import DURATION_S, ENVELOPE_HZ, envelope, load, read_stimulus
 from neurofm.benchmarks.baselines.poisson_glm import PoissonGlm
-from neurofm.benchmarks.spiking import bits_per_spike
-from neurofm.data.events import bin_counts
+from neurofm.benchmarks.population.metrics import bits_per_spike
+from neurofm.data.storage.events import bin_counts
 from neurofm.schema.recording import EventStream
 
 HISTORY_S, N_FOLDS = 0.05, 5

@@ -25,7 +25,7 @@ from neurofm.benchmarks.baselines.links import cross_correlation, granger, lasso
 from neurofm.benchmarks.links import LinkScores, link_scores
 from neurofm.benchmarks.results import record_script
 from neurofm.data.dataset import Dataset
-from neurofm.data.split_rules import make_split
+from neurofm.data.splits.rules import make_split
 from neurofm.hub.load import load_model
 from neurofm.report.content import Report, Section, Table
 from neurofm.report.figures_connectome import connectome

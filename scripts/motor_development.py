@@ -19,7 +19,7 @@ from neurofm.adapt.finetune import finetune
 from neurofm.adapt.new_subject import task_facts
 from neurofm.adapt.rows import join
 from neurofm.data.dataset import Dataset
-from neurofm.data.split_rules import make_split
+from neurofm.data.splits.rules import make_split
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.facts import Facts

@@ -14,7 +14,7 @@ from data_prep.sources.sim_motor_oracle import oracle
 from neurofm.benchmarks.baselines.trial_pipelines import OF_COVARIANCES, trial_baseline
 from neurofm.benchmarks.results import record_script
 from neurofm.data.dataset import Dataset
-from neurofm.data.split_rules import make_split
+from neurofm.data.splits.rules import make_split
 from neurofm.schema.hashing import read_json
 
 BUDGETS = (2, 5, 10, 20)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from neurofm.benchmarks.audit import refuse_on_leak
+from neurofm.benchmarks.guards.audit import refuse_on_leak
 from neurofm.benchmarks.results import append_results, record_look, span_hash
-from neurofm.benchmarks.retrieval import retrieve
-from neurofm.benchmarks.retrieval_scores import audit_retriever
-from neurofm.benchmarks.retrieval_trials import model_decoder, teach_new_people, trials_of_part
+from neurofm.benchmarks.retrieval.ranks import retrieve
+from neurofm.benchmarks.retrieval.scores import audit_retriever
+from neurofm.benchmarks.retrieval.trials import model_decoder, teach_new_people, trials_of_part
 from neurofm.hub.load import load_model
 from neurofm.schema.hashing import hash_of
 from neurofm.training.reopen import corpus_of

@@ -22,8 +22,8 @@ from neurofm.benchmarks.baselines.correlogram import score_connectivity
 from neurofm.benchmarks.baselines.poisson_glm import CoupledGlm, PoissonGlm
 from neurofm.benchmarks.baselines.smoothing import exponential, gaussian
 from neurofm.benchmarks.baselines.wiener import WienerFilter
-from neurofm.benchmarks.spiking import bits_per_spike, r2_weighted
-from neurofm.data.events import bin_counts
+from neurofm.benchmarks.population.metrics import bits_per_spike, r2_weighted
+from neurofm.data.storage.events import bin_counts
 from neurofm.schema.recording import EventStream, Recording, Stream
 
 Line = tuple[str, float, str]

@@ -15,9 +15,9 @@ import numpy as np
 
 from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge, LaggedEmbeddingRidge
 from neurofm.benchmarks.results import record_script
-from neurofm.benchmarks.retrieval import retrieve
-from neurofm.benchmarks.retrieval_average import counts_up_to, draw_repetitions
-from neurofm.benchmarks.retrieval_trials import Trials, teach_new_people, trials_of_part
+from neurofm.benchmarks.retrieval.average import counts_up_to, draw_repetitions
+from neurofm.benchmarks.retrieval.ranks import retrieve
+from neurofm.benchmarks.retrieval.trials import Trials, teach_new_people, trials_of_part
 from neurofm.data.corpus import Corpus
 from neurofm.data.dataset import Dataset
 from neurofm.data.task import Task

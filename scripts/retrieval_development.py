@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from neurofm.benchmarks.retrieval import retrieve
-from neurofm.benchmarks.retrieval_trials import model_decoder, ridge_decoder, teach_new_people, trials_of_part
-from neurofm.data.spans import Split
-from neurofm.data.splits import whole
+from neurofm.benchmarks.retrieval.ranks import retrieve
+from neurofm.benchmarks.retrieval.trials import model_decoder, ridge_decoder, teach_new_people, trials_of_part
+from neurofm.data.splits.parts import whole
+from neurofm.data.splits.spans import Split
 from neurofm.hub.load import load_model
 from neurofm.training.reopen import corpus_of
 

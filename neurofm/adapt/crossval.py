@@ -13,7 +13,7 @@ from torch import Tensor
 from neurofm.adapt.finetune import finetune
 from neurofm.adapt.rows import join
 from neurofm.data.corpus import Corpus
-from neurofm.data.splits import kfold_trials
+from neurofm.data.splits.parts import kfold_trials
 from neurofm.hub.load import LoadedModel
 from neurofm.objectives.scores import balanced_accuracy
 from neurofm.schema.batch import NeuralBatch

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.splits import cut, whole
-from neurofm.data.transforms import Compose
+from neurofm.data.splits.parts import cut, whole
+from neurofm.data.transforms.base import Compose
 from neurofm.schema.errors import ConfigError
 
 

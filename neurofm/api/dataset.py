@@ -17,9 +17,9 @@ from neurofm.adapt.new_subject import CALIBRATION
 from neurofm.api.calibration import calibrate, knows
 from neurofm.api.codes import code_windows
 from neurofm.api.pretrained import embed_batches
-from neurofm.data.collate import channel_name
 from neurofm.data.corpus import Corpus
-from neurofm.data.splits import Span, overlap
+from neurofm.data.loading.collate import channel_name
+from neurofm.data.splits.parts import Span, overlap
 from neurofm.data.windows import Window
 from neurofm.hub.load import LoadedModel
 from neurofm.models.base import CodebookModel

@@ -13,9 +13,9 @@ import torch
 from neurofm.api.calibration import knows
 from neurofm.api.pretrained import POLICIES, Pretrained, columns_for, require_classifier, stages_of
 from neurofm.data.in_memory import InMemory
-from neurofm.data.loader import WindowLoader
-from neurofm.data.splits import whole
-from neurofm.data.transforms import Compose, transform_from_json
+from neurofm.data.loading.loader import WindowLoader
+from neurofm.data.splits.parts import whole
+from neurofm.data.transforms.base import Compose, transform_from_json
 from neurofm.data.windows import Window
 from neurofm.schema.errors import ConfigError, DataError, nearest
 

@@ -15,9 +15,9 @@ from neurofm.api.calibration import calibrate, knows
 from neurofm.api.channels import match_channels
 from neurofm.api.results import Embedding, Prediction
 from neurofm.data.in_memory import InMemory
-from neurofm.data.loader import WindowLoader
-from neurofm.data.splits import whole
-from neurofm.data.transforms import Compose, transform_from_json
+from neurofm.data.loading.loader import WindowLoader
+from neurofm.data.splits.parts import whole
+from neurofm.data.transforms.base import Compose, transform_from_json
 from neurofm.data.windows import sliding
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.schema.errors import ConfigError, DataError, nearest

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurofm.benchmarks.results import read_results, scores_only
-from neurofm.benchmarks.statistics import holm, sign_flip_p
+from neurofm.benchmarks.stats.intervals import holm, sign_flip_p
 from neurofm.schema.errors import DataError
 
 ALPHA = 0.05

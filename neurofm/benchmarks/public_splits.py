@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from neurofm.data.split_files import check_rule, read_rule, rule_hash
+from neurofm.data.splits.files import check_rule, read_rule, rule_hash
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import read_json
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from neurofm.benchmarks.adapted.protocols import PredictNext
 from neurofm.benchmarks.baselines.var import VAR, predict_persistence
-from neurofm.benchmarks.metrics import r2_per_region
-from neurofm.benchmarks.protocols import PredictNext
+from neurofm.benchmarks.stats.metrics import r2_per_region
 from neurofm.schema.errors import ConfigError, DataError
 
 RollOut = Callable[[NDArray[np.float64], int], ArrayLike]

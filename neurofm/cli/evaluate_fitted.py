@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from neurofm.benchmarks.decoding_task import DecodingScores, score_decoding
-from neurofm.benchmarks.folds import Protocol, protocol_of
-from neurofm.benchmarks.neuroprobe import neuroprobe_protocol
+from neurofm.benchmarks.decoding.folds import Protocol, protocol_of
+from neurofm.benchmarks.decoding.neuroprobe import neuroprobe_protocol
+from neurofm.benchmarks.decoding.task import DecodingScores, score_decoding
 from neurofm.benchmarks.public_splits import split_rule
 from neurofm.cli.part import Part
 from neurofm.report import decoding as page

@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.benchmarks.decoders import find_decoders, people_of
-from neurofm.benchmarks.decoding_task import score_decoding
-from neurofm.benchmarks.encoding_curves import score_encoding
-from neurofm.benchmarks.new_subject import Scored, score_new_subjects
-from neurofm.benchmarks.population import PopulationScores, score_population
+from neurofm.benchmarks.adapted.decoders import find_decoders, people_of
+from neurofm.benchmarks.adapted.encoding_curves import score_encoding
+from neurofm.benchmarks.adapted.new_subject import Scored, score_new_subjects
+from neurofm.benchmarks.adapted.trial_curves import METRICS as TRIAL_METRICS
+from neurofm.benchmarks.adapted.trial_curves import TrialCurves, score_trial_curves
+from neurofm.benchmarks.adapted.trials import TrialScores, score_trials
+from neurofm.benchmarks.decoding.task import score_decoding
+from neurofm.benchmarks.detection.seizure import METRICS, SeizureScores, score_seizures
+from neurofm.benchmarks.population.scores import PopulationScores, score_population
 from neurofm.benchmarks.public_splits import refuse_other_splits, split_rule
-from neurofm.benchmarks.retrieval_scores import RetrievalScores, find_retrievers, score_retrieval
-from neurofm.benchmarks.seizure import METRICS, SeizureScores, score_seizures
-from neurofm.benchmarks.trial_curves import METRICS as TRIAL_METRICS
-from neurofm.benchmarks.trial_curves import TrialCurves, score_trial_curves
-from neurofm.benchmarks.trials import TrialScores, score_trials
+from neurofm.benchmarks.retrieval.scores import RetrievalScores, find_retrievers, score_retrieval
 from neurofm.cli.evaluate_fitted import decoding, neuroprobe
 from neurofm.cli.part import Part
 from neurofm.data.dataset import Dataset
-from neurofm.data.split_files import rule_hash
+from neurofm.data.splits.files import rule_hash
 from neurofm.report import families as family_page
 from neurofm.report import new_subject, population, retrieval, seizure, trial_curves, trials
 from neurofm.report.content import Section

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from neurofm.cli import inspect_tables as tables
-from neurofm.data.files import Folder
+from neurofm.data.storage.files import Folder
 from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.manifest import Manifest

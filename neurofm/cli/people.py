@@ -43,7 +43,7 @@ def each_person(config: DictConfig) -> list[DictConfig]:
 def tested_people(config: DictConfig) -> list[str]:
     """People whom `held_out` can name, sorted."""
     from neurofm.data.mixture import open_datasets
-    from neurofm.data.split_rules import make_split
+    from neurofm.data.splits.rules import make_split
 
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)

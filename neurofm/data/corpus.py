@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurofm.data.collate import channel_vocabulary, describe, session_name
 from neurofm.data.dataset import Dataset
-from neurofm.data.loader import WindowLoader
-from neurofm.data.mixing import mixing_weights
+from neurofm.data.loading.collate import channel_vocabulary, describe, session_name
+from neurofm.data.loading.loader import WindowLoader
+from neurofm.data.loading.mixing import mixing_weights
 from neurofm.data.mixture import members_of, open_datasets
-from neurofm.data.spans import Span, Split
-from neurofm.data.split_rules import make_split, read_split
+from neurofm.data.splits.rules import make_split, read_split
+from neurofm.data.splits.spans import Span, Split
 from neurofm.data.stimuli import Stimuli
 from neurofm.data.task import Task
-from neurofm.data.transforms import Compose
+from neurofm.data.transforms.base import Compose
 from neurofm.data.windows import Window
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError
@@ -42,7 +42,7 @@ class Corpus:
     select : mapping, optional
         Only recordings of these subjects, sessions, tasks, … (`Dataset.select`); no other shard is opened.
     shares, temperature
-        How datasets are mixed in training: see `data.mixing.mixing_weights`. Default: every window once an epoch.
+        How datasets are mixed in training: see `data.loading.mixing.mixing_weights`. Default: every window once an epoch.
     mixed_rates : bool
         Allow recordings of several rates, which then come in different batches; `Facts.rate_hz` is the highest.
     on_corrupt : str

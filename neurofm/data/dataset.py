@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.data.catalogue import GRID, Catalogue
-from neurofm.data.convert import to_float32
-from neurofm.data.events import EDGE, EventPieces, bin_counts, event_pieces, read_between
-from neurofm.data.files import Folder
-from neurofm.data.route import Gain, Route
-from neurofm.data.segments import SegmentReader
-from neurofm.data.shards import Shards, names
-from neurofm.data.tar_stream import TarStreams
+from neurofm.data.storage.catalogue import GRID, Catalogue
+from neurofm.data.storage.convert import to_float32
+from neurofm.data.storage.events import EDGE, EventPieces, bin_counts, event_pieces, read_between
+from neurofm.data.storage.files import Folder
+from neurofm.data.storage.route import Gain, Route
+from neurofm.data.storage.segments import SegmentReader
+from neurofm.data.storage.shards import Shards, names
+from neurofm.data.storage.tar_stream import TarStreams
 from neurofm.schema.errors import ConfigError, DataError, nearest
 
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.spans import Span
+from neurofm.data.splits.spans import Span
 from neurofm.data.windows import Window, sliding
 from neurofm.schema.errors import ConfigError, DataError, nearest
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from neurofm.data.dataset import Dataset
 from neurofm.data.labels import classes_in, labelled_windows
-from neurofm.data.spans import Span
+from neurofm.data.splits.spans import Span
 from neurofm.data.windows import Window, event_windows, labels_in, random_windows, sliding, trial_windows
 from neurofm.schema.errors import ConfigError, nearest
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from neurofm.data.catalogue import GRID
 from neurofm.data.dataset import Dataset
 from neurofm.data.keyed import keyed_generator
-from neurofm.data.spans import Span
+from neurofm.data.splits.spans import Span
+from neurofm.data.storage.catalogue import GRID
 from neurofm.schema.errors import ConfigError, DataError, nearest
 
 

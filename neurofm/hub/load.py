@@ -36,7 +36,7 @@ class LoadedModel:
     facts : Facts
         Of the data it was trained on.
     transforms : list of dict
-        Fitted transforms as JSON; `neurofm.data.transforms` builds them.
+        Fitted transforms as JSON; `neurofm.data.transforms.base` builds them.
     card : dict
         card.json as it is.
     folder : Path or None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.benchmarks.statistics import t_interval
+from neurofm.benchmarks.stats.intervals import t_interval
 from neurofm.report.content import Claim, Section, Table
 
 # share of the ceiling from which on it counts as approached

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from neurofm.benchmarks.audit import Finding
+from neurofm.benchmarks.guards.audit import Finding
 
 
 @dataclass(frozen=True, kw_only=True)

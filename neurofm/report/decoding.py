@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.benchmarks.decoding_task import TIME_ONLY, DecodingScores
-from neurofm.benchmarks.scores import bounds_of
-from neurofm.benchmarks.statistics import mean_over_units
+from neurofm.benchmarks.decoding.task import TIME_ONLY, DecodingScores
+from neurofm.benchmarks.stats.intervals import mean_over_units
+from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table, notes_of
 
 WORDS = {"subject": "people"}

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.benchmarks.new_subject import MODEL, Scored
-from neurofm.benchmarks.scores import bounds_of
-from neurofm.benchmarks.statistics import t_interval
-from neurofm.benchmarks.trials import ENSEMBLE, TrialScores
+from neurofm.benchmarks.adapted.new_subject import MODEL, Scored
+from neurofm.benchmarks.adapted.trials import ENSEMBLE, TrialScores
+from neurofm.benchmarks.stats.intervals import t_interval
+from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures import adaptation_curve
 from neurofm.report.new_subject import (

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from neurofm.benchmarks.statistics import UNBOUNDED, Bounds, Paired, paired_interval, t_interval
+from neurofm.benchmarks.stats.intervals import UNBOUNDED, Bounds, Paired, paired_interval, t_interval
 from neurofm.report.canvas import colour, finish, label_ends, limits, new_figure, row, soften, style
 from neurofm.report.content import Drawing
 from neurofm.schema.errors import DataError

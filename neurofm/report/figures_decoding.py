@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from neurofm.benchmarks.decoding import TimeResolved
+from neurofm.benchmarks.adapted.trial_decoders import TimeResolved
 from neurofm.report.canvas import (
     SEQUENTIAL,
     cell_ink,

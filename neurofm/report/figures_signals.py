@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike
 
-from neurofm.benchmarks.metrics import r2
+from neurofm.benchmarks.stats.metrics import r2
 from neurofm.report.canvas import CYCLE, colour, finish, label_ends, new_figure, row, soften, style, ticks_within
 from neurofm.report.content import Drawing
 from neurofm.schema.errors import DataError

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.leaderboard import ALPHA, LOWER_IS_BETTER, Board
-from neurofm.benchmarks.scores import bounds_of
-from neurofm.benchmarks.statistics import mean_over_units
+from neurofm.benchmarks.stats.intervals import mean_over_units
+from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table
 from neurofm.report.figures_leaderboard import critical_difference
 

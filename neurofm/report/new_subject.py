@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.benchmarks.new_subject import MODEL, SKIP, Scored
-from neurofm.benchmarks.scores import bounds_of
-from neurofm.benchmarks.statistics import Paired, paired_interval, t_interval
+from neurofm.benchmarks.adapted.new_subject import MODEL, SKIP, Scored
+from neurofm.benchmarks.stats.intervals import Paired, paired_interval, t_interval
+from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures import adaptation_curve, paired_gains, region_scores, traces
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.benchmarks.adaptation import areas, compare
-from neurofm.benchmarks.population import METRICS, PopulationScores
-from neurofm.benchmarks.scores import bounds_of
-from neurofm.benchmarks.statistics import paired_interval, t_interval
+from neurofm.benchmarks.adapted.adaptation import areas, compare
+from neurofm.benchmarks.population.scores import METRICS, PopulationScores
+from neurofm.benchmarks.stats.intervals import paired_interval, t_interval
+from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures import adaptation_curve
 from neurofm.schema.recording import slug

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.benchmarks.retrieval_average import WORDS
-from neurofm.benchmarks.retrieval_line import RIDGE, Line, shown_as
-from neurofm.benchmarks.retrieval_scores import RetrievalScores
+from neurofm.benchmarks.retrieval.average import WORDS
+from neurofm.benchmarks.retrieval.line import RIDGE, Line, shown_as
+from neurofm.benchmarks.retrieval.scores import RetrievalScores
 from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures_retrieval import panels, parts_of_signal, repetition_curves
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.benchmarks.scores import bounds_of
-from neurofm.benchmarks.statistics import mean_over_units, paired_interval
-from neurofm.benchmarks.trials import ENSEMBLE, TrialScores
+from neurofm.benchmarks.adapted.trials import ENSEMBLE, TrialScores
+from neurofm.benchmarks.stats.intervals import mean_over_units, paired_interval
+from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures import confusion_matrix, time_resolved_accuracy
 

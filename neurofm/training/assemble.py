@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from neurofm.data.corpus import Corpus, open_corpus
-from neurofm.data.loader import WindowLoader
+from neurofm.data.loading.loader import WindowLoader
 from neurofm.hub.load import LoadedModel
 from neurofm.models import MODELS
 from neurofm.models.base import Backbone

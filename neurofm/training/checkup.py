@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from neurofm.data.files import Folder
-from neurofm.data.plan import slice_of
-from neurofm.data.spans import overlap
+from neurofm.data.loading.plan import slice_of
+from neurofm.data.splits.spans import overlap
+from neurofm.data.storage.files import Folder
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError, NeurofmError
 from neurofm.schema.hashing import sha256_file

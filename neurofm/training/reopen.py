@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from neurofm.data.corpus import Corpus, open_corpus
-from neurofm.data.transforms import Compose, transform_from_json
+from neurofm.data.transforms.base import Compose, transform_from_json
 from neurofm.hub.load import LoadedModel
 from neurofm.schema.errors import ConfigError
 

@@ -38,8 +38,8 @@ import torch
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
 from neurofm.data.dataset import Dataset
-from neurofm.data.loader import WindowLoader
-from neurofm.data.splits import whole
+from neurofm.data.loading.loader import WindowLoader
+from neurofm.data.splits.parts import whole
 from neurofm.data.windows import sliding
 from neurofm.schema.recording import Channel, Recording, Stream
 

@@ -16,9 +16,9 @@ from neurofm.adapt import ADAPT
 from neurofm.adapt.finetune import finetune
 from neurofm.cli import main
 from neurofm.data.corpus import Corpus
-from neurofm.data.split_rules import RULES
+from neurofm.data.splits.rules import RULES
 from neurofm.data.task import Task
-from neurofm.data.transforms import TRANSFORMS
+from neurofm.data.transforms.base import TRANSFORMS
 from neurofm.models import MODELS
 from neurofm.objectives import OBJECTIVES
 from neurofm.objectives.skip import SKIPS

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
-from neurofm.benchmarks.decoders import logits_of, open_decoder
+from neurofm.benchmarks.adapted.decoders import logits_of, open_decoder
 from neurofm.benchmarks.results import read_results, scores_only
 from neurofm.cli.main import main
 from neurofm.hub.load import load_model

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from neurofm.cli.main import main
-from neurofm.data.spans import Span
+from neurofm.data.splits.spans import Span
 from neurofm.schema.errors import NeurofmError
 from neurofm.training import checkup
 

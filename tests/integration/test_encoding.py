@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from neurofm.benchmarks.decoders import open_decoder
-from neurofm.benchmarks.encoding_curves import answers, correlation
+from neurofm.benchmarks.adapted.decoders import open_decoder
+from neurofm.benchmarks.adapted.encoding_curves import answers, correlation
 from neurofm.benchmarks.results import read_results, scores_only
 from neurofm.cli.main import main
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from neurofm.benchmarks import trials as trials_benchmark
-from neurofm.benchmarks.decoders import RegionPredictor, find_decoders, open_decoder
-from neurofm.benchmarks.new_subject import MODEL, SKIP
+from neurofm.benchmarks.adapted import trials as trials_benchmark
+from neurofm.benchmarks.adapted.decoders import RegionPredictor, find_decoders, open_decoder
+from neurofm.benchmarks.adapted.new_subject import MODEL, SKIP
+from neurofm.benchmarks.adapted.trials import ENSEMBLE, TrialScores, score_trials
 from neurofm.benchmarks.results import read_results, scores_only
-from neurofm.benchmarks.trials import ENSEMBLE, TrialScores, score_trials
 from neurofm.cli.main import main
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.tables import read_table

@@ -6,9 +6,9 @@ import pytest
 
 from data_prep.pipeline import prepare
 from neurofm.adapt.new_subject import adapt_subject
-from neurofm.benchmarks.trial_curves import TrialCurves, score_trial_curves
+from neurofm.benchmarks.adapted.trial_curves import TrialCurves, score_trial_curves
 from neurofm.data.dataset import Dataset
-from neurofm.data.split_rules import make_split
+from neurofm.data.splits.rules import make_split
 from neurofm.report.trial_curves import claims_of, section_of
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import read_json, write_json

@@ -7,7 +7,7 @@ import pytest
 from data_prep.pipeline import prepare
 from neurofm.cli.main import main
 from neurofm.data.dataset import Dataset
-from neurofm.data.split_rules import make_split
+from neurofm.data.splits.rules import make_split
 from neurofm.schema.hashing import read_json
 
 SIM = dict(name="sim_motor_imagery", n_subjects=4, n_trials=20, mu_uv=60.0, trial_s=1.0)

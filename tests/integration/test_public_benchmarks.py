@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from neurofm.benchmarks.neuroprobe import SPLITS, TASKS
+from neurofm.benchmarks.decoding.neuroprobe import SPLITS, TASKS
 from neurofm.benchmarks.results import read_results, scores_only
 from neurofm.cli.conf import conf_dir
 from neurofm.cli.main import main

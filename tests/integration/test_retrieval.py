@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from data_prep.pipeline import prepare
-from neurofm.benchmarks.retrieval import retrieve
-from neurofm.benchmarks.retrieval_trials import ridge_decoder, trials_of_part
+from neurofm.benchmarks.retrieval.ranks import retrieve
+from neurofm.benchmarks.retrieval.trials import ridge_decoder, trials_of_part
 from neurofm.cli.main import main
 from neurofm.data.corpus import Corpus
 from neurofm.data.task import Task

@@ -83,7 +83,7 @@ def flow(tmp_path_factory):
 def new_people():
     """Who the split keeps for the test."""
     from neurofm.data.dataset import Dataset
-    from neurofm.data.split_rules import make_split
+    from neurofm.data.splits.rules import make_split
 
     dataset = Dataset("shards/sim_velocity_hard")
     split = make_split(dataset, rule="by_subject", test=2)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neurofm.benchmarks.baselines.smoothing import gaussian
-from neurofm.benchmarks.spiking import psth
+from neurofm.benchmarks.population.metrics import psth
 from neurofm.schema.errors import DataError, NeurofmError
 
 

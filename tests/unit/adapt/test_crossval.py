@@ -12,7 +12,7 @@ from neurofm.adapt.crossval import CrossValidated, cross_validate, decoder, fold
 from neurofm.adapt.new_subject import adapt_subject
 from neurofm.data.corpus import open_corpus
 from neurofm.data.dataset import Dataset
-from neurofm.data.spatial_whiten import SpatialWhiten
+from neurofm.data.transforms.spatial_whiten import SpatialWhiten
 from neurofm.hub.load import load_model
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.training.pretrain import pretrain

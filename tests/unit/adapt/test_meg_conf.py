@@ -9,7 +9,7 @@ from neurofm.cli.app import plain
 from neurofm.cli.conf import conf_dir
 from neurofm.data.corpus import Corpus
 from neurofm.data.task import Task
-from neurofm.data.transforms import Compose
+from neurofm.data.transforms.base import Compose
 from neurofm.hub.load import LoadedModel
 from neurofm.models import MODELS
 from neurofm.objectives import OBJECTIVES

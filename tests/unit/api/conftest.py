@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from data_prep.sources.simulated import Simulated
-from neurofm.data.standardize import Standardize
-from neurofm.data.transforms import TRANSFORMS
+from neurofm.data.transforms.base import TRANSFORMS
+from neurofm.data.transforms.standardize import Standardize
 from neurofm.hub.save import save_model
 from neurofm.models import MODELS
 from neurofm.objectives import OBJECTIVES

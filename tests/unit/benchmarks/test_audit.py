@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurofm.benchmarks.audit import Finding, audit, negative_control, overlaps, refuse_on_leak
+from neurofm.benchmarks.guards.audit import Finding, audit, negative_control, overlaps, refuse_on_leak
 from neurofm.schema.errors import DataError
 
 PEOPLE = {"run-1": "sub-1", "run-2": "sub-2", "run-3": "sub-3"}

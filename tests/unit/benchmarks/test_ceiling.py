@@ -10,8 +10,8 @@ from scipy.signal import lfilter
 from scipy.stats import norm
 
 from data_prep.sources.simulated import RESPONSE_S, Simulated, class_patterns, subject_mixing
+from neurofm.benchmarks.population.metrics import psth_r
 from neurofm.benchmarks.results import row
-from neurofm.benchmarks.spiking import psth_r
 from neurofm.cli.conf import conf_dir
 from neurofm.report import ceiling
 

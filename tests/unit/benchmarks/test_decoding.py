@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neurofm.benchmarks import decoding
+from neurofm.benchmarks.adapted import trial_decoders as decoding
 from neurofm.benchmarks.baselines.lda import ShrinkageLDA
 from neurofm.schema.errors import DataError
 

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from data_prep.pipeline import prepare
-from neurofm.benchmarks.decoding_task import score_decoding
-from neurofm.benchmarks.folds import protocol_of
-from neurofm.benchmarks.neuroprobe import BANNED, TASKS, items_of, neuroprobe_protocol
+from neurofm.benchmarks.decoding.folds import protocol_of
+from neurofm.benchmarks.decoding.neuroprobe import BANNED, TASKS, items_of, neuroprobe_protocol
+from neurofm.benchmarks.decoding.task import score_decoding
 from neurofm.benchmarks.public_splits import TRAINED, refuse_other_splits, split_names, split_rule, trained_split
 from neurofm.benchmarks.results import read_results, scores_only
 from neurofm.cli.conf import conf_dir

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from neurofm.benchmarks.events import EventRule, EventScores, events_of, merge, score_events, split
+from neurofm.benchmarks.detection.events import EventRule, EventScores, events_of, merge, score_events, split
 from neurofm.schema.errors import ConfigError, DataError
 
 HOUR = 3600.0

@@ -10,21 +10,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from neurofm.benchmarks.audit import audit, refuse_on_leak
-from neurofm.benchmarks.controls import apply_control, controls_of
-from neurofm.benchmarks.decoding_task import score_decoding
-from neurofm.benchmarks.estimators import Instances, Shape, build
-from neurofm.benchmarks.examples import Examples, read_examples
-from neurofm.benchmarks.folds import protocol_of
-from neurofm.benchmarks.guards import guard_fold, same_twice
-from neurofm.benchmarks.pitfalls import PITFALLS, table
-from neurofm.benchmarks.probe import audit_checkpoint
+from neurofm.benchmarks.decoding.controls import apply_control, controls_of
+from neurofm.benchmarks.decoding.estimators import Instances, Shape, build
+from neurofm.benchmarks.decoding.examples import Examples, read_examples
+from neurofm.benchmarks.decoding.folds import protocol_of
+from neurofm.benchmarks.decoding.probe import audit_checkpoint
+from neurofm.benchmarks.decoding.task import score_decoding
+from neurofm.benchmarks.guards.audit import audit, refuse_on_leak
+from neurofm.benchmarks.guards.folds import guard_fold, same_twice
+from neurofm.benchmarks.guards.pitfalls import PITFALLS, table
 from neurofm.data.corpus import Corpus
 from neurofm.data.dataset import Dataset
-from neurofm.data.spans import Span, Split
-from neurofm.data.split_files import folds_of, read_rule, rule_hash
+from neurofm.data.splits.files import folds_of, read_rule, rule_hash
+from neurofm.data.splits.spans import Span, Split
 from neurofm.data.task import Task
-from neurofm.data.transforms import Compose
+from neurofm.data.transforms.base import Compose
 from neurofm.data.windows import Window
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import write_json

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, r2_score
 
-from neurofm.benchmarks import metrics
+from neurofm.benchmarks.stats import metrics
 from neurofm.schema.errors import DataError
 
 

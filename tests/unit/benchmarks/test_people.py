@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from neurofm.benchmarks.people import by_person, interval_over_people
-from neurofm.benchmarks.scores import FROM_COUNTS, METRICS, Said, bounds_of
-from neurofm.benchmarks.statistics import bootstrap, t_interval
+from neurofm.benchmarks.stats.intervals import bootstrap, t_interval
+from neurofm.benchmarks.stats.people import by_person, interval_over_people
+from neurofm.benchmarks.stats.scores import FROM_COUNTS, METRICS, Said, bounds_of
 
 
 def said(rng, n, p_right, classes=("a", "b", "c")):

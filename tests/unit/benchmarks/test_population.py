@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from data_prep.pipeline import prepare
-from neurofm.benchmarks.population import judge, score_population
-from neurofm.benchmarks.population_arms import score_arm
-from neurofm.benchmarks.population_bars import answer
-from neurofm.benchmarks.population_data import Reading, make_session, sessions_of
+from neurofm.benchmarks.population.arms import score_arm
+from neurofm.benchmarks.population.bars import answer
+from neurofm.benchmarks.population.data import Reading, make_session, sessions_of
+from neurofm.benchmarks.population.metrics import bits_per_spike
+from neurofm.benchmarks.population.scores import judge, score_population
 from neurofm.benchmarks.results import read_results
-from neurofm.benchmarks.spiking import bits_per_spike
 from neurofm.data.dataset import Dataset
-from neurofm.data.spans import Span
+from neurofm.data.splits.spans import Span
 from neurofm.report.population import claims_of, section_of
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError
@@ -231,7 +231,7 @@ def test_arm_is_scored_as_the_bars_are(lorenz):
 
 
 def test_arms_are_paired_over_sessions():
-    from neurofm.benchmarks.population import PopulationScores
+    from neurofm.benchmarks.population.scores import PopulationScores
 
     rng = np.random.default_rng(0)
     base = {f"s{k}": float(v) for k, v in enumerate(rng.uniform(0.3, 0.8, 10))}
@@ -273,7 +273,7 @@ def test_held_out_units_are_needed_for_co_smoothing(velocity, tmp_path):
 
 
 def test_a_sample_in_two_windows_is_scored_once_where_it_is_central():
-    from neurofm.benchmarks.population_arms import once
+    from neurofm.benchmarks.population.arms import once
 
     # windows of one second from 0 and from 0.5, samples every quarter
     time_s = np.array([0.0, 0.25, 0.5, 0.75, 0.5, 0.75, 1.0, 1.25, 0.5])
@@ -289,7 +289,7 @@ def test_a_sample_in_two_windows_is_scored_once_where_it_is_central():
 
 
 def test_arms_are_paired_by_area_too():
-    from neurofm.benchmarks.population import PopulationScores
+    from neurofm.benchmarks.population.scores import PopulationScores
 
     base = {f"s{k}": 0.3 + 0.02 * k for k in range(10)}
     gains = np.linspace(0.08, 0.12, 10)

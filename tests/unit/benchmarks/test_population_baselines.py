@@ -12,9 +12,9 @@ from neurofm.benchmarks.baselines.poisson_glm import CoupledGlm, PoissonGlm, pas
 from neurofm.benchmarks.baselines.psth import Psth
 from neurofm.benchmarks.baselines.smoothing import exponential, gaussian
 from neurofm.benchmarks.baselines.wiener import WienerFilter, causal_taps
-from neurofm.benchmarks.population_bars import BY_NAME, answer
-from neurofm.benchmarks.population_data import Session, Trial
-from neurofm.data.spans import Span
+from neurofm.benchmarks.population.bars import BY_NAME, answer
+from neurofm.benchmarks.population.data import Session, Trial
+from neurofm.data.splits.spans import Span
 from neurofm.schema.errors import ConfigError, DataError
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurofm.benchmarks import protocols
+from neurofm.benchmarks.adapted import protocols
 from neurofm.schema.errors import ConfigError, DataError
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge, LaggedEmbeddingRidge
-from neurofm.benchmarks.retrieval import cosine, ranks_of, retrieve, subsets_of_k, two_way
-from neurofm.benchmarks.retrieval_average import average, counts_up_to, draw_repetitions
-from neurofm.benchmarks.retrieval_controls import controls_of, verdict
-from neurofm.benchmarks.retrieval_resolved import band_of, region_masks, time_masks
-from neurofm.benchmarks.retrieval_trials import Trials
+from neurofm.benchmarks.retrieval.average import average, counts_up_to, draw_repetitions
+from neurofm.benchmarks.retrieval.controls import controls_of, verdict
+from neurofm.benchmarks.retrieval.ranks import cosine, ranks_of, retrieve, subsets_of_k, two_way
+from neurofm.benchmarks.retrieval.resolved import band_of, region_masks, time_masks
+from neurofm.benchmarks.retrieval.trials import Trials
 from neurofm.schema.errors import ConfigError, DataError
 
 

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from neurofm.benchmarks.audit import refuse_on_leak
-from neurofm.benchmarks.retrieval_scores import audit_retriever
-from neurofm.data.spans import Span, Split
+from neurofm.benchmarks.guards.audit import refuse_on_leak
+from neurofm.benchmarks.retrieval.scores import audit_retriever
+from neurofm.data.splits.spans import Span, Split
 from neurofm.schema.errors import DataError
 
 TEST = [Span("new_test", 0.0, 1.0, "t1"), Span("new_test", 2.0, 3.0, "t2")]

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from neurofm.benchmarks.retrieval import cosine, summarise
-from neurofm.benchmarks.retrieval_controls import Control
-from neurofm.benchmarks.retrieval_folds import labels_of, pooled
-from neurofm.benchmarks.retrieval_gallery import Gallery
-from neurofm.benchmarks.retrieval_line import Line, line_of
-from neurofm.benchmarks.retrieval_trials import Trials
+from neurofm.benchmarks.retrieval.controls import Control
+from neurofm.benchmarks.retrieval.folds import labels_of, pooled
+from neurofm.benchmarks.retrieval.gallery import Gallery
+from neurofm.benchmarks.retrieval.line import Line, line_of
+from neurofm.benchmarks.retrieval.ranks import cosine, summarise
+from neurofm.benchmarks.retrieval.trials import Trials
 
 
 def line(ranks, control):

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 from sklearn.linear_model import Ridge
 
-from neurofm.benchmarks.bars import FoldBars
+from neurofm.benchmarks.adapted.bars import FoldBars
+from neurofm.benchmarks.adapted.protocols import masked_region_scores
 from neurofm.benchmarks.baselines.lagged_ridge import add_up, gram, lagged, solve_without_target
 from neurofm.benchmarks.baselines.masked_ridge import MaskedRegionRidge
 from neurofm.benchmarks.baselines.var import VAR, predict_persistence
-from neurofm.benchmarks.normalise import fit_normaliser, held_out_normaliser, transductive_normaliser
-from neurofm.benchmarks.protocols import masked_region_scores
+from neurofm.benchmarks.decoding.normalise import fit_normaliser, held_out_normaliser, transductive_normaliser
 from neurofm.schema.errors import ConfigError, DataError, NeurofmError
 
 LAGS = (-1, 0, 1)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neurofm.benchmarks.decoding_task import compare, permutation_p
+from neurofm.benchmarks.decoding.task import compare, permutation_p
 from neurofm.benchmarks.leaderboard import board
-from neurofm.benchmarks.scores import METRICS, Said, check_metrics, default_metrics, noise_ceiling
-from neurofm.benchmarks.statistics import holm, uniform_p
+from neurofm.benchmarks.stats.intervals import holm, uniform_p
+from neurofm.benchmarks.stats.scores import METRICS, Said, check_metrics, default_metrics, noise_ceiling
 from neurofm.report.figures_leaderboard import cliques
 from neurofm.schema.errors import ConfigError
 
@@ -105,7 +105,7 @@ def test_ranks_and_critical_difference():
 
 def test_shuffled_labels_give_uniform_p_over_two_hundred_runs():
     """By the function that the benchmark's column p comes from: 199 permutations, ties at random."""
-    from neurofm.benchmarks.estimators import Shape, build
+    from neurofm.benchmarks.decoding.estimators import Shape, build
 
     spec = {"class": "sklearn.discriminant_analysis:LinearDiscriminantAnalysis"}
     p = []

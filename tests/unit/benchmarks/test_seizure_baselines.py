@@ -12,7 +12,7 @@ from neurofm.benchmarks.baselines.seizure import (
     line_length,
     oracle_scores,
 )
-from neurofm.benchmarks.windows import window_scores
+from neurofm.benchmarks.detection.windows import window_scores
 from neurofm.schema.errors import ConfigError, DataError
 
 WINDOW_S = 4.0

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import poisson
 from sklearn.metrics import r2_score
 
-from neurofm.benchmarks.spiking import bits_per_spike, poisson_nll, psth, psth_r2, r2_uniform, r2_weighted
+from neurofm.benchmarks.population.metrics import bits_per_spike, poisson_nll, psth, psth_r2, r2_uniform, r2_weighted
 from neurofm.schema.errors import DataError
 
 

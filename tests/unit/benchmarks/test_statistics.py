@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neurofm.benchmarks import statistics
-from neurofm.benchmarks.metrics import accuracy, balanced_accuracy
+from neurofm.benchmarks.stats import intervals as statistics
+from neurofm.benchmarks.stats.metrics import accuracy, balanced_accuracy
 from neurofm.schema.errors import ConfigError, DataError
 
 

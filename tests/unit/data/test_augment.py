@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from neurofm.data.augment_mirror import partners
 from neurofm.data.corpus import Corpus
 from neurofm.data.dataset import Dataset
-from neurofm.data.splits import whole
+from neurofm.data.splits.parts import whole
 from neurofm.data.task import Task
-from neurofm.data.transforms import TRANSFORMS, transform_from_json
+from neurofm.data.transforms.augment_mirror import partners
+from neurofm.data.transforms.base import TRANSFORMS, transform_from_json
 from neurofm.schema.errors import ConfigError, DataError
 
 RATE_HZ = 100.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from neurofm.data.collate import About, Sample, collate
+from neurofm.data.loading.collate import About, Sample, collate
 from neurofm.data.windows import Window
 from neurofm.schema.errors import DataError
 

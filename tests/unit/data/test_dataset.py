@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.segments import CorruptError
+from neurofm.data.storage.segments import CorruptError
 from neurofm.schema.errors import ConfigError, DataError
 
 

@@ -14,9 +14,9 @@ from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
 from neurofm.data.corpus import Corpus
 from neurofm.data.dataset import Dataset
-from neurofm.data.events import bin_counts
-from neurofm.data.loader import WindowLoader
-from neurofm.data.splits import whole
+from neurofm.data.loading.loader import WindowLoader
+from neurofm.data.splits.parts import whole
+from neurofm.data.storage.events import bin_counts
 from neurofm.data.task import Task
 from neurofm.data.windows import sliding
 from neurofm.schema.errors import ConfigError, DataError

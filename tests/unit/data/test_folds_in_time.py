@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from neurofm.data.in_memory import InMemory
-from neurofm.data.split_stimuli import folds_in_time
+from neurofm.data.splits.stimuli import folds_in_time
 from neurofm.objectives.alignment_readout import at_times
 from neurofm.schema.errors import ConfigError
 

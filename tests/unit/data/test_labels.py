@@ -5,8 +5,8 @@ import pytest
 
 from neurofm.data.dataset import Dataset
 from neurofm.data.labels import classes_in, labelled_windows
-from neurofm.data.spans import Span, overlap
-from neurofm.data.split_people import by_subject
+from neurofm.data.splits.people import by_subject
+from neurofm.data.splits.spans import Span, overlap
 from neurofm.schema.errors import ConfigError, DataError
 
 CLASSES = ("background", "seizure")

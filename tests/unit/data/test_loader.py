@@ -8,12 +8,12 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from neurofm.data.collate import channel_vocabulary
 from neurofm.data.dataset import Dataset
-from neurofm.data.loader import WindowLoader
-from neurofm.data.splits import official_parts, whole
-from neurofm.data.standardize import Standardize
-from neurofm.data.transforms import Compose
+from neurofm.data.loading.collate import channel_vocabulary
+from neurofm.data.loading.loader import WindowLoader
+from neurofm.data.splits.parts import official_parts, whole
+from neurofm.data.transforms.base import Compose
+from neurofm.data.transforms.standardize import Standardize
 from neurofm.data.windows import sliding, trial_windows
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.facts import Facts
@@ -91,7 +91,7 @@ def test_workers_change_nothing(opened, ramps, choices, monkeypatch):
     d, windows = opened
     t = augmented(d)
     # forked workers see this: every signal goes through their slots; spawned ones send theirs by value
-    monkeypatch.setattr("neurofm.data.parcel.SMALL", 0)
+    monkeypatch.setattr("neurofm.data.loading.parcel.SMALL", 0)
     expected = WindowLoader(d, windows, batch_size=8, seed=5, transforms=t)
     got = WindowLoader(Dataset(ramps), windows, batch_size=8, seed=5, transforms=t, **choices)
     # all batches of an epoch are held at once, so that one written over by another would show

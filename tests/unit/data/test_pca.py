@@ -7,10 +7,10 @@ import pytest
 from sklearn.decomposition import PCA
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.pca import Pca
-from neurofm.data.spans import Span
-from neurofm.data.splits import official_parts, whole
-from neurofm.data.transforms import Compose, transform_from_json
+from neurofm.data.splits.parts import official_parts, whole
+from neurofm.data.splits.spans import Span
+from neurofm.data.transforms.base import Compose, transform_from_json
+from neurofm.data.transforms.pca import Pca
 from neurofm.schema.errors import ConfigError, DataError
 
 MIX = np.array([[9.0, 2.0, 0.5, 1.0], [0.0, 4.0, -1.0, 2.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.1]])

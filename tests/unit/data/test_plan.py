@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurofm.data.plan import EMPTY, bucket, plan_epoch, plan_hash, slice_of
+from neurofm.data.loading.plan import EMPTY, bucket, plan_epoch, plan_hash, slice_of
 from neurofm.schema.errors import ConfigError
 
 

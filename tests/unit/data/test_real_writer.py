@@ -6,7 +6,7 @@ import pytest
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
 from neurofm.data.dataset import Dataset
-from neurofm.data.splits import official_parts, whole
+from neurofm.data.splits.parts import official_parts, whole
 from neurofm.data.windows import trial_windows
 from neurofm.schema.recording import Channel, Event, Recording, Stream
 

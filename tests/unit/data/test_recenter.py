@@ -9,9 +9,9 @@ from pyriemann.geometry.mean import mean_riemann
 from scipy.linalg import inv, sqrtm
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.recenter import Recenter
-from neurofm.data.splits import official_parts, whole
-from neurofm.data.transforms import TRANSFORMS, transform_from_json
+from neurofm.data.splits.parts import official_parts, whole
+from neurofm.data.transforms.base import TRANSFORMS, transform_from_json
+from neurofm.data.transforms.recenter import Recenter
 from neurofm.schema.errors import ConfigError, DataError
 
 MIX = np.array([[1.0, 0.6, -0.2], [0.0, 2.0, 0.5], [0.3, 0.0, 0.7]])

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import RobustScaler
 
-from neurofm.data import robust_scale
 from neurofm.data.dataset import Dataset
-from neurofm.data.robust_scale import RobustScale
-from neurofm.data.spans import Span
-from neurofm.data.splits import official_parts, whole
-from neurofm.data.transforms import transform_from_json
+from neurofm.data.splits.parts import official_parts, whole
+from neurofm.data.splits.spans import Span
+from neurofm.data.transforms import robust_scale
+from neurofm.data.transforms.base import transform_from_json
+from neurofm.data.transforms.robust_scale import RobustScale
 from neurofm.schema.errors import ConfigError, DataError
 
 
@@ -73,7 +73,7 @@ def test_long_parts_are_thinned_evenly(meg, monkeypatch):
     spans = whole(meg, ["m_1"])
     exact = fitted(meg, spans).quartiles("m_1", 3)
     monkeypatch.setattr(robust_scale, "MAX_SAMPLES", 1700)
-    monkeypatch.setattr("neurofm.data.fitting.READ_SAMPLES", 97)
+    monkeypatch.setattr("neurofm.data.transforms.fitting.READ_SAMPLES", 97)
     thinned = fitted(meg, spans).quartiles("m_1", 3)
     x = meg.read("m_1", 0.0, 6000)[::4].astype(np.float64)
     np.testing.assert_allclose(thinned.median, np.median(x, axis=0), rtol=1e-9)

@@ -10,10 +10,10 @@ from scipy.linalg import sqrtm
 from scipy.signal import butter, sosfiltfilt
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.spans import Span
-from neurofm.data.spatial_whiten import SpatialWhiten, whitening_matrix
-from neurofm.data.splits import official_parts, whole
-from neurofm.data.transforms import TRANSFORMS, Compose, transform_from_json
+from neurofm.data.splits.parts import official_parts, whole
+from neurofm.data.splits.spans import Span
+from neurofm.data.transforms.base import TRANSFORMS, Compose, transform_from_json
+from neurofm.data.transforms.spatial_whiten import SpatialWhiten, whitening_matrix
 from neurofm.schema.errors import ConfigError, DataError
 
 MIX = np.array([[1.0, 0.6, -0.2], [0.0, 2.0, 0.5], [0.0, 0.0, 0.3]])

@@ -7,8 +7,8 @@ import pytest
 
 from neurofm.adapt.budgets import with_budgets
 from neurofm.data.dataset import Dataset
-from neurofm.data.spans import overlap
-from neurofm.data.split_rules import make_split
+from neurofm.data.splits.rules import make_split
+from neurofm.data.splits.spans import overlap
 from neurofm.schema.errors import ConfigError
 
 RATE = 20.0

@@ -3,9 +3,9 @@
 import pytest
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.filter_length import filter_length_s
-from neurofm.data.split_rules import make_split
-from neurofm.data.splits import overlap
+from neurofm.data.splits.filter_length import filter_length_s
+from neurofm.data.splits.parts import overlap
+from neurofm.data.splits.rules import make_split
 from neurofm.schema.errors import ConfigError, DataError
 
 

@@ -12,7 +12,7 @@ import yaml
 from data_prep.pipeline import prepare
 from neurofm.data.corpus import open_corpus
 from neurofm.data.dataset import Dataset
-from neurofm.data.split_trials import by_trial
+from neurofm.data.splits.trials import by_trial
 from neurofm.schema.errors import ConfigError
 
 CONF = Path(__file__).parents[3] / "conf"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.splits import (
+from neurofm.data.splits.parts import (
     Span,
     Split,
     by_time,

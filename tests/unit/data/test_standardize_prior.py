@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.splits import Span, whole
-from neurofm.data.standardize import Standardize
-from neurofm.data.transforms import transform_from_json
+from neurofm.data.splits.parts import Span, whole
+from neurofm.data.transforms.base import transform_from_json
+from neurofm.data.transforms.standardize import Standardize
 from neurofm.schema.errors import ConfigError
 
 # population: two people of the same pattern but for level; the third has its own

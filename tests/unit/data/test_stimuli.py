@@ -7,11 +7,11 @@ from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
 from neurofm.data.corpus import Corpus
 from neurofm.data.dataset import Dataset
-from neurofm.data.mvnn import Mvnn, inverse_root, trial_covariance
-from neurofm.data.split_stimuli import folds_of_recordings, zero_shot
-from neurofm.data.splits import whole
+from neurofm.data.splits.parts import whole
+from neurofm.data.splits.stimuli import folds_of_recordings, zero_shot
 from neurofm.data.task import Task
-from neurofm.data.transforms import transform_from_json
+from neurofm.data.transforms.base import transform_from_json
+from neurofm.data.transforms.mvnn import Mvnn, inverse_root, trial_covariance
 from neurofm.schema.embeddings import embedding_path, write_embeddings
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import Channel, Event, Recording, Stream
@@ -129,7 +129,7 @@ def test_continuous_sound_is_cut_at_the_window(tmp_path):
         c = corpus(
             out, split={"rule": "everything"}, embedding="f", embedding_lag_s=lag, task=Task(window_s=1.0, stride_s=0.5)
         )
-        from neurofm.data.spans import Span
+        from neurofm.data.splits.spans import Span
 
         c.split.parts["pretrain"] = [Span(r.recording_id, 1.5, 8.0)]
         facts = c.facts("pretrain")

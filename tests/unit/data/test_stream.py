@@ -9,11 +9,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from neurofm.data import files
 from neurofm.data.dataset import Dataset
-from neurofm.data.loader import WindowLoader
-from neurofm.data.plan import EMPTY, plan_stream
-from neurofm.data.splits import whole
+from neurofm.data.loading.loader import WindowLoader
+from neurofm.data.loading.plan import EMPTY, plan_stream
+from neurofm.data.splits.parts import whole
+from neurofm.data.storage import files
 from neurofm.data.windows import sliding
 from neurofm.schema.errors import ConfigError, DataError
 

@@ -7,9 +7,9 @@ import pytest
 
 from neurofm.data.dataset import Dataset
 from neurofm.data.keyed import keyed_generator
-from neurofm.data.splits import Span, official_parts, whole
-from neurofm.data.standardize import MAX_BLOCKS, Standardize
-from neurofm.data.transforms import TRANSFORMS, Compose, transform_from_json
+from neurofm.data.splits.parts import Span, official_parts, whole
+from neurofm.data.transforms.base import TRANSFORMS, Compose, transform_from_json
+from neurofm.data.transforms.standardize import MAX_BLOCKS, Standardize
 from neurofm.schema.errors import ConfigError, DataError
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from data_prep.pipeline import prepare
 from neurofm.benchmarks.baselines.ridge_embedding import LaggedEmbeddingRidge
-from neurofm.benchmarks.retrieval import retrieve
+from neurofm.benchmarks.retrieval.ranks import retrieve
 from neurofm.data.dataset import Dataset
 from neurofm.schema.embeddings import EmbeddingFile, embedding_path
 from neurofm.stimuli.sounds import read_sound

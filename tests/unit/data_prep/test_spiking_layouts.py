@@ -26,7 +26,7 @@ from data_prep.sources.nlb import HELD_OUT, Nlb, set_of
 from data_prep.stages.base import SignalInfo
 from data_prep.stages.smooth import Smooth
 from neurofm.data.dataset import Dataset
-from neurofm.data.splits import whole
+from neurofm.data.splits.parts import whole
 from neurofm.data.windows import sliding
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import Channel

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from neurofm.benchmarks.adapted.decoders import RegionPredictor
 from neurofm.benchmarks.baselines.var import VAR
-from neurofm.benchmarks.decoders import RegionPredictor
 from neurofm.benchmarks.rollout import compare_rollouts, feed_back, rollout_scores
 from neurofm.models import MODELS
 from neurofm.objectives.next_state import NextState

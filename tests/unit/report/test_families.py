@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neurofm.benchmarks.decoding import classification_scores
-from neurofm.benchmarks.new_subject import MODEL, Scored
+from neurofm.benchmarks.adapted.new_subject import MODEL, Scored
+from neurofm.benchmarks.adapted.trial_decoders import classification_scores
+from neurofm.benchmarks.adapted.trials import ENSEMBLE, TrialScores
 from neurofm.benchmarks.results import row
-from neurofm.benchmarks.trials import ENSEMBLE, TrialScores
 from neurofm.report.families import claims_of, section_of
 
 CLASSES = np.array(list("abcd"))

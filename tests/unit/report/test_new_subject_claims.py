@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neurofm.benchmarks.audit import Finding
-from neurofm.benchmarks.new_subject import MODEL, SKIP, Scored
+from neurofm.benchmarks.adapted.new_subject import MODEL, SKIP, Scored
+from neurofm.benchmarks.guards.audit import Finding
 from neurofm.benchmarks.results import row
 from neurofm.report.content import Report, notes_of
 from neurofm.report.html import page

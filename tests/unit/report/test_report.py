@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from neurofm.benchmarks.decoding import time_resolved
+from neurofm.benchmarks.adapted.trial_decoders import time_resolved
 from neurofm.benchmarks.results import row as score_row
-from neurofm.benchmarks.statistics import sign_flip_p, t_interval
+from neurofm.benchmarks.stats.intervals import sign_flip_p, t_interval
 from neurofm.report import figures
 from neurofm.report.canvas import PALETTE
 from neurofm.report.content import Claim, Drawing, Report, Section, Table

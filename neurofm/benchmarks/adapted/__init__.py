@@ -1,0 +1,1 @@
+"""Decoders that `neurofm finetune` left: trials, regions, curves over calibration."""

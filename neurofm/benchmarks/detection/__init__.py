@@ -1,0 +1,1 @@
+"""Events found in long recordings: seizures against their annotation."""

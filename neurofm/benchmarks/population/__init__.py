@@ -1,0 +1,1 @@
+"""Populations of spiking units: co-smoothing, forward prediction, behaviour."""

@@ -1,0 +1,1 @@
+"""Which of a gallery was shown or heard: ranks, galleries, averaging, controls."""

@@ -1,0 +1,160 @@
+"""One line of a retrieval result: a decoder on one person, gallery and averaging, in numbers and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurofm.benchmarks.retrieval.average import WORDS
+from neurofm.benchmarks.retrieval.controls import Control, controls_of, verdict
+from neurofm.benchmarks.retrieval.gallery import Gallery, feature_ceiling
+from neurofm.benchmarks.retrieval.ranks import Retrieval, retrieve, subsets_of_k, two_way
+from neurofm.benchmarks.retrieval.trials import Decode, Trials
+from neurofm.data.stimuli import Stimuli
+from neurofm.hub.load import LoadedModel
+from neurofm.schema.hashing import hash_of
+
+RIDGE = "ridge"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One decoder on one person, gallery and averaging.
+
+    Attributes
+    ----------
+    model, subject, rule : str
+        `rule` says whether the person was trained on.
+    gallery : Gallery
+    mode : str
+        "trial" or "subject": what was averaged before decoding.
+    scores : Retrieval
+    two_way : float
+        Mean two-way identification of embeddings.
+    controls : dict of str to Control
+    verdict : str
+        "" or which control it does not beat.
+    ceiling : float
+        Top-1 with the stimuli's own embeddings.
+    backward : Retrieval, optional
+        Of all answers, which one is to this stimulus? Where each tested stimulus has one answer.
+    """
+
+    model: str
+    subject: str
+    rule: str
+    gallery: Gallery
+    mode: str
+    scores: Retrieval
+    two_way: float
+    controls: dict[str, Control]
+    verdict: str
+    ceiling: float
+    backward: Retrieval | None = None
+
+
+def line_of(
+    decode: Decode, trials: Trials, gallery: Gallery, answer: Mapping[str, int], *, stimuli: Stimuli, model: str,
+    subject: str, rule: str, mode: str, centre: NDArray | float, train: Trials, seed: int,
+) -> Line:  # fmt: skip
+    """Score a decoder on a person's (averaged) trials, its controls beside it."""
+    target = np.array([answer[s] for s in trials.stimulus])
+    said, candidates = decode(trials.values, trials.recording) - centre, gallery.vectors - centre
+    scores = retrieve(said, candidates, target, unit=np.array(trials.stimulus))
+    controls = controls_of(decode, trials, candidates, target, centre=centre, train=train, seed=seed)
+    # with many trials of one stimulus the distractors would be the same item
+    mean = trials.averaged("everybody")
+    pairs = (
+        two_way(decode(mean.values, mean.recording) - centre, mean.own - centre)
+        if len(set(mean.stimulus)) > 1
+        else [0.5]
+    )
+    once = gallery.source == "stimulus" and len(set(trials.stimulus)) == len(trials.stimulus) > 1
+    return Line(
+        backward=retrieve(candidates[target], said, np.arange(len(said))) if once else None,
+        model=model, subject=subject, rule=rule, gallery=gallery, mode=mode, scores=scores, controls=controls,
+        two_way=float(np.mean(pairs)), verdict=verdict(scores.top[1].low, controls),
+        ceiling=_feature_top1(gallery, stimuli, mean),
+    )  # fmt: skip
+
+
+def _feature_top1(gallery: Gallery, stimuli: Stimuli, mean: Trials) -> float:
+    if gallery.source == "segment":
+        # the answer is in the gallery; only equal segments could be confused
+        return retrieve(mean.own, gallery.vectors, gallery.index(mean.stimulus)).top[1].value
+    return feature_ceiling(gallery, stimuli, mean.stimulus).top[1].value
+
+
+def _about(common: Mapping[str, Any], line: Line, centred: bool, loaded: LoadedModel, averaged: str) -> dict[str, Any]:
+    ridge = line.model == RIDGE
+    return {
+        **common, "subject": line.subject, "model": line.model, "strategy": line.rule, "baseline": ridge,
+        "seed": -1 if ridge else int(loaded.card["provenance"].get("seed", 0)), "n": len(line.scores.ranks),
+        "checkpoint_hash": "" if ridge else loaded.card["weights"]["sha256"],
+        "protocol_hash": hash_of([line.gallery.hash, line.mode, centred]),
+        "note": f"{line.gallery.sentence()}; {averaged}{'; about the training mean' if centred else ''}",
+    }  # fmt: skip
+
+
+def rows_of(
+    common: Mapping[str, Any], line: Line, centred: bool, loaded: LoadedModel, ways: Sequence[int],
+    best: tuple[float, float] = (float("nan"), float("nan")),
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Rows of results.parquet; `best` is top-1 and top-5 of the best possible decoder, where it is known."""
+    about = _about(common, line, centred, loaded, WORDS[line.mode])
+    # known for the gallery of the tested stimuli alone
+    ceilings = dict(zip((1, 5), best, strict=True)) if line.gallery.source == "stimulus" else {}
+    rows = [
+        {**about, "metric": f"top{k}", "value": i.value, "low": i.low, "high": i.high, "ceiling": ceilings.get(k, float("nan"))}
+        for k, i in line.scores.top.items()
+    ]  # fmt: skip
+    for direction, found in (("", line.scores), ("backward_", line.backward)):
+        if found is None:
+            continue
+        for k in ways:
+            draws = subsets_of_k(found.ranks, found.n_candidates, k=k)
+            low, high = np.quantile(draws, [0.025, 0.975])
+            value = float(draws.mean())
+            rows.append({**about, "metric": f"{direction}top1_of_{k}", "value": value, "low": low, "high": high})
+    if line.backward is not None:
+        i = line.backward.top[1]
+        rows.append({**about, "metric": "backward_top1", "value": i.value, "low": i.low, "high": i.high})
+    for metric, value in (
+        ("median_rank", line.scores.median_rank), ("mrr", line.scores.mrr), ("two_way", line.two_way),
+        ("hubness", line.scores.hubness), ("feature_ceiling", line.ceiling),
+        *((f"control: {k}", c.top1) for k, c in line.controls.items()),
+    ):  # fmt: skip
+        rows.append({**about, "metric": metric, "value": value})
+    return rows
+
+
+def curve_rows(
+    common: Mapping[str, Any], line: Line, points: Mapping[int, tuple[float, float]],
+    best: Mapping[int, tuple[float, float]], centred: bool, loaded: LoadedModel,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Rows of results.parquet for the curve over averaged repetitions: ``top1_of_mean_5`` and so on."""
+    about = _about(common, line, centred, loaded, "means over as many repetitions as the metric says, three draws")
+    return [
+        {**about, "metric": f"top{k}_of_mean_{n}", "value": tops[i], "ceiling": best.get(n, (float("nan"),) * 2)[i]}
+        for n, tops in points.items()
+        for i, k in enumerate((1, 5))
+    ]
+
+
+def sentence_of(line: Line) -> str:
+    """What is printed while an evaluation runs."""
+    top = "  ".join(f"top-{k} {i.value:.3f}" for k, i in line.scores.top.items())
+    lost = f"  [{line.verdict}]" if line.verdict else ""
+    return (
+        f"sub-{line.subject:<6} {line.rule:<10} {line.model:<24} {line.gallery.source}, {len(line.gallery.keys)} candidates, "
+        f"{line.mode:<8} {top}  median rank {line.scores.median_rank:g}{lost}"
+    )
+
+
+def shown_as(model: str, rule: str) -> str:
+    """Name in figures: within people and for new ones are two stories."""
+    return f"{model}, new person" if rule == "new person" else model

@@ -1,0 +1,110 @@
+"""Splits by person: who is trained on, who is tested, and what a tested person may be calibrated on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from neurofm.data.dataset import Dataset
+from neurofm.data.keyed import keyed_generator
+from neurofm.data.splits.parts import cut, length_s, whole
+from neurofm.data.splits.spans import Span, Split
+from neurofm.schema.errors import ConfigError, nearest
+
+
+def by_subject(
+    dataset: Dataset,
+    *,
+    test: int | Sequence[str],
+    validation: int | Sequence[str] = 0,
+    seed: int = 0,
+    subject: str | None = None,
+    budgets_s: Mapping[str, float] | None = None,
+    test_s: float | None = None,
+    gap_s: float = 0.0,
+) -> Split:
+    """Give each person to one part; no person is in two.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        All people.
+    test, validation : int or sequence of str
+        How many, drawn by the seed, or who. Everybody else is trained on.
+    seed : int
+        Of the draw; neither the order of files nor `subject` changes it.
+    subject : str, optional
+        One of the tested people, to be calibrated on: the first seconds of valid data, by budget, then a gap, and the
+        test at the end. Those trained on stay the same, so one pretrained model serves every tested person.
+    budgets_s : mapping of label to seconds
+        Calibration budgets; used with `subject`.
+    test_s, gap_s : float
+        Length of the test at the end of the person's data (default: all after the longest budget and the gap), and
+        least time before it.
+
+    Returns
+    -------
+    Split
+        Parts "pretrain" and "train", which are the same spans, "validation", and "test"; with `subject`, "pretrain",
+        "validation", "calibration-<label>" for each budget, and "test".
+
+    Raises
+    ------
+    ConfigError
+        When somebody is unknown or in two parts, nobody is left to train on, or a person has too little data.
+    """
+    people = dataset.subjects
+    order = [people[i] for i in keyed_generator(seed, "by_subject").permutation(len(people))]
+    tested = _chosen(order, test, "test", people)
+    rest = [p for p in order if p not in tested]
+    held = _chosen(rest, validation, "validation", people)
+    trained = [p for p in people if p not in tested and p not in held]
+    if not tested or not trained:
+        raise ConfigError(
+            f"{dataset.path}: {len(tested)} of {len(people)} people are tested and {len(trained)} are left to train on; "
+            "both need at least one"
+        )
+    parts = {"pretrain": _whole(dataset, trained), "validation": _whole(dataset, held) if held else []}
+    rule = f"by_subject of {dataset.id}, {len(trained)} trained on, {len(tested)} tested"
+    if subject is None:
+        parts = {**parts, "train": parts["pretrain"], "test": _whole(dataset, tested)}
+        return Split(parts=parts, rule=rule, seed=seed)
+    subject = str(subject)
+    if subject not in tested:
+        raise ConfigError(f"{dataset.path}: subject '{subject}' is not one of the tested: {nearest(subject, tested)}")
+    parts |= _calibrated(dataset, subject, dict(budgets_s or {}), test_s, gap_s)
+    return Split(parts=parts, gap_s=gap_s, rule=f"{rule}, calibrated on {subject}", seed=seed)
+
+
+def _calibrated(
+    dataset: Dataset, subject: str, budgets: dict[str, float], test_s: float | None, gap_s: float
+) -> dict[str, list[Span]]:
+    ids = dataset.select(subject=subject)
+    total, longest = length_s(dataset, ids), max(budgets.values(), default=0.0)
+    if not budgets:
+        raise ConfigError(f"subject '{subject}' is to be calibrated on, but budgets_s is empty; give label: seconds")
+    left = total - longest - gap_s
+    length = left if test_s is None else float(test_s)
+    if not 0 < length <= left * (1 + 1e-9):
+        raise ConfigError(
+            f"subject '{subject}' has {total:g} s, less than budget {longest:g} + gap {gap_s:g} + test {length:g} s"
+        )
+    parts = {f"calibration-{label}": cut(dataset, ids, 0.0, seconds) for label, seconds in budgets.items()}
+    return {**parts, "test": cut(dataset, ids, total - length, total)}
+
+
+def _whole(dataset: Dataset, people: Sequence[str]) -> list[Span]:
+    return whole(dataset, sorted(dataset.select(subject=list(people))))
+
+
+def _chosen(order: Sequence[str], wanted: int | Sequence[str], part: str, known: Sequence[str]) -> list[str]:
+    if isinstance(wanted, int):
+        if not 0 <= wanted <= len(order):
+            raise ConfigError(f"{part} is {wanted}; there are {len(order)} people to choose from")
+        return sorted(order[:wanted])
+    names = [str(w) for w in wanted]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{part}: there is no subject '{name}': {nearest(name, known)}")
+        if name not in order:
+            raise ConfigError(f"{part}: subject '{name}' is in the test part too; a person belongs to one part")
+    return sorted(set(names))

@@ -1,0 +1,1 @@
+"""Shards as they lie on disk or at a URL, read by offset or as a stream."""
