@@ -24,6 +24,7 @@ from data_prep.writer.shards import TABLES, clear, load_staged, make_manifest, p
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file, write_json
 from neurofm.schema.recording import slug
+from neurofm.schema.words import counted
 
 SHARD_BYTES = 256 << 20
 
@@ -59,10 +60,10 @@ class PrepReport:
         """One line for the user."""
         t = self.totals
         if self.unchanged:
-            return f"{self.out}: nothing changed, {t['n_recordings']:.0f} recordings are already prepared"
+            return f"{self.out}: nothing changed, {counted(t['n_recordings'], 'recording')} prepared already"
         left_out = f", {t['n_rejected']:.0f} rejected (see rejected.parquet)" if t["n_rejected"] else ""
         return (
-            f"{self.out}: {t['n_recordings']:.0f} recordings of {t['n_subjects']:.0f} subjects, {t['hours']:.2f} h, "
+            f"{self.out}: {counted(t['n_recordings'], 'recording')} of {counted(t['n_subjects'], 'subject')}, {t['hours']:.2f} h, "
             f"{t['bytes'] / 1e6:.1f} MB in {self.seconds:.1f} s{left_out}"
         )
 

@@ -29,6 +29,7 @@ from neurofm.report import new_subject, population, retrieval, seizure, trial_cu
 from neurofm.report.content import Section
 from neurofm.report.figures import dataset_overview, training_curves
 from neurofm.schema.errors import ConfigError, nearest
+from neurofm.schema.words import counted
 from neurofm.training.loggers import read_metrics
 
 
@@ -299,17 +300,17 @@ def corpus(*, path: str, title: str, n_channels: int = 6, seconds: float = 120.0
         name=f"corpus-{dataset.id.replace('_', '-')}",
     )
     rejected = [f"Left out: {r['recording_id'] or r['source_file']}: {r['reason']}" for r in dataset.rejected]
-    repaired = sorted(
-        {
-            f"{c['name']} of {r}: {c['reason']}"
-            for r in dataset.recordings
-            for c in dataset.channels(r, True)
-            if c["reason"]
-        }
-    )
-    notes = [*rejected, *(f"Repaired or flagged: {line}" for line in repaired[:12])]
+    repaired: dict[tuple[str, str], list[str]] = {}
+    for r in sorted(dataset.recordings):
+        for c in dataset.channels(r, True):
+            if c["reason"]:
+                repaired.setdefault((r, c["reason"]), []).append(c["name"])
+    notes = [
+        *rejected,
+        *(f"Repaired or flagged in {r}: {', '.join(names)}: {why}" for (r, why), names in [*repaired.items()][:12]),
+    ]
     lead = (
-        f"{len(dataset.recordings)} recordings of {len(dataset.subjects)} subjects, {sum(minutes.values()) / 60:.2f} h. Every "
+        f"{counted(len(dataset.recordings), 'recording')} of {counted(len(dataset.subjects), 'subject')}, {sum(minutes.values()) / 60:.2f} h. Every "
         f"shard's size and index agreed with dataset.json, and every segment read with its checksum. "
         f"Largest error of storage: {dataset.manifest.round_trip_error:.1e} of a channel's range."
     )

@@ -15,6 +15,7 @@ from neurofm.schema.errors import DataError
 from neurofm.schema.hashing import sha256_file
 from neurofm.schema.manifest import Manifest
 from neurofm.schema.tables import read_table
+from neurofm.schema.words import counted
 
 TABLES = ("recordings", "streams", "channels", "events", "rejected")
 
@@ -42,7 +43,7 @@ def inspect_dataset(path: str, *, verify: bool = False, plot: str | None = None,
         f"[bold]{manifest.id}[/bold]  {', '.join(manifest.modalities)}  ·  licence: {manifest.licence or 'not stated'}"
     )
     console.print(
-        f"{len(recordings)} recordings of {len({r['subject'] for r in recordings})} subjects, "
+        f"{counted(len(recordings), 'recording')} of {counted(len({r['subject'] for r in recordings}), 'subject')}, "
         f"{sum(r['duration_s'] for r in recordings) / 3600:.2f} h, {len(rejected)} rejected, {len(manifest.shards)} "
         f"shards, {sum(s.bytes for s in manifest.shards) / 1e6:.1f} MB, prep {manifest.prep_hash}, "
         f"largest round-trip error {manifest.round_trip_error:.1e} of a channel's range"

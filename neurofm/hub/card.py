@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from neurofm.schema.words import counted
+
 _LIMITS = """\
 For research. It is not a medical device: no diagnosis, no treatment, no decision about a person may rest on it.
 It has seen only the recordings listed above; expect it to do worse with other amplifiers, electrode layouts, ages,
@@ -49,7 +51,7 @@ def _data(provenance: Mapping[str, Any]) -> str:
         lines.append("- " + "; ".join(words))
     subjects = provenance.get("subjects")
     if subjects is not None:
-        lines.append(f"- {len(subjects)} subject{'s' if len(subjects) != 1 else ''}")
+        lines.append(f"- {counted(len(subjects), 'subject')}")
     split = provenance.get("split") or {}
     if split:
         lines.append(f"- split: {split.get('rule') or 'by file'} (hash `{split.get('hash', 'unknown')}`)")

@@ -16,6 +16,7 @@ from neurofm.report.figures_quality import channel_matrix, sensor_positions
 from neurofm.report.figures_signals import dataset_overview
 from neurofm.report.html import write_report
 from neurofm.report.spike_quality import spikes_section
+from neurofm.schema.words import counted
 
 SPECTRA = 12  # subjects whose spectra are drawn
 TRACES = 8  # channels of the example
@@ -90,7 +91,7 @@ def quality_report(dataset: Dataset) -> Report:
     manifest = dataset.manifest
     return Report(
         title=f"Quality of {dataset.id}",
-        subtitle=f"{len(dataset.recordings)} recordings of {len(dataset.subjects)} subjects, {hours:.2f} h",
+        subtitle=f"{counted(len(dataset.recordings), 'recording')} of {counted(len(dataset.subjects), 'subject')}, {hours:.2f} h",
         claims=claims,
         sections=sections,
         facts={"licence": manifest.licence or "not stated", "prep": manifest.prep_hash,

@@ -27,6 +27,7 @@ from neurofm.report.new_subject import (
 )
 from neurofm.report.trial_curves import NAMES
 from neurofm.report.trials import SAME_DATA
+from neurofm.schema.words import counted
 
 FROM_NOTHING = ("scratch", "cnn")
 Regions = Mapping[str, Scored]
@@ -54,7 +55,7 @@ def claims_of(regions: Regions, trials: Trials, protocol: str, strategy: str) ->
                 Claim(
                     text=f"{title}, {family}: {text}.",
                     held=None if people < ENOUGH_PEOPLE else held,
-                    detail=f"Difference in R² over {people} people, {seeds} seed{'s' if seeds != 1 else ''}; budgets in "
+                    detail=f"Difference in R² over {people} people, {counted(seeds, 'seed')}; budgets in "
                     f"volumes, 95 % t interval, exact sign-flip p. {words(gain)}.",
                 )
             )

@@ -12,6 +12,7 @@ from neurofm.benchmarks.stats.metrics import r2
 from neurofm.report.canvas import CYCLE, colour, finish, label_ends, new_figure, row, soften, style, ticks_within
 from neurofm.report.content import Drawing
 from neurofm.schema.errors import DataError
+from neurofm.schema.words import counted
 
 
 def traces(
@@ -150,7 +151,7 @@ def dataset_overview(
         bars.barh(range(len(people)), list(minutes.values()), color=colour("blue"), height=0.62)
         bars.set_yticks(range(len(people)), people, fontsize=8)
         bars.set(xlabel="minutes", ylim=(len(people) - 0.4, -0.6))
-        bars.set_title(f"{len(people)} people, {sum(minutes.values()):.0f} min")
+        bars.set_title(f"{counted(len(people), 'person', 'people')}, {sum(minutes.values()):.1f} min")
         soften(bars, grid="x")
         # One common gain, so that loud channels look loud
         gain = 4.5 * float(np.median(x.std(0))) or 1.0
@@ -170,7 +171,7 @@ def dataset_overview(
             rows += [row(name, panel="spectrum", series=person, x=a, x_label="Hz", y=b, y_label=f"{unit}²/Hz")
                      for a, b in zip(f[keep], p[keep], strict=True)]  # fmt: skip
         power.set(xlabel="frequency (Hz)", ylabel=f"{unit}² / Hz")
-        power.set_title(f"Power spectra of {len(spectra)}")
+        power.set_title("Power spectrum of each" if len(spectra) > 1 else "Power spectrum")
         soften(power)
         for axis in (power.xaxis, power.yaxis):
             axis.set_minor_formatter(NullFormatter())

@@ -14,6 +14,7 @@ from neurofm.benchmarks.stats.intervals import Paired, paired_interval, t_interv
 from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures import adaptation_curve, paired_gains, region_scores, traces
+from neurofm.schema.words import counted
 
 Scores = dict[float, dict[str, float]]
 # an exact sign-flip test of fewer people cannot reach p < .05
@@ -92,10 +93,7 @@ def claims_of(scored: Scored, protocol: str, strategy: str) -> list[Claim]:
     gain, beat = paired(model, scratch), paired(model, ridge)
     people, seeds = _fewest(rows, strategy)
     people = min([people, *(g.n for g in [*gain.values(), *beat.values()])])
-    over = (
-        f"over {people} people, {seeds} seed{'s' if seeds > 1 else ''}; budgets in volumes, 95 % t interval, exact "
-        "sign-flip p"
-    )
+    over = f"over {people} people, {counted(seeds, 'seed')}; budgets in volumes, 95 % t interval, exact sign-flip p"
     claims = [
         Claim(
             text=f"{title}: pretraining helps a new person (against the same model from scratch, with or without its "
@@ -112,7 +110,7 @@ def claims_of(scored: Scored, protocol: str, strategy: str) -> list[Claim]:
     claims += _more_claims(rows, model, ridge, strategy, over, protocol)
     if people < ENOUGH_PEOPLE or seeds < ENOUGH_SEEDS:
         # what so few show is printed, but it is not called a result
-        few = f"Shown for {people} people and {seeds} seed{'s' if seeds > 1 else ''}, which is too few to judge by. "
+        few = f"Shown for {people} people and {counted(seeds, 'seed')}, which is too few to judge by. "
         claims = [replace(c, held=None, detail=few + c.detail) for c in claims]
     return claims
 

@@ -19,6 +19,7 @@ from neurofm.report.canvas import CYCLE, colour, finish, new_figure, row, soften
 from neurofm.report.content import Drawing, Report, Section, Table
 from neurofm.report.figures_signals import traces
 from neurofm.report.html import write_report
+from neurofm.schema.words import counted
 from neurofm.training.reopen import corpus_of
 
 WHOLE = "waveform"
@@ -204,7 +205,7 @@ def _add(
 
 
 def _levels(n: int) -> str:
-    return f"{n} level{'s' if n > 1 else ''}"
+    return counted(n, "level")
 
 
 def _band_table(found: Reconstruction) -> Table:

@@ -143,8 +143,11 @@ def section_of(scored: TrialScores, strategy: str, title: str) -> Section:
         )
     return Section(
         title=title,
-        lead="One person, official split: trained on the training trials, scored on the test trials. The cross-validated "
-        "column is from the training trials alone, and is what models were selected by.",
+        lead="One person, official split: trained on the training trials, scored on the test trials."
+        + (
+            " What is cross-validated is from the training trials alone, and is what models were selected by."
+            * bool(scored.cv)
+        ),
         drawings=drawings,
         tables=[table_of([scored])],
         notes=notes_of(scored.findings),
@@ -162,9 +165,14 @@ def table_of(all_scored: Sequence[TrialScores]) -> Table:
             lines.append([scored.task, label, _cv(scored, strategy), _interval(s.accuracy), _interval(s.balanced)])
             if model == ENSEMBLE and len(scored.per_seed[strategy]) > 1:
                 lines.append([scored.task, f"{name}, each seed alone", "", "", _list(scored.per_seed[strategy])])
+    columns = ["task", "decoder", "cross-validated, training trials", "accuracy", "balanced accuracy"]
+    if not any(scored.cv for scored in all_scored):
+        columns.pop(2)
+        for line in lines:
+            line.pop(2)
     return Table(
         caption="Accuracy with exact binomial interval, balanced accuracy with bootstrap interval over trials",
-        columns=["task", "decoder", "cross-validated, training trials", "accuracy", "balanced accuracy"],
+        columns=columns,
         rows=lines,
     )
 
