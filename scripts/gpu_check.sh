@@ -2,7 +2,7 @@
 # What needs a CUDA device, unattended in under ten minutes: the tests marked `cuda`, then one Markdown table: the
 # attention by every road and whole training steps (bfloat16, sizes S and M), tokens/s and share of the measured peak.
 #
-#   bash scripts/gpu_check.sh            # takes the torch that is there (2.8 or later; meant for 2.11); installs nothing
+#   bash scripts/gpu_check.sh            # takes the torch that is there (2.8 or later); installs nothing
 #   PYTHON=/path/to/python bash scripts/gpu_check.sh
 #   DRY_RUN=1 bash scripts/gpu_check.sh  # no device needed: the tests are collected, the table is made at tiny sizes on a CPU
 #

@@ -59,7 +59,7 @@ class Job:
     stages : tuple of mapping
         ``{"name": …, **choices}`` each.
     segment_s, storage_dtype :
-        See `shards.write_fragment`.
+        See `writer.fragment.write_fragment`.
     """
 
     staging: Path

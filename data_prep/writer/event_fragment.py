@@ -66,7 +66,7 @@ def check_events(recording: Recording) -> None:
 
 
 def write_event_fragment(recording: Recording, path: Path, *, segment_s: float | None) -> Fragment:
-    """Write a recording of events to `path`, atomically; see `shards.write_fragment`.
+    """Write a recording of events to `path`, atomically; see `writer.fragment.write_fragment`.
 
     Raises
     ------

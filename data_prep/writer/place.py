@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_prep.running.lock import only_one
+from data_prep.writer.lock import only_one
 from data_prep.writer.shards import clear, is_whole, publish
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.hashing import read_json, sha256_file

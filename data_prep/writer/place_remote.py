@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.fetch import cache_dir
-from data_prep.running.lock import only_one
 from data_prep.writer.atomic import WriteError
+from data_prep.writer.lock import only_one
 from data_prep.writer.place import Place
 from data_prep.writer.shards import TABLES, clear
 from neurofm.schema.errors import ConfigError, DataError

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.flow import Flow
-from data_prep.spool import Spool
+from data_prep.writer.spool import Spool
 from neurofm.schema.errors import DataError
 
 DTYPES = {"int16": "<i2", "float16": "<f2", "float32": "<f4"}

@@ -15,7 +15,7 @@ from neurofm.adapt.finetune import Finetuned, finetune
 from neurofm.adapt.rows import join
 from neurofm.adapt.search import choose_lr
 from neurofm.data.corpus import Corpus
-from neurofm.data.loading.collate import channel_name
+from neurofm.data.storage.catalogue import channel_name
 from neurofm.hub.export import export_decoder
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.hub.save import save_model

@@ -18,8 +18,8 @@ from neurofm.api.calibration import calibrate, knows
 from neurofm.api.codes import code_windows
 from neurofm.api.pretrained import embed_batches
 from neurofm.data.corpus import Corpus
-from neurofm.data.loading.collate import channel_name
-from neurofm.data.splits.parts import Span, overlap
+from neurofm.data.splits.spans import Span, overlap
+from neurofm.data.storage.catalogue import channel_name
 from neurofm.data.windows import Window
 from neurofm.hub.load import LoadedModel
 from neurofm.models.base import CodebookModel

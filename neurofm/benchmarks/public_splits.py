@@ -3,7 +3,7 @@
 Benchmarks that fit their models themselves make their folds of a file of `splits/`. Where models come trained, each brings
 the split that it was trained under, and a file of `splits/trained/` says what that must have been:
 
-    rule    as in `conf/data`: the name of a rule of `data.split_rules` and its choices
+    rule    as in `conf/data`: the name of a rule of `data.splits.rules` and its choices
     free    choices that a model may make otherwise, since the test part does not hang on them
 """
 

@@ -1,1 +1,1 @@
-"""The `neurofm` command: verbs as Hydra apps, and three plain tables."""
+"""The `neurofm` command: verbs as Hydra apps, and two plain tables."""

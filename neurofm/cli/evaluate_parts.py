@@ -27,7 +27,7 @@ from neurofm.data.splits.files import rule_hash
 from neurofm.report import families as family_page
 from neurofm.report import new_subject, population, retrieval, seizure, trial_curves, trials
 from neurofm.report.content import Section
-from neurofm.report.figures import dataset_overview, training_curves
+from neurofm.report.figures_signals import dataset_overview, training_curves
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.words import counted
 from neurofm.training.loggers import read_metrics

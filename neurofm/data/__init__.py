@@ -1,1 +1,1 @@
-"""Shards → batches: index, splits, windows, transforms, plan, loader. Knows no model."""
+"""Shards → batches: storage, splits, windows, transforms, plan, loader. Knows no model."""

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.loading.collate import channel_vocabulary, describe, session_name
+from neurofm.data.loading.collate import channel_vocabulary, describe
 from neurofm.data.loading.loader import WindowLoader
 from neurofm.data.loading.mixing import mixing_weights
 from neurofm.data.mixture import members_of, open_datasets
 from neurofm.data.splits.rules import make_split, read_split
 from neurofm.data.splits.spans import Span, Split
 from neurofm.data.stimuli import Stimuli
+from neurofm.data.storage.catalogue import session_name
 from neurofm.data.task import Task
 from neurofm.data.transforms.base import Compose
 from neurofm.data.windows import Window

@@ -41,7 +41,7 @@ class Dataset(Catalogue):
     bin_s : float, optional
         For recordings whose signal is a list of events (spikes): seconds per bin in which it is read as a signal.
     reader : str
-        "indexed": segments are fetched by their offset; "stream": by reading tars on (`data.tar_stream`).
+        "indexed": segments are fetched by their offset; "stream": by reading tars on (`data.storage.tar_stream`).
     only : mapping, optional
         Arguments of `select`: the recordings that there are. No shard without one of them is opened, or need exist.
 

@@ -13,7 +13,7 @@ from neurofm.benchmarks.adapted.trials import ENSEMBLE, TrialScores
 from neurofm.benchmarks.stats.intervals import t_interval
 from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table, notes_of
-from neurofm.report.figures import adaptation_curve
+from neurofm.report.figures_adaptation import adaptation_curve
 from neurofm.report.new_subject import (
     BARS,
     ENOUGH_PEOPLE,

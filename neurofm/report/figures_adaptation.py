@@ -18,32 +18,6 @@ from neurofm.schema.errors import DataError
 Curves = Mapping[str, Mapping[str, Mapping[float, float]]]
 
 
-def curves_from_rows(
-    rows: Sequence[Mapping[str, Any]], *, metric: str, series: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, dict[float, float]]]:
-    """Arrange score rows as series → person → budget → score; several seeds are averaged.
-
-    Parameters
-    ----------
-    rows : sequence of mapping
-        Rows of the results table.
-    metric : str
-        Which metric is drawn.
-    series : mapping of str to mapping
-        Name shown → columns that a row must have, e.g. ``{"ridge": {"model": "ridge", "transductive": False}}``.
-    """
-    out: dict[str, dict[str, dict[float, float]]] = {}
-    for name, wanted in series.items():
-        cells: dict[tuple[str, float], list[float]] = {}
-        for r in rows:
-            if r["metric"] == metric and all(r[k] == v for k, v in wanted.items()):
-                cells.setdefault((r["subject"], r["budget"]), []).append(r["value"])
-        out[name] = {}
-        for (person, budget), values in sorted(cells.items()):
-            out[name].setdefault(person, {})[budget] = float(np.mean(values))
-    return {name: people for name, people in out.items() if people}
-
-
 def _tones(names: Sequence[str], tones: Mapping[str, str] | None) -> dict[str, str]:
     return {n: colour((tones or {}).get(n, n), k) for k, n in enumerate(names)}
 
@@ -73,7 +47,7 @@ def adaptation_curve(
     Parameters
     ----------
     curves : series → person → budget → score
-        See `curves_from_rows`. People who lack a budget are left out of that budget's mean.
+        People who lack a budget are left out of that budget's mean.
     metric, budget_unit : str
         Axis labels.
     tones : mapping, optional
@@ -204,7 +178,7 @@ def paired_gains(
     Returns
     -------
     drawing, statistics
-        The second maps each budget to its `statistics.Paired`, for the claim.
+        The second maps each budget to its `stats.intervals.Paired`, for the claim.
     """
     results = {b: paired_interval(*pair) for b, pair in gains.items()}
     rows = []

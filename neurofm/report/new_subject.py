@@ -13,7 +13,8 @@ from neurofm.benchmarks.adapted.new_subject import MODEL, SKIP, Scored
 from neurofm.benchmarks.stats.intervals import Paired, paired_interval, t_interval
 from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table, notes_of
-from neurofm.report.figures import adaptation_curve, paired_gains, region_scores, traces
+from neurofm.report.figures_adaptation import adaptation_curve, paired_gains, region_scores
+from neurofm.report.figures_signals import traces
 from neurofm.schema.words import counted
 
 Scores = dict[float, dict[str, float]]

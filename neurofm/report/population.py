@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.benchmarks.adapted.adaptation import areas, compare
 from neurofm.benchmarks.population.scores import METRICS, PopulationScores
+from neurofm.benchmarks.stats.curves import areas, compare
 from neurofm.benchmarks.stats.intervals import paired_interval, t_interval
 from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table, notes_of
-from neurofm.report.figures import adaptation_curve
+from neurofm.report.figures_adaptation import adaptation_curve
 from neurofm.schema.recording import slug
 
 TITLES = {

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.benchmarks.adapted.adaptation import Curves, areas, compare
 from neurofm.benchmarks.detection.seizure import BASELINES, METRICS, MODEL, ORACLE, SeizureScores
+from neurofm.benchmarks.stats.curves import Curves, areas, compare
 from neurofm.benchmarks.stats.intervals import paired_interval
 from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table, notes_of

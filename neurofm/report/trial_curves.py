@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.benchmarks.adapted.adaptation import areas, compare
 from neurofm.benchmarks.adapted.trial_curves import TrialCurves
+from neurofm.benchmarks.stats.curves import areas, compare
 from neurofm.benchmarks.stats.intervals import Paired, paired_interval, t_interval
 from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table, notes_of
-from neurofm.report.figures import adaptation_curve
+from neurofm.report.figures_adaptation import adaptation_curve
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.recording import slug
 

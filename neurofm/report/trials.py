@@ -11,7 +11,7 @@ from neurofm.benchmarks.adapted.trials import ENSEMBLE, TrialScores
 from neurofm.benchmarks.stats.intervals import mean_over_units, paired_interval
 from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table, notes_of
-from neurofm.report.figures import confusion_matrix, time_resolved_accuracy
+from neurofm.report.figures_decoding import confusion_matrix, time_resolved_accuracy
 
 BAR = "shrinkage LDA"
 # an exact sign-flip test of fewer people cannot come below .05

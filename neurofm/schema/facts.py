@@ -25,7 +25,7 @@ class Facts:
     subjects : tuple of str
         Subjects seen in training, likewise from 1.
     sessions : tuple of str
-        Sessions seen in training, likewise from 1; see `data.loading.collate.session_name`.
+        Sessions seen in training, likewise from 1; see `data.storage.catalogue.session_name`.
     classes : tuple of str
         Labels of a classification task, in the order of the logits; empty otherwise.
     class_counts : tuple of int

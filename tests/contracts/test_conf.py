@@ -136,3 +136,17 @@ def test_every_verb_has_its_yaml():
 def test_every_dataset_is_in_the_docs():
     page = (CONF.parent / "docs" / "datasets.md").read_text()
     assert not [p.stem for p in CONF.glob("dataset/*.yaml") if f"`{p.stem}`" not in page]
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("stages", STAGES.names()),
+        ("decode", STAGES.names()),
+        ("streaming", set(TRANSFORMS.names()) - {"compose"}),
+        ("streaming", RULES),
+    ],
+)
+def test_every_choice_is_in_the_docs(page, names):
+    text = (CONF.parent / "docs" / f"{page}.md").read_text()
+    assert not [n for n in names if f"`{n}`" not in text]

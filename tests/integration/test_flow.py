@@ -21,7 +21,7 @@ import neurofm
 from data_prep.sources.simulated import Simulated
 from neurofm.cli.main import main
 from neurofm.data.dataset import Dataset
-from neurofm.data.splits.parts import Span, overlap
+from neurofm.data.splits.spans import Span, overlap
 from neurofm.hub.load import load_model
 from neurofm.schema.tables import read_table
 from neurofm.training.reopen import corpus_of

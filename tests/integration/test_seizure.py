@@ -11,8 +11,8 @@ import torch
 
 from neurofm.cli.main import main
 from neurofm.data.dataset import Dataset
-from neurofm.data.splits.parts import overlap
 from neurofm.data.splits.rules import make_split
+from neurofm.data.splits.spans import overlap
 from neurofm.schema.tables import read_table
 
 # louder and quieter in artefacts than the corpus of the benchmark, so that ten minutes a person are enough to learn from

@@ -8,6 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from neurofm.benchmarks.adapted.normalise import (
+    Normaliser,
+    fit_normaliser,
+    held_out_normaliser,
+    transductive_normaliser,
+)
 from neurofm.benchmarks.adapted.protocols import (
     TraceScores,
     every_third_region,
@@ -17,12 +23,6 @@ from neurofm.benchmarks.adapted.protocols import (
 from neurofm.benchmarks.baselines.lagged_ridge import Gram, add_up, gram
 from neurofm.benchmarks.baselines.masked_ridge import LAGS, MaskedRegionRidge
 from neurofm.benchmarks.baselines.var import VAR, predict_persistence
-from neurofm.benchmarks.decoding.normalise import (
-    Normaliser,
-    fit_normaliser,
-    held_out_normaliser,
-    transductive_normaliser,
-)
 from neurofm.schema.errors import ConfigError, nearest
 
 # Chosen on volumes 330–599 of the held-out people; never on the test span

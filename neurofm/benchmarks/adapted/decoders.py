@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from neurofm.benchmarks.guards.audit import Finding, audit
 from neurofm.data.corpus import Corpus
 from neurofm.data.dataset import Dataset
-from neurofm.data.splits.parts import Span
+from neurofm.data.splits.spans import Span
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError
@@ -234,7 +234,7 @@ def open_decoder(folder: Path, *, allow_import: bool = False) -> Decoder:
 
 
 class RegionPredictor:
-    """A decoder of hidden regions or next volumes as the callables that `benchmarks.protocols` asks."""
+    """A decoder of hidden regions or next volumes as the callables that `adapted.protocols` asks."""
 
     def __init__(self, decoder: Decoder, recording_id: str) -> None:
         self.decoder, self.recording_id = decoder, recording_id

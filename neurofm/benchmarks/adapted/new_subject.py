@@ -24,7 +24,7 @@ from neurofm.benchmarks.adapted.protocols import (
 from neurofm.benchmarks.guards.audit import Finding, refuse_on_leak
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.data.dataset import Dataset
-from neurofm.data.splits.parts import Span
+from neurofm.data.splits.spans import Span
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of
 

@@ -1,7 +1,7 @@
 """The one path by which every model and every baseline is scored.
 
 A protocol hands a `predict` callable nothing but what it may see, collects what it says and compares it with the truth.
-The callable knows neither the truth nor where in the test span it stands. Decoders of trials: `benchmarks.decoding`.
+The callable knows neither the truth nor where in the test span it stands. Decoders of trials: `adapted.trial_decoders`.
 """
 
 from __future__ import annotations
@@ -46,11 +46,6 @@ class TraceScores:
     def mean_r2(self) -> float:
         """R² averaged over regions."""
         return float(np.nanmean(self.r2))
-
-    @property
-    def mean_r(self) -> float:
-        """Pearson correlation averaged over regions."""
-        return float(np.nanmean(self.r))
 
 
 def _score(true: NDArray, predicted: NDArray, regions: NDArray, times: NDArray) -> TraceScores:

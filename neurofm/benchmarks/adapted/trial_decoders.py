@@ -1,4 +1,4 @@
-"""The same path for decoders of trials: what their labels are worth, and when in the trial they come to know them."""
+"""As `protocols`, for decoders of trials: what their labels are worth, and when in the trial they come to know them."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class MaskedRegionRidge:
 
     Population: ``min ‖Y − F W‖² + λ ‖W‖²`` over other people. New person: ``min ‖Y − F V‖² + λ ‖V − W‖²`` over its own
     calibration volumes. `adapt` returns a new object, so one population serves every budget. All values are expected
-    normalised (other people by their whole run, the new one by its calibration volumes: `benchmarks.normalise`), so
+    normalised (other people by their whole run, the new one by its calibration volumes: `adapted.normalise`), so
     there is no intercept.
 
     Parameters

@@ -8,8 +8,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neurofm.benchmarks.baselines.smoothing import gaussian
-from neurofm.benchmarks.population.metrics import psth
 from neurofm.schema.errors import DataError, NeurofmError
+
+
+def psth(values: Sequence[ArrayLike], conditions: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Mean over the trials of each condition, shape (bin, unit); trials are cut to the shortest of their condition."""
+    if len(values) != len(conditions) or not len(values):
+        raise DataError(
+            f"PSTH: {len(values)} trials have {len(conditions)} conditions; expected one each, at least one"
+        )
+    out = {}
+    for c in sorted(set(conditions)):
+        mine = [np.asarray(v, np.float64) for v, k in zip(values, conditions, strict=True) if k == c]
+        shortest = min(map(len, mine))
+        out[c] = np.mean([v[:shortest] for v in mine], axis=0)
+    return out
 
 
 class Psth:

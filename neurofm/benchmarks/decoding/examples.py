@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.loading.collate import channel_name
+from neurofm.data.storage.catalogue import channel_name
 from neurofm.data.transforms.base import Compose
 from neurofm.data.windows import Window
 from neurofm.schema.errors import ConfigError, DataError, nearest

@@ -58,7 +58,7 @@ class Protocol:
     transforms : list of mapping
         Fitted anew on each fold's training part.
     promises : mapping
-        As in `data.split_files`.
+        As in `data.splits.files`.
     split_hash, split_name : str
     findings : list of Finding
         On how the folds were made.
@@ -97,7 +97,7 @@ def protocol_of(
     data, task : mapping
         As in `conf/data` (without a split) and `conf/task`.
     split : mapping
-        A rule as in `data.split_files`.
+        A rule as in `data.splits.files`.
     relabel : mapping of str to str or None, optional
         Label in the data → class; None leaves such windows out; what is not named keeps its name.
     target : str

@@ -52,15 +52,6 @@ class Item(NamedTuple):
     label: int
 
 
-def features_needed(task: str) -> list[str]:
-    """Columns of features.csv that `neurofm prep dataset=brain_treebank` must keep for a task."""
-    others = {
-        "onset": "is_onset", "face_num": "face_num", "word_index": "idx_in_sentence", "word_head_pos": "bin_head",
-        "word_part_speech": "pos",
-    }  # fmt: skip
-    return [name for name in [{**BY_QUANTILE, **others}.get(task)] if name]
-
-
 def balanced(
     positive: Sequence[float], negative: Sequence[float], *, limit: int = MAX_ITEMS, seed: int = SEED
 ) -> list[Item]:

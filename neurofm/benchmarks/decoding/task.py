@@ -111,11 +111,11 @@ def score_decoding(
     name, task : str
         Of the benchmark and of what is decoded.
     results, run_id, allow_leak, allow_import, versions
-        As in `new_subject.score_new_subjects`.
+        As in `adapted.new_subject.score_new_subjects`.
     models : mapping of str to mapping
         As in `estimators`, or ``{checkpoint: runs/…/model}``: a linear read-out of its frozen features.
     metrics : sequence of str, optional
-        Of `scores.METRICS`; default by the number of classes.
+        Of `stats.scores.METRICS`; default by the number of classes.
     control : str or sequence of str, optional
         Of `controls.CONTROLS`.
     seeds : sequence of int

@@ -125,7 +125,7 @@ def score_seizures(
     Parameters
     ----------
     name, runs, results, run_id, task, dataset, allow_leak, allow_import, versions
-        As in `new_subject.score_new_subjects`.
+        As in `adapted.new_subject.score_new_subjects`.
     label : str
         The class that is detected.
     threshold : float or "fitted"

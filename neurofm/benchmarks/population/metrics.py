@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from neurofm.benchmarks.baselines.psth import psth
 from neurofm.benchmarks.stats.scores import noise_ceiling
 from neurofm.schema.errors import ConfigError, DataError
 
@@ -104,26 +105,12 @@ def _sums(true: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.float64], N
     return ((a - b) ** 2).sum(0), sst
 
 
-def psth(values: Sequence[ArrayLike], conditions: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """Mean over the trials of each condition, shape (bin, unit); trials are cut to the shortest of their condition."""
-    if len(values) != len(conditions) or not len(values):
-        raise DataError(
-            f"PSTH: {len(values)} trials have {len(conditions)} conditions; expected one each, at least one"
-        )
-    out = {}
-    for c in sorted(set(conditions)):
-        mine = [np.asarray(v, np.float64) for v, k in zip(values, conditions, strict=True) if k == c]
-        shortest = min(map(len, mine))
-        out[c] = np.mean([v[:shortest] for v in mine], axis=0)
-    return out
-
-
 def psth_r(
     rates: Sequence[ArrayLike], counts: Sequence[ArrayLike], conditions: Sequence[str], *, sd_bins: float = 0.0
 ) -> tuple[float, float]:
     """Pearson r of the trial-averaged rates with the PSTH, and its noise ceiling: per unit, averaged over units.
 
-    The ceiling is what a perfect model of the repeated part reaches with so many trials (`scores.noise_ceiling`). A model
+    The ceiling is what a perfect model of the repeated part reaches with so many trials (`stats.scores.noise_ceiling`). A model
     that reads other units of the same trials can pass it: it also knows what these trials happened to share.
 
     Parameters

@@ -62,7 +62,7 @@ def judge(protocol: str, session: Session, said: Sequence[np.ndarray], *, horizo
         Of `METRICS`.
     session : Session
     said : sequence of array
-        One per test trial, as `population_bars` gives them.
+        One per test trial, as `bars` gives them.
     horizon_s : float
         Of "forward".
     """
@@ -121,19 +121,19 @@ def score_population(
     Parameters
     ----------
     name, results, run_id, allow_leak, allow_import, versions
-        As in `new_subject.score_new_subjects`.
+        As in `adapted.new_subject.score_new_subjects`.
     path : str
         A prepared dataset; with `runs` or `arms` their decoders name it.
     protocol : str
         "co_smoothing", "forward" or "decoding".
     bin_s, behaviour, lag_s, mask, align, window_s, held_out
-        See `population_data.Reading`.
+        See `data.Reading`.
     parts, test_fraction, gap_s, tasks, official
-        See `population_data.sessions_of`; with arms the decoders' own splits are used.
+        See `data.sessions_of`; with arms the decoders' own splits are used.
     horizon_s : float
         "forward": the last seconds of each trial.
     baselines : sequence of str, optional
-        Of `population_bars.BARS`; default all but `BY_NAME`.
+        Of `bars.BARS`; default all but `BY_NAME`.
     runs : str
         Every decoder of `task` under this folder, named by its strategy.
     arms : mapping, optional

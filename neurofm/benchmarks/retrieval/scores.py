@@ -26,9 +26,9 @@ from neurofm.benchmarks.retrieval.trials import (
     trials_of_part,
 )
 from neurofm.data.corpus import Corpus
-from neurofm.data.loading.collate import channel_name
 from neurofm.data.splits.spans import Span
 from neurofm.data.stimuli import Stimuli
+from neurofm.data.storage.catalogue import channel_name
 from neurofm.hub.load import LoadedModel, load_model
 from neurofm.schema.conditions import write_conditions
 from neurofm.schema.errors import ConfigError, nearest
@@ -92,7 +92,7 @@ def score_retrieval(
     Parameters
     ----------
     name, runs, results, run_id, dataset, allow_leak, allow_import, versions
-        As in `trials.score_trials`.
+        As in `adapted.trials.score_trials`.
     task : str
         Only models of this task.
     encoder : str, optional

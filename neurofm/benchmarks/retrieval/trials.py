@@ -64,7 +64,7 @@ class Trials:
         return self.only([i for i, s in enumerate(self.subject) if s == subject])
 
     def averaged(self, mode: str) -> Trials:
-        """Mean signals of the trials of one stimulus; see `retrieval_average.average`."""
+        """Mean signals of the trials of one stimulus; see `average.average`."""
         if mode == "trial":
             return self
         values, stimulus, subject = average(self.values, self.stimulus, self.subject, mode=mode)

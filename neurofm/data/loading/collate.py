@@ -13,6 +13,7 @@ import torch
 
 from neurofm.data.dataset import Dataset
 from neurofm.data.stimuli import Shown
+from neurofm.data.storage.catalogue import channel_name, session_name
 from neurofm.data.windows import Window
 from neurofm.schema.batch import Events, NeuralBatch, StreamValues
 from neurofm.schema.errors import DataError
@@ -52,22 +53,6 @@ class Sample:
     streams: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     counted: bool = True
     shown: Shown | None = None
-
-
-def channel_name(row: dict) -> str:
-    """Return the name a channel is known by across recordings: canonical where there is one.
-
-    A unit or a cell without one is known by its recording too: unit 3 of one session is not unit 3 of another, unless
-    they are declared the same by a canonical name.
-    """
-    if row["canonical"] or row["kind"] not in ("unit", "calcium"):
-        return row["canonical"] or row["name"]
-    return f"{row['recording_id']}/{row['name']}"
-
-
-def session_name(row: dict) -> str:
-    """Return what the runs of one session share: dataset/subject/session; a subject without sessions has one."""
-    return f"{row['dataset']}/{row['subject']}/{row['session']}"
 
 
 def channel_vocabulary(dataset: Dataset, recording_ids: Iterable[str] | None = None) -> tuple[str, ...]:

@@ -1,7 +1,4 @@
-"""Who may be looked at when: the rules that make a `Split`, from sorted ids and explicit seeds.
-
-Splits are made here and nowhere else, and written to one JSON with a hash.
-"""
+"""Parts by time: a new person calibrated on the beginning, one recording cut in order, a dataset's own parts, folds of trials."""
 
 from __future__ import annotations
 
@@ -14,24 +11,8 @@ import numpy as np
 
 from neurofm.data.dataset import Dataset
 from neurofm.data.keyed import keyed_generator
-from neurofm.data.splits.spans import Overlap, Span, Split, overlap, require_inside
+from neurofm.data.splits.spans import Span, Split, overlap
 from neurofm.schema.errors import ConfigError, nearest
-
-__all__ = [
-    "Overlap",
-    "Span",
-    "Split",
-    "by_time",
-    "cut",
-    "kfold_trials",
-    "label_of",
-    "length_s",
-    "new_subject",
-    "official_parts",
-    "overlap",
-    "require_inside",
-    "whole",
-]
 
 
 def whole(dataset: Dataset, recording_ids: Iterable[str]) -> list[Span]:

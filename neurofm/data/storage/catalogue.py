@@ -175,3 +175,19 @@ def _grouped(
     for row in rows:
         groups[tuple(row[k] for k in keys)].append(row)
     return {k: sorted(v, key=lambda r: r[order]) for k, v in groups.items()}
+
+
+def channel_name(row: dict) -> str:
+    """Return the name a channel is known by across recordings: canonical where there is one.
+
+    A unit or a cell without one is known by its recording too: unit 3 of one session is not unit 3 of another, unless
+    they are declared the same by a canonical name.
+    """
+    if row["canonical"] or row["kind"] not in ("unit", "calcium"):
+        return row["canonical"] or row["name"]
+    return f"{row['recording_id']}/{row['name']}"
+
+
+def session_name(row: dict) -> str:
+    """Return what the runs of one session share: dataset/subject/session; a subject without sessions has one."""
+    return f"{row['dataset']}/{row['subject']}/{row['session']}"

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.loading.collate import channel_name
 from neurofm.data.splits.spans import Span
+from neurofm.data.storage.catalogue import channel_name
 from neurofm.data.transforms.base import Transform
 from neurofm.schema.errors import ConfigError, DataError, nearest
 

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.loading.collate import channel_name
 from neurofm.data.splits.parts import whole
 from neurofm.data.splits.spans import Span
+from neurofm.data.storage.catalogue import channel_name
 from neurofm.data.transforms.base import Transform
 from neurofm.data.transforms.fitting import fitted_on, known_of
 from neurofm.data.windows import stretches

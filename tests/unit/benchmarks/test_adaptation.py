@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from neurofm.benchmarks.adapted.adaptation import area, areas, compare
+from neurofm.benchmarks.stats.curves import area, areas, compare
 from neurofm.schema.errors import DataError
 
 

@@ -8,11 +8,11 @@ from scipy.signal import lfilter
 from sklearn.linear_model import Ridge
 
 from neurofm.benchmarks.adapted.bars import FoldBars
+from neurofm.benchmarks.adapted.normalise import fit_normaliser, held_out_normaliser, transductive_normaliser
 from neurofm.benchmarks.adapted.protocols import masked_region_scores
 from neurofm.benchmarks.baselines.lagged_ridge import add_up, gram, lagged, solve_without_target
 from neurofm.benchmarks.baselines.masked_ridge import MaskedRegionRidge
 from neurofm.benchmarks.baselines.var import VAR, predict_persistence
-from neurofm.benchmarks.decoding.normalise import fit_normaliser, held_out_normaliser, transductive_normaliser
 from neurofm.schema.errors import ConfigError, DataError, NeurofmError
 
 LAGS = (-1, 0, 1)

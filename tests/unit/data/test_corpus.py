@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from neurofm.data.corpus import Corpus, merged
-from neurofm.data.splits.parts import Span, Split
+from neurofm.data.splits.spans import Span, Split
 from neurofm.data.task import Task
 from neurofm.schema.errors import ConfigError, DataError
 

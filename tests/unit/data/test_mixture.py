@@ -11,7 +11,7 @@ from neurofm.data.corpus import Corpus
 from neurofm.data.dataset import Dataset
 from neurofm.data.loading.mixing import mixing_weights
 from neurofm.data.mixture import Mixture, members_of, open_datasets
-from neurofm.data.splits.parts import Span, Split
+from neurofm.data.splits.spans import Span, Split
 from neurofm.data.task import Task
 from neurofm.schema.errors import ConfigError, DataError
 

@@ -4,8 +4,8 @@ import pytest
 
 from neurofm.data.dataset import Dataset
 from neurofm.data.splits.filter_length import filter_length_s
-from neurofm.data.splits.parts import overlap
 from neurofm.data.splits.rules import make_split
+from neurofm.data.splits.spans import overlap
 from neurofm.schema.errors import ConfigError, DataError
 
 

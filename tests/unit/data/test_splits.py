@@ -8,17 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.splits.parts import (
-    Span,
-    Split,
-    by_time,
-    kfold_trials,
-    new_subject,
-    official_parts,
-    overlap,
-    require_inside,
-    whole,
-)
+from neurofm.data.splits.parts import by_time, kfold_trials, new_subject, official_parts, whole
+from neurofm.data.splits.spans import Span, Split, overlap, require_inside
 from neurofm.schema.errors import ConfigError, DataError
 
 

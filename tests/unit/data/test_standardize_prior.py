@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.splits.parts import Span, whole
+from neurofm.data.splits.parts import whole
+from neurofm.data.splits.spans import Span
 from neurofm.data.transforms.base import transform_from_json
 from neurofm.data.transforms.standardize import Standardize
 from neurofm.schema.errors import ConfigError

@@ -7,7 +7,8 @@ import pytest
 
 from neurofm.data.dataset import Dataset
 from neurofm.data.keyed import keyed_generator
-from neurofm.data.splits.parts import Span, official_parts, whole
+from neurofm.data.splits.parts import official_parts, whole
+from neurofm.data.splits.spans import Span
 from neurofm.data.transforms.base import TRANSFORMS, Compose, transform_from_json
 from neurofm.data.transforms.standardize import MAX_BLOCKS, Standardize
 from neurofm.schema.errors import ConfigError, DataError

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.splits.parts import Span, official_parts, whole
+from neurofm.data.splits.parts import official_parts, whole
+from neurofm.data.splits.spans import Span
 from neurofm.data.windows import (
     event_windows,
     labels_in,

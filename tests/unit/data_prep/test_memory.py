@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-import data_prep.spool
+import data_prep.writer.spool
 from data_prep.pipeline import prepare
 from data_prep.sources.base import Item, Source
 from neurofm.schema.recording import Channel, Recording, Stream
@@ -46,7 +46,7 @@ class MadeUp(Source):
 
 
 def test_peak_memory_does_not_grow_with_the_recording(tmp_path, monkeypatch):
-    monkeypatch.setattr(data_prep.spool, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(data_prep.writer.spool, "MEMORY_BYTES", 0)
 
     def peak(minutes: int) -> float:
         source = MadeUp(round(60 * minutes * RATE))

@@ -7,14 +7,14 @@ import hashlib
 import numpy as np
 import pytest
 
-import data_prep.spool
+import data_prep.writer.spool
 from data_prep.pipeline import prepare
-from data_prep.spool import Spool
+from data_prep.writer.spool import Spool
 
 
 @pytest.mark.parametrize("memory", [0, 1000, 1 << 20])
 def test_blocks_come_back_to_the_bit(tmp_path, monkeypatch, memory):
-    monkeypatch.setattr(data_prep.spool, "MEMORY_BYTES", memory)
+    monkeypatch.setattr(data_prep.writer.spool, "MEMORY_BYTES", memory)
     rng = np.random.default_rng(0)
     given = [[rng.standard_normal((n, 3)) for n in (5, 1, 70)], [], [np.asfortranarray(rng.standard_normal((9, 3)))]]
     given[0].append(np.arange(6, dtype=np.float32).reshape(2, 3))
@@ -33,15 +33,15 @@ def test_blocks_come_back_to_the_bit(tmp_path, monkeypatch, memory):
 
 
 def test_without_room_it_gives_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(data_prep.spool, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(data_prep.writer.spool, "MEMORY_BYTES", 0)
     for folder, room in ((None, 1 << 30), (tmp_path, 10), (tmp_path / "absent", 1 << 30)):
-        monkeypatch.setattr(data_prep.spool, "FILE_BYTES", room)
+        monkeypatch.setattr(data_prep.writer.spool, "FILE_BYTES", room)
         spool = Spool(folder)
         spool.begin_interval()
         for _ in range(3):
             spool.add(np.zeros((10, 3)))
         assert not spool.kept
-    monkeypatch.setattr(data_prep.spool, "FILE_BYTES", 10_000)
+    monkeypatch.setattr(data_prep.writer.spool, "FILE_BYTES", 10_000)
     spool = Spool(tmp_path, expected_bytes=10_001)
     spool.begin_interval()
     spool.add(np.zeros((1, 3)))
@@ -59,7 +59,7 @@ def test_the_dataset_is_the_same_either_way(tmp_path, monkeypatch):
         return h.hexdigest()
 
     kept = digest("memory")
-    monkeypatch.setattr(data_prep.spool, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(data_prep.writer.spool, "MEMORY_BYTES", 0)
     assert digest("file") == kept
-    monkeypatch.setattr(data_prep.spool, "FILE_BYTES", 0)
+    monkeypatch.setattr(data_prep.writer.spool, "FILE_BYTES", 0)
     assert digest("again") == kept

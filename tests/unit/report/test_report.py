@@ -11,9 +11,11 @@ import pytest
 from neurofm.benchmarks.adapted.trial_decoders import time_resolved
 from neurofm.benchmarks.results import row as score_row
 from neurofm.benchmarks.stats.intervals import sign_flip_p, t_interval
-from neurofm.report import figures
 from neurofm.report.canvas import PALETTE
 from neurofm.report.content import Claim, Drawing, Report, Section, Table
+from neurofm.report.figures_adaptation import adaptation_curve, paired_gains, region_scores
+from neurofm.report.figures_decoding import confusion_matrix, time_resolved_accuracy
+from neurofm.report.figures_signals import dataset_overview, traces, training_curves
 from neurofm.report.html import page, write_report
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.tables import read_table
@@ -41,14 +43,23 @@ def synthetic_scores() -> list[dict]:
 
 def synthetic_drawings() -> dict[str, Drawing]:
     rng = np.random.default_rng(1)
-    curves = figures.curves_from_rows(
-        synthetic_scores(), metric="r2",
-        series={"fine-tuned": {"model": "finetuned"}, "from scratch": {"model": "scratch"},
-                "ridge": {"model": "ridge"}},
-    )  # fmt: skip
+    names = {"finetuned": "fine-tuned", "scratch": "from scratch", "ridge": "ridge"}
+    rows = synthetic_scores()
+    curves = {
+        name: {
+            p: {
+                b: float(
+                    np.mean([r["value"] for r in rows if (r["model"], r["subject"], r["budget"]) == (model, p, b)])
+                )
+                for b in BUDGETS
+            }
+            for p in PEOPLE
+        }
+        for model, name in names.items()
+    }
     tones = {"fine-tuned": "finetuned", "from scratch": "scratch", "ridge": "ridge"}
     pair = {b: [[curves[s][p][b] for p in PEOPLE] for s in ("fine-tuned", "from scratch")] for b in BUDGETS}
-    gains, _ = figures.paired_gains({b: (v[0], v[1]) for b, v in pair.items()}, people=PEOPLE)
+    gains, _ = paired_gains({b: (v[0], v[1]) for b, v in pair.items()}, people=PEOPLE)
     true = np.apply_along_axis(lambda v: np.convolve(v, np.ones(5) / 5, "same") * 2, 0, rng.normal(size=(250, 3)))
     y = np.repeat(np.arange(4), 20)
     trials = rng.normal(size=(80, 2, 100)) + 2.5 * y[:, None, None] * (np.arange(100) > 45)
@@ -66,23 +77,23 @@ def synthetic_drawings() -> dict[str, Drawing]:
     by_region = rng.uniform(0.2, 0.7, size=32)
     spectra = {p: (np.linspace(0.01, 0.69, 60), 1 / (0.02 + np.linspace(0.01, 0.69, 60) ** 1.2)) for p in PEOPLE}
     return {
-        "adaptation": figures.adaptation_curve(curves, tones=tones, ceiling=(0.66, "ceiling of linear models")),
+        "adaptation": adaptation_curve(curves, tones=tones, ceiling=(0.66, "ceiling of linear models")),
         "gains": gains,
-        "regions": figures.region_scores(
+        "regions": region_scores(
             {"fine-tuned": by_region + rng.normal(0.02, 0.02, (7, 32)),
              "ridge": by_region + rng.normal(0, 0.02, (7, 32))},
             regions=regions, tones=tones,
         ),
-        "traces": figures.traces(true, {"fine-tuned": true * 0.8 + 0.25 * rng.normal(size=true.shape)},
+        "traces": traces(true, {"fine-tuned": true * 0.8 + 0.25 * rng.normal(size=true.shape)},
                                  titles=["sub-1, R00", "sub-1, R12", "sub-1, R30"], step_s=0.72, tones=tones),
-        "confusion": figures.confusion_matrix(
+        "confusion": confusion_matrix(
             {"fine-tuned": [[20, 4, 3, 3], [2, 10, 2, 1], [1, 3, 9, 2], [2, 2, 1, 9]],
              "LDA": [[18, 5, 4, 3], [2, 11, 1, 1], [2, 3, 8, 2], [1, 3, 1, 9]]},
             classes=["forward", "left", "backward", "right"],
         ),
-        "course": figures.time_resolved_accuracy({"LDA": course}, tones={"LDA": "blue"}),
-        "training": figures.training_curves({"training loss": fall, "validation loss": fall}),
-        "dataset": figures.dataset_overview(minutes=dict.fromkeys(PEOPLE, 14.4), example=true, rate_hz=1 / 0.72,
+        "course": time_resolved_accuracy({"LDA": course}, tones={"LDA": "blue"}),
+        "training": training_curves({"training loss": fall, "validation loss": fall}),
+        "dataset": dataset_overview(minutes=dict.fromkeys(PEOPLE, 14.4), example=true, rate_hz=1 / 0.72,
                                             channels=["R00", "R12", "R30"], spectra=spectra),
     }  # fmt: skip
 
@@ -232,9 +243,9 @@ def test_wrong_content_is_refused(tmp_path: Path, drawings: dict[str, Drawing]) 
         write_report(tmp_path, twice)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DataError, match="no scores"):
-        figures.adaptation_curve({})
+        adaptation_curve({})
     with pytest.raises(DataError, match="do not belong together"):
-        figures.traces(np.zeros((5, 2)), {"a": np.zeros((4, 2))}, titles=["a", "b"], step_s=1.0)
+        traces(np.zeros((5, 2)), {"a": np.zeros((4, 2))}, titles=["a", "b"], step_s=1.0)
 
 
 def test_a_report_without_claims_and_with_an_allowed_leak_says_so() -> None:
