@@ -20,6 +20,7 @@ from data_prep.sources.base import Item, Source
 from data_prep.writer.atomic import WriteError
 from data_prep.writer.place import place_of, require_replaceable
 from data_prep.writer.quantize import DTYPES
+from data_prep.writer.segment import check_segment_s
 from data_prep.writer.shards import TABLES, clear, load_staged, make_manifest, pack, write_stimuli, write_tables
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, sha256_file, write_json
@@ -147,8 +148,7 @@ def prepare(
     build_stages(stages)
     if storage_dtype not in DTYPES:
         raise ConfigError(f"storage_dtype '{storage_dtype}' is unknown: {nearest(storage_dtype, DTYPES)}")
-    if segment_s is not None and not segment_s > 0:
-        raise ConfigError(f"segment_s is {segment_s}; expected seconds above 0, or null for one segment per interval")
+    check_segment_s(segment_s)
     if shard_bytes < 1:
         raise ConfigError(f"shard_bytes is {shard_bytes}; expected 1 or more")
     place = place_of(out, work)

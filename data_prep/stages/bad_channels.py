@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from data_prep.stages.base import SignalInfo, Stage, Verdict
+from data_prep.stages.base import SignalInfo, Stage, Verdict, marked
 from data_prep.stages.measures import SD_PER_IQR, Measured, Measures
 from neurofm.schema.errors import ConfigError, DataError
 
@@ -154,13 +153,7 @@ class BadChannels(Stage):
 
     def start(self, info: SignalInfo) -> SignalInfo:
         """Begin an interval; mark the bad channels."""
-        channels = tuple(
-            replace(c, bad=True, reason="; ".join(filter(None, (c.reason, self._reasons[c.name]))))
-            if c.name in self._reasons
-            else c
-            for c in info.channels
-        )
-        return replace(info, channels=channels)
+        return marked(info, self._reasons)
 
 
 def robust_z(values: np.ndarray) -> np.ndarray:

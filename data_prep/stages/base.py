@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,15 @@ class SignalInfo:
     spans: tuple[tuple[float, float], ...] = ()
     trials: tuple[Event | None, ...] = ()
     events: tuple[Event, ...] = ()
+
+
+def marked(info: SignalInfo, reasons: Mapping[Any, str]) -> SignalInfo:
+    """Mark channels as bad; `reasons` are by name or by number of the column, and join those that a channel has already."""
+    channels = []
+    for i, c in enumerate(info.channels):
+        reason = reasons.get(c.name) or reasons.get(i)
+        channels.append(replace(c, bad=True, reason="; ".join(filter(None, (c.reason, reason)))) if reason else c)
+    return replace(info, channels=tuple(channels))
 
 
 @dataclass(frozen=True, kw_only=True)

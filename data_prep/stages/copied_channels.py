@@ -6,11 +6,9 @@ samples later. Three published sets are stored so. To a model that restores hidd
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from data_prep.stages.base import SignalInfo, Stage, Verdict
+from data_prep.stages.base import SignalInfo, Stage, Verdict, marked
 from neurofm.schema.errors import ConfigError
 
 # intervals that are compared, the first ones of the recording: a copy is one in each of them
@@ -71,13 +69,7 @@ class CopiedChannels(Stage):
 
     def start(self, info: SignalInfo) -> SignalInfo:
         """Begin an interval; mark the copies."""
-        channels = tuple(
-            replace(c, bad=True, reason="; ".join(filter(None, (c.reason, self._reasons[c.name]))))
-            if c.name in self._reasons
-            else c
-            for c in info.channels
-        )
-        return replace(info, channels=channels)
+        return marked(info, self._reasons)
 
 
 def copies(pieces: list[np.ndarray], channels: list[int], *, max_lag: int) -> dict[int, tuple[int, int]]:

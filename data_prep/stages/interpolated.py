@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from data_prep.stages.base import SignalInfo, Stage, Verdict
+from data_prep.stages.base import SignalInfo, Stage, Verdict, marked
 from data_prep.stages.quality import runs_of
 from neurofm.schema.errors import ConfigError, DataError
 
@@ -80,13 +78,7 @@ class Interpolated(Stage):
 
     def start(self, info: SignalInfo) -> SignalInfo:
         """Begin an interval; mark the channels."""
-        channels = tuple(
-            replace(ch, bad=True, reason="; ".join(filter(None, (ch.reason, self._reasons[c]))))
-            if c in self._reasons
-            else ch
-            for c, ch in enumerate(info.channels)
-        )
-        return replace(info, channels=channels)
+        return marked(info, self._reasons)
 
     def push(self, block: np.ndarray) -> np.ndarray:
         """Put zeros into the holes of the channels it marked, as nothing after it may."""

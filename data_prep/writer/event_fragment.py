@@ -14,7 +14,7 @@ from data_prep.stages.base import EventStage, Stage
 from data_prep.writer.atomic import writing
 from data_prep.writer.fragment import Fragment
 from data_prep.writer.members import members_of
-from data_prep.writer.segment import event_row, write_segment
+from data_prep.writer.segment import check_segment_s, event_row, write_segment
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import EventStream, Recording, Stream
 from neurofm.schema.segments import TIME, UNIT
@@ -75,8 +75,7 @@ def write_event_fragment(recording: Recording, path: Path, *, segment_s: float |
     WriteError
         When the file cannot be written.
     """
-    if segment_s is not None and not segment_s > 0:
-        raise ConfigError(f"segment_s is {segment_s}; expected seconds above 0, or null for one segment per interval")
+    check_segment_s(segment_s)
     signal, rid = _events(recording), recording.recording_id
     n_units = len(signal.channels)
     fragment = Fragment(scale=np.ones(n_units), offset=np.zeros(n_units), n_samples=[])

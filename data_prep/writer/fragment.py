@@ -18,7 +18,7 @@ from data_prep.flow import Flow
 from data_prep.writer.atomic import writing
 from data_prep.writer.members import members_of
 from data_prep.writer.quantize import DTYPES, Range, encode, find_range, quantizer
-from data_prep.writer.segment import STATISTICS_SAMPLES, Segment, event_row, statistics, write_segment
+from data_prep.writer.segment import STATISTICS_SAMPLES, Segment, check_segment_s, event_row, statistics, write_segment
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import Recording, Stream
 
@@ -79,8 +79,7 @@ def write_fragment(
     """
     if storage_dtype not in DTYPES:
         raise ConfigError(f"storage_dtype is '{storage_dtype}'; expected one of {', '.join(DTYPES)}")
-    if segment_s is not None and not segment_s > 0:
-        raise ConfigError(f"segment_s is {segment_s}; expected seconds above 0, or null for one segment per interval")
+    check_segment_s(segment_s)
     dtype = DTYPES[storage_dtype]
     found = find_range(flow, path.parent)
     n_channels = len(flow.info.channels)

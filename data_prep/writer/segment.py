@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from neurofm.schema.errors import DataError
+from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import canonical_json
 from neurofm.schema.recording import KEY, Event
 from neurofm.schema.segments import SegmentEntry, StreamSpan
@@ -77,3 +77,9 @@ def event_row(event: Event) -> dict[str, Any]:
     """Return an event as JSON can hold it, without the fields that say nothing."""
     row = {name: getattr(event, name) for name in Event.__dataclass_fields__}
     return {k: v for k, v in row.items() if k not in ABSENT or (v != ABSENT[k] and v == v)}
+
+
+def check_segment_s(segment_s: float | None) -> None:
+    """Refuse a length of segments that is none."""
+    if segment_s is not None and not segment_s > 0:
+        raise ConfigError(f"segment_s is {segment_s}; expected seconds above 0, or null for one segment per interval")

@@ -6,9 +6,9 @@ from typing import Any
 
 from neurofm.benchmarks.decoding.folds import Protocol, protocol_of
 from neurofm.benchmarks.decoding.neuroprobe import neuroprobe_protocol
-from neurofm.benchmarks.decoding.task import DecodingScores, score_decoding
+from neurofm.benchmarks.decoding.task import score_decoding
 from neurofm.benchmarks.public_splits import split_rule
-from neurofm.cli.part import Part
+from neurofm.cli.part import Part, last_of
 from neurofm.report import decoding as page
 
 
@@ -34,9 +34,7 @@ def neuroprobe(
 
 
 def _decoded(protocol: Protocol, title: str, task: str, note: str, choices: dict[str, Any]) -> Part:
-    scored = DecodingScores()
-    for line, scored in score_decoding(protocol, task=task or "decoding", **choices):  # noqa: B007
-        print(line, flush=True)
+    scored = last_of(score_decoding(protocol, task=task or "decoding", **choices))
     dataset = protocol.dataset
     return Part(
         claims=page.claims_of(scored, title),

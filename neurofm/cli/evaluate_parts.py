@@ -13,15 +13,15 @@ from neurofm.benchmarks.adapted.decoders import find_decoders, people_of
 from neurofm.benchmarks.adapted.encoding_curves import score_encoding
 from neurofm.benchmarks.adapted.new_subject import Scored, score_new_subjects
 from neurofm.benchmarks.adapted.trial_curves import METRICS as TRIAL_METRICS
-from neurofm.benchmarks.adapted.trial_curves import TrialCurves, score_trial_curves
+from neurofm.benchmarks.adapted.trial_curves import score_trial_curves
 from neurofm.benchmarks.adapted.trials import TrialScores, score_trials
 from neurofm.benchmarks.decoding.task import score_decoding
 from neurofm.benchmarks.detection.seizure import METRICS, SeizureScores, score_seizures
-from neurofm.benchmarks.population.scores import PopulationScores, score_population
+from neurofm.benchmarks.population.scores import score_population
 from neurofm.benchmarks.public_splits import refuse_other_splits, split_rule
-from neurofm.benchmarks.retrieval.scores import RetrievalScores, find_retrievers, score_retrieval
+from neurofm.benchmarks.retrieval.scores import find_retrievers, score_retrieval
 from neurofm.cli.evaluate_fitted import decoding, neuroprobe
-from neurofm.cli.part import Part
+from neurofm.cli.part import Part, last_of
 from neurofm.data.dataset import Dataset
 from neurofm.data.splits.files import rule_hash
 from neurofm.report import families as family_page
@@ -38,9 +38,7 @@ def regions(
     **choices: Any,
 ) -> Part:  # fmt: skip
     """Score new subjects on region time series; `note` and `ceiling` (value, name) go into the report."""
-    scored = Scored()
-    for line, scored in score_new_subjects(protocol=protocol, **choices):  # noqa: B007
-        print(line, flush=True)
+    scored = last_of(score_new_subjects(protocol=protocol, **choices))
     dataset = next(iter(scored.datasets.values()))
     return Part(
         claims=new_subject.claims_of(scored, protocol, strategy),
@@ -97,9 +95,7 @@ def _each_person(task: str, choices: dict[str, Any]) -> list[TrialScores]:
     people = [choices["subject"]] if choices.get("subject") else list(people_of(folders))
     found = []
     for person in people if len(people) > 1 else [choices.get("subject", "")]:
-        scored = TrialScores(task=task)
-        for line, scored in score_trials(task=task, **{**choices, "subject": person}):  # noqa: B007
-            print(f"{person}  {line}".strip(), flush=True)
+        scored = last_of(score_trials(task=task, **{**choices, "subject": person}), whose=person)
         found.append(scored)
     return found
 
@@ -118,15 +114,13 @@ def families(
     part = Part()
     for family, runs in families.items():
         if regions is not None:
-            for line, scored in score_new_subjects(**common, **regions, runs=runs, transductive_bars=False):  # noqa: B007
-                print(f"{family}  {line}", flush=True)
+            scored = last_of(score_new_subjects(**common, **regions, runs=runs, transductive_bars=False), whose=family)
             of_regions[family] = scored
             part.rows += scored.rows
             dataset = next(iter(scored.datasets.values()))
             part.looks |= {f"{dataset.id}, {protocol}, last volumes of {s}": n for s, n in scored.looks.items()}
         if trials is not None:
-            for line, judged in score_trials(**common, **trials, runs=runs):  # noqa: B007
-                print(f"{family}  {line}", flush=True)
+            judged = last_of(score_trials(**common, **trials, runs=runs), whose=family)
             of_trials[family] = judged
             part.rows += judged.rows
             part.looks[f"official test trials of {judged.task}"] = judged.looks
@@ -195,9 +189,7 @@ def curves(
             f"benchmark '{choices['name']}': metric '{metric}' is unknown: {nearest(metric, TRIAL_METRICS)}"
         )
     first = next(iter(choices.get("arms") or ()), strategy)
-    found = TrialCurves()
-    for line, found in score_trial_curves(**choices):  # noqa: B007
-        print(line, flush=True)
+    found = last_of(score_trial_curves(**choices))
     return Part(
         claims=trial_curves.claims_of(found, first, metric, title, judged_by),
         sections=[trial_curves.section_of(found, first, metric, title, note)],
@@ -210,9 +202,7 @@ def encoding(
     *, strategy: str = "in_context", title: str = "Responses to new stimuli", note: str = "", **choices: Any
 ) -> Part:
     """Draw how well responses to new stimuli are predicted, against the number of a new person's trials."""
-    found = TrialCurves()
-    for line, found in score_encoding(**choices):  # noqa: B007
-        print(line, flush=True)
+    found = last_of(score_encoding(**choices))
     return Part(
         claims=trial_curves.claims_of(found, strategy, "r", title),
         sections=[trial_curves.section_of(found, strategy, "r", title, note)],
@@ -222,9 +212,7 @@ def encoding(
 
 
 def _seizures(choices: dict[str, Any]) -> SeizureScores:
-    scored = SeizureScores()
-    for line, scored in score_seizures(**choices):  # noqa: B007
-        print(line, flush=True)
+    scored = last_of(score_seizures(**choices))
     return scored
 
 
@@ -234,9 +222,7 @@ def found_stimuli(
     """Score which of a gallery's stimuli was shown or heard; `files` is the folder of the pictures for panels."""
     where = {"task": choices["task"], "dataset": choices.get("dataset")}
     facts = _held_to(split, find_retrievers(choices["runs"], **where)) if split else {}
-    scored = RetrievalScores(task=choices["task"])
-    for line, scored in score_retrieval(**choices):  # noqa: B007
-        print(line, flush=True)
+    scored = last_of(score_retrieval(**choices))
     return Part(
         claims=retrieval.claims_of(scored, title),
         sections=[retrieval.section_of(scored, title, files=files)],
@@ -261,9 +247,7 @@ def populations(
             raise ConfigError(f"benchmark '{choices['name']}': split '{split}' says the parts; leave `parts` out")
         choices["parts"] = {p: one for p, where in rule["parts"].items() for one in where["part"][:1]}
         facts = {f"split {split}": rule_hash(rule)}
-    scored = PopulationScores()
-    for line, scored in score_population(protocol=protocol, **choices):  # noqa: B007
-        print(line, flush=True)
+    scored = last_of(score_population(protocol=protocol, **choices))
     return Part(
         claims=population.claims_of(scored, protocol, list(choices.get("arms") or [strategy]), title),
         sections=[population.section_of(scored, protocol, title)],
@@ -373,12 +357,20 @@ PARTS: dict[str, Callable[..., Part]] = {
 _SCORERS: dict[str, Callable[..., Any]] = {
     "regions": score_new_subjects, "trials": score_trials, "seizures": score_seizures, "adaptation": score_seizures,
     "curves": score_trial_curves, "encoding": score_encoding,
-    "retrieval": score_retrieval,
-    "population": score_population,
+    "retrieval": score_retrieval, "population": score_population, "decoding": score_decoding, "neuroprobe": score_decoding,
 }  # fmt: skip
-_SCORERS |= {"decoding": score_decoding, "neuroprobe": score_decoding}
-_NOT_CHOSEN = {"name", "results", "run_id", "versions", "allow_leak", "allow_import", "task", "event_s", "is_control"}
-_NOT_CHOSEN |= {"protocol"}
+_NOT_CHOSEN = {
+    "name",
+    "results",
+    "run_id",
+    "versions",
+    "allow_leak",
+    "allow_import",
+    "task",
+    "event_s",
+    "is_control",
+    "protocol",
+}
 
 
 def keys_of(kind: str) -> list[str]:

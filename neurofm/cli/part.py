@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from neurofm.report.content import Claim, Section, Table
+from neurofm.schema.errors import DataError
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -27,6 +30,17 @@ class Part:
         self.looks |= other.looks
         self.facts |= other.facts
         return self
+
+
+def last_of(lines: Iterable[tuple[str, T]], *, whose: str = "") -> T:
+    """Print what a scorer says as it goes; return what it holds at the end."""
+    found = []
+    for line, scored in lines:
+        print(f"{whose}  {line}" if whose else line, flush=True)
+        found = [scored]
+    if not found:
+        raise DataError("the benchmark found nothing to score")
+    return found[0]
 
 
 def published_section(title: str, published: Sequence[Mapping[str, Any]]) -> Section:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from neurofm.benchmarks.guards.audit import Finding
 
 
@@ -116,3 +118,10 @@ class Report:
     looks: Mapping[str, int] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     leak_reason: str = ""
+
+
+def with_interval(i: Any) -> str:
+    """Return "0.755 [0.679, 0.831]"; the value alone where there is no interval, a dash where there is no value."""
+    if not np.isfinite(i.value):
+        return "–"
+    return f"{i.value:.3f} [{i.low:.3f}, {i.high:.3f}]" if np.isfinite(i.low) else f"{i.value:.3f}"

@@ -9,7 +9,7 @@ import numpy as np
 from neurofm.benchmarks.decoding.task import TIME_ONLY, DecodingScores
 from neurofm.benchmarks.stats.intervals import mean_over_units
 from neurofm.benchmarks.stats.scores import bounds_of
-from neurofm.report.content import Claim, Section, Table, notes_of
+from neurofm.report.content import Claim, Section, Table, notes_of, with_interval
 
 WORDS = {"subject": "people"}
 # what a metric is for an answer that knows nothing; None where that hangs on the classes' shares
@@ -36,7 +36,7 @@ def claims_of(scored: DecodingScores, title: str) -> list[Claim]:
                 text=f"{title}: control {control} does not beat chance.",
                 held=not above if any(i.n > 1 for i in found.values()) else None,
                 detail=f"{metric}, chance {level:.3f}: "
-                + ", ".join(f"{m} {_interval(i)}" for m, i in found.items())
+                + ", ".join(f"{m} {with_interval(i)}" for m, i in found.items())
                 + ".",
             )
         )
@@ -76,15 +76,15 @@ def _models(scored: DecodingScores) -> Table:
         ["chance", *(_level(m, scored) for m in scored.metrics), "", *([""] * (len(columns) - 2 - len(scored.metrics)))]
     ]
     for model in dict.fromkeys(m for m, c, _ in scored.intervals if not c):
-        shown = [_interval(scored.intervals[model, "", m]) for m in scored.metrics]
+        shown = [with_interval(scored.intervals[model, "", m]) for m in scored.metrics]
         beside = [
-            _interval(scored.intervals[model, c, first]) if (model, c, first) in scored.intervals else "–"
+            with_interval(scored.intervals[model, c, first]) if (model, c, first) in scored.intervals else "–"
             for c in scored.controls if c != "time_only"
         ]  # fmt: skip
         label = f"{model} (baseline)" if model in scored.baselines else model
         rows.append([label, *shown, f"{scored.p[model]:.3f}", *beside])
     if (TIME_ONLY, "time_only", first) in scored.intervals:
-        shown = [_interval(scored.intervals[TIME_ONLY, "time_only", m]) for m in scored.metrics]
+        shown = [with_interval(scored.intervals[TIME_ONLY, "time_only", m]) for m in scored.metrics]
         rows.append([f"control time_only: {TIME_ONLY}", *shown, "", *([""] * (len(columns) - 2 - len(scored.metrics)))])
     known = f"; {first} of knowing nothing is {level:.3f}" if level is not None else ""
     return Table(
@@ -103,7 +103,7 @@ def _each_person(scored: DecodingScores) -> list[Table]:
         return []
     rows: list[list[Any]] = [[p, *(scored.people[m, "", first].get(p, float("nan")) for m in models)] for p in people]
     means = [[v for v in scored.people[m, "", first].values() if np.isfinite(v)] for m in models]
-    shown = [_interval(mean_over_units(v, bounds=bounds_of(first))) if v else "–" for v in means]
+    shown = [with_interval(mean_over_units(v, bounds=bounds_of(first))) if v else "–" for v in means]
     caption = f"{first} of every person; last line: mean over people with interval"
     return [Table(caption=caption, columns=["person", *models], rows=[*rows, ["mean", *shown]])]
 
@@ -111,9 +111,3 @@ def _each_person(scored: DecodingScores) -> list[Table]:
 def _level(metric: str, scored: DecodingScores) -> str:
     level = chance_of(metric, len(scored.classes))
     return "–" if level is None else f"{level:.3f}"
-
-
-def _interval(i: Any) -> str:
-    if not np.isfinite(i.value):
-        return "–"
-    return f"{i.value:.3f} [{i.low:.3f}, {i.high:.3f}]" if np.isfinite(i.low) else f"{i.value:.3f}"

@@ -12,7 +12,7 @@ from neurofm.benchmarks.adapted.new_subject import MODEL, Scored
 from neurofm.benchmarks.adapted.trials import ENSEMBLE, TrialScores
 from neurofm.benchmarks.stats.intervals import t_interval
 from neurofm.benchmarks.stats.scores import bounds_of
-from neurofm.report.content import Claim, Section, Table, notes_of
+from neurofm.report.content import Claim, Section, Table, notes_of, with_interval
 from neurofm.report.figures_adaptation import adaptation_curve
 from neurofm.report.new_subject import (
     BARS,
@@ -67,7 +67,7 @@ def claims_of(regions: Regions, trials: Trials, protocol: str, strategy: str) ->
             Claim(
                 text=f"{_task(found)}, {family}: it reaches shrinkage LDA on the same transformed data.",
                 held=ours.balanced.value >= same.value,
-                detail=f"Balanced accuracy {_interval(ours.balanced)}, LDA {_interval(same)}; one person, "
+                detail=f"Balanced accuracy {with_interval(ours.balanced)}, LDA {with_interval(same)}; one person, "
                 f"{ours.accuracy.n} trials.",
             )
         )
@@ -118,7 +118,7 @@ def _table(regions: Regions, trials: Trials, bars: Mapping[str, Scores], protoco
             own = mean_scores(scored.rows, model=MODEL, strategy=s) if scored else {}
             beside = found.scores.get((ENSEMBLE, s)) if found else None
             cells = [_mean(own.get(b)) for b in budgets]
-            cells += [_interval(beside.balanced) if beside else "–"] if trials else []
+            cells += [with_interval(beside.balanced) if beside else "–"] if trials else []
             rows.append([f"{family}: {NAMES.get(s, s)}", *cells])
     for bar, scores in bars.items():
         if scores:
@@ -126,7 +126,7 @@ def _table(regions: Regions, trials: Trials, bars: Mapping[str, Scores], protoco
     for found in list(trials.values())[:1]:
         for (model, _), judged in found.scores.items():
             if model != ENSEMBLE:
-                rows.append([f"bar: {model}", *["–"] * len(budgets), _interval(judged.balanced)])
+                rows.append([f"bar: {model}", *["–"] * len(budgets), with_interval(judged.balanced)])
     return Table(
         caption="Mean over people and seeds with 95 % t interval over people; balanced accuracy of seeds averaged, bootstrap "
         "over the test trials of one person",
@@ -158,7 +158,3 @@ def _mean(people: Mapping[str, float] | None) -> str:
     # R² of regions; trials are of one person
     i = t_interval(values, bounds=bounds_of("r2"))
     return f"{float(np.mean(values)):.3f} [{i.low:.3f}, {i.high:.3f}]"
-
-
-def _interval(i: Any) -> str:
-    return f"{i.value:.3f} [{i.low:.3f}, {i.high:.3f}]"

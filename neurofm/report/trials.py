@@ -10,7 +10,7 @@ import numpy as np
 from neurofm.benchmarks.adapted.trials import ENSEMBLE, TrialScores
 from neurofm.benchmarks.stats.intervals import mean_over_units, paired_interval
 from neurofm.benchmarks.stats.scores import bounds_of
-from neurofm.report.content import Claim, Section, Table, notes_of
+from neurofm.report.content import Claim, Section, Table, notes_of, with_interval
 from neurofm.report.figures_decoding import confusion_matrix, time_resolved_accuracy
 
 BAR = "shrinkage LDA"
@@ -27,8 +27,8 @@ def claims_of(scored: TrialScores, strategy: str, title: str) -> list[Claim]:
         Claim(
             text=f"{title}: the pretrained model reaches shrinkage LDA on the official test split.",
             held=ours.balanced.value >= bar.balanced.value,
-            detail=f"Balanced accuracy {_interval(ours.balanced)} ({len(seeds)} seeds averaged; each alone "
-            f"{_list(seeds)}), LDA {_interval(bar.balanced)}; one person, {bar.accuracy.n} trials.",
+            detail=f"Balanced accuracy {with_interval(ours.balanced)} ({len(seeds)} seeds averaged; each alone "
+            f"{_list(seeds)}), LDA {with_interval(bar.balanced)}; one person, {bar.accuracy.n} trials.",
         )
     ]
     same = scored.scores[SAME_DATA, ""]
@@ -36,7 +36,7 @@ def claims_of(scored: TrialScores, strategy: str, title: str) -> list[Claim]:
         Claim(
             text=f"{title}: the pretrained model reaches shrinkage LDA on the same transformed data.",
             held=ours.balanced.value >= same.balanced.value,
-            detail=f"Balanced accuracy {_interval(ours.balanced)}, LDA {_interval(same.balanced)}: what the transforms "
+            detail=f"Balanced accuracy {with_interval(ours.balanced)}, LDA {with_interval(same.balanced)}: what the transforms "
             "give, any decoder gets.",
         )
     )
@@ -95,7 +95,9 @@ def people_section(found: Sequence[TrialScores], title: str) -> Section:
         each = {s.subject: s.scores[model, strategy].balanced for s in found if (model, strategy) in s.scores}
         mean = mean_over_units([i.value for i in each.values()], bounds=bounds_of("balanced_accuracy"))
         name = {"full": "pretrained", "scratch": "from scratch"}.get(strategy, strategy) or model
-        rows.append([name, _interval(mean), *(_interval(each[s.subject]) if s.subject in each else "–" for s in found)])
+        rows.append(
+            [name, with_interval(mean), *(with_interval(each[s.subject]) if s.subject in each else "–" for s in found)]
+        )
     n = len({len(s.classes) for s in found}) == 1
     chance = f" Chance is {1 / len(found[0].classes):.3f}." if n else ""
     return Section(
@@ -162,7 +164,9 @@ def table_of(all_scored: Sequence[TrialScores]) -> Table:
         for (model, strategy), s in scored.scores.items():
             name = {"full": "pretrained", "scratch": "from scratch"}.get(strategy, strategy)
             label = f"{name}, {len(scored.per_seed[strategy])} seeds averaged" if model == ENSEMBLE else model
-            lines.append([scored.task, label, _cv(scored, strategy), _interval(s.accuracy), _interval(s.balanced)])
+            lines.append(
+                [scored.task, label, _cv(scored, strategy), with_interval(s.accuracy), with_interval(s.balanced)]
+            )
             if model == ENSEMBLE and len(scored.per_seed[strategy]) > 1:
                 lines.append([scored.task, f"{name}, each seed alone", "", "", _list(scored.per_seed[strategy])])
     columns = ["task", "decoder", "cross-validated, training trials", "accuracy", "balanced accuracy"]
@@ -182,10 +186,6 @@ def _cv(scored: TrialScores, strategy: str) -> str:
     if not found:
         return "–"
     return f"{np.mean([m for m, _ in found]):.3f} ± {np.mean([sd for _, sd in found]):.3f}"
-
-
-def _interval(i: Any) -> str:
-    return f"{i.value:.3f} [{i.low:.3f}, {i.high:.3f}]"
 
 
 def _list(values: Sequence[float]) -> str:
