@@ -55,7 +55,7 @@ class Arrays(Source):
     modality, kind, unit : str
         As in the channel table; `kind` defaults to the modality's. A unit of V, mV, nV, T or pT is converted.
     glob, pattern : str
-        See `files`; without `glob` every file of a known format.
+        See `files`; without `glob` every file of a known format but tables.
     """
 
     name = "arrays"
@@ -135,9 +135,9 @@ class Arrays(Source):
         compiled = None if self.facts["pattern"] is None else compile_pattern(self.facts["pattern"])
         items = []
         paths = sorted(self._paths())
-        if not paths and self.facts["glob"] is not None:
-            raise nothing_fits(self.root, self.facts["glob"])
         shown = self.facts["glob"] or f"**/*{{{','.join(SUFFIXES)}}}"
+        if not paths:
+            raise nothing_fits(self.root, shown)
         require_fit(self.root, shown, self.facts["pattern"], (p.relative_to(self.root).as_posix() for p in paths))
         for path in paths:
             name = path.relative_to(self.root).as_posix()

@@ -10,6 +10,7 @@ import math
 import re
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -118,7 +119,7 @@ def _lasting(events: list[Event]) -> list[Event]:
     """Let every sound last to the end of what was said in it, and no longer than to the next sound."""
     starts = [i for i, e in enumerate(events) if e.kind == "sound"]
     out = list(events)
-    for i, following in zip(starts, [*starts[1:], len(events)], strict=True):
+    for i, following in pairwise([*starts, len(events)]):
         last = max(e.onset_s + e.duration_s for e in events[i:following])
         if following < len(events):
             last = min(last, events[following].onset_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,8 +192,8 @@ def _gap(pretrained: Pretrained, recording: Recording, answers: list[Answer], **
     }
 
 
-def write_decoded(folder: str | Path, decoded: Decoded) -> Path:
-    """Write ``decoded.csv`` (one row per window) and ``decode.json`` (figures and notes)."""
+def write_decoded(folder: str | Path, decoded: Decoded, *, about: Mapping[str, Any] | None = None) -> Path:
+    """Write ``decoded.csv`` (one row per window) and ``decode.json``: figures, notes, and `about` what was decoded with what."""
     out = Path(folder)
     part = out / f".decoded.{os.getpid()}.part"
     try:
@@ -211,7 +211,7 @@ def write_decoded(folder: str | Path, decoded: Decoded) -> Path:
         raise DataError(f"{out}: cannot be written ({error.strerror}); choose another folder with out=…") from error
     write_json(
         out / "decode.json",
-        {"figures": decoded.figures, "notes": list(decoded.notes), "classes": list(decoded.classes),
+        {**(about or {}), "figures": decoded.figures, "notes": list(decoded.notes), "classes": list(decoded.classes),
          "window_s": decoded.window_s},
     )  # fmt: skip
     return out / "decoded.csv"

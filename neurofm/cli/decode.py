@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ def decode(config: dict[str, Any]) -> dict[str, float]:
     decoded = model.decode(config["source"], **{k: config[k] for k in keys})
     checkpoint = Path(config["checkpoint"])
     run = checkpoint.parent if checkpoint.name == "model" else checkpoint
-    path = write_decoded(config["out"] or run.with_name(f"{run.name}-decoded"), decoded)
+    source = str(config["source"])
+    name = re.sub(r"[^\w.-]+", "_", source if source.startswith("lsl:") else Path(source).stem)
+    about = {"source": source, "checkpoint": model.loaded.card["weights"]["sha256"], **{k: config[k] for k in keys}}
+    path = write_decoded(config["out"] or run.with_name(f"{run.name}-decoded") / name, decoded, about=about)
     f = decoded.figures
     print(f"{path}: {len(decoded)} windows of {decoded.window_s:g} s, {len(decoded.classes)} classes")
     print(

@@ -255,9 +255,9 @@ def labels_in(dataset: Dataset, spans: Sequence[Span], *, kind: str | None = Non
         if e["label"] and (kind is None or e["kind"] == kind)
     }
     if not found:
-        raise DataError(
-            f"{dataset.path}: no labelled event{f' of kind {kind!r}' if kind else ''} in {len(spans)} spans"
-        )
+        kinds = {e["kind"] for span in spans for e in dataset.events(span.recording_id) if e["label"]}
+        said = f" of kind '{kind}' in {len(spans)} spans: {nearest(kind, kinds)}" if kind and kinds else ""
+        raise DataError(f"{dataset.path}: no labelled event{said or f' in {len(spans)} spans'}")
     return sorted(found)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from neurofm.hub.save import save_model
+from neurofm.schema.errors import NeurofmError
 from neurofm.training.assemble import PART, assemble, given_batch_size
 from neurofm.training.fit import fit
 from neurofm.training.run import RunFolder, environment
@@ -78,7 +79,14 @@ def pretrain(
         run.write_provenance(
             config=config or {}, data=provenance, seed=seed, batch_size=parts.batch_size, n_ranks=parts.ranks.world_size
         )
-    metrics = fit(module=module, loader=parts.loader, validation_loader=parts.validation, run=run, **trainer, **logger)
+    try:
+        metrics = fit(
+            module=module, loader=parts.loader, validation_loader=parts.validation, run=run, **trainer, **logger
+        )
+    except NeurofmError:
+        # refused by the first batch: the corrected command must not find a run in its way
+        run.forget_if_untrained()
+        raise
     if not run.owner:
         return metrics
     save_model(

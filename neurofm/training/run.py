@@ -91,10 +91,23 @@ class RunFolder:
                 f"{self.path}: holds {state}; choose another name, resume=true to continue it, "
                 "or overwrite=true to start again"
             )
-        for name in present:
-            target = self.path / name
-            if name in _OWN:
+        self._remove_own()
+
+    def _remove_own(self) -> None:
+        for target in self.path.iterdir():
+            if target.name in _OWN:
                 shutil.rmtree(target) if target.is_dir() else target.unlink()
+
+    def _logged(self) -> bool:
+        """Whether anything stands below the heading of metrics.csv."""
+        return self.metrics_path.exists() and len(self.metrics_path.read_text(encoding="utf-8").splitlines()) > 1
+
+    def forget_if_untrained(self) -> None:
+        """Remove the run, if this process began it and no step of it was taken."""
+        if self.owner and not self.resumed and not self.last_checkpoint.exists() and not self._logged():
+            self._remove_own()
+            if not any(self.path.iterdir()):
+                self.path.rmdir()
 
     @property
     def name(self) -> str:

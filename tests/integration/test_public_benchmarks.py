@@ -101,7 +101,7 @@ ANY_SPLIT = "benchmark.parts.0.split=null"
 # name → writer, overrides of prep, commands between prep and evaluate, overrides of evaluate
 TRAINED = {
     "swec": (
-        swec.write_people, [],
+        swec.make_people, [],
         [
             ["train", "experiment=ieeg_pretrain", "data=swec", "data.split.test=2", "task.window_s=4.0", "name=swec/m", "model.dim=16",
              "model.n_layers=1", "model.ffn_dim=32", "data.n_workers=0", *STEPS],
@@ -110,7 +110,7 @@ TRAINED = {
         [ANY_SPLIT],
     ),
     "du_in": (
-        du_in.write_words, [],
+        du_in.make_words, [],
         [
             command
             for who in ("001", "002")
@@ -126,7 +126,7 @@ TRAINED = {
         [],
     ),
     "things_meg": (
-        things_meg.write_concepts, ["dataset.source.variant=preprocessed", "prep@dataset=meg_epochs"],
+        things_meg.make_concepts, ["dataset.source.variant=preprocessed", "prep@dataset=meg_epochs"],
         [
             embed_images,
             ["train", "experiment=things_meg", "data.n_workers=0", "data.split.validation_fraction=0.2", "model.n_filters=4", *STEPS],
@@ -136,7 +136,7 @@ TRAINED = {
         ["+benchmark.parts.0.resolved=false"],
     ),
     "gwilliams2022": (
-        speech_meeg.write_gwilliams2022_stories, [],
+        speech_meeg.make_gwilliams2022_stories, [],
         [
             ["embed", "data=stimuli", "dataset=gwilliams2022", "encoder=spectrogram", "files=raw/stimuli/audio"],
             ["train", "experiment=gwilliams2022", "data.n_workers=0", "data.embedding=spectrogram", "data.split.test=2",
@@ -181,7 +181,7 @@ def films(tmp_path_factory):
     """Folder with the miniature Brain Treebank, prepared with the features that the benchmark's first lines ask for."""
     folder = tmp_path_factory.mktemp("films")
     (folder / "raw").mkdir()
-    brain_treebank.write_films(folder / "raw")
+    brain_treebank.make_films(folder / "raw")
     asked = (conf_dir() / "benchmark/neuroprobe.yaml").read_text().split("features=")[1].split("'")[0]
     features = re.sub(r"[#\s]", "", asked)
     with pytest.MonkeyPatch.context() as patch:

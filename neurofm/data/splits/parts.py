@@ -99,7 +99,8 @@ def new_subject(
     longest = max(budgets.values(), default=0.0)
     if longest + gap_s + test_s > total * (1 + 1e-9):
         raise ConfigError(
-            f"subject '{subject}' has {total:g} s, less than budget {longest:g} + gap {gap_s:g} + test {test_s:g} s"
+            f"subject '{subject}' has {total:g} s, less than budget {longest:g} + gap {gap_s:g} + test {test_s:g} s; "
+            "shorten data.split.test_s and the longest of data.split.budgets_s"
         )
     parts: dict[str, list[Span]] = {"pretrain": [], "validation": []}
     for other in others:

@@ -10,7 +10,7 @@ from neurofm.data.dataset import Dataset
 from neurofm.data.splits.filter_length import filter_length_s
 from neurofm.data.splits.first_trials import new_subject_trials
 from neurofm.data.splits.groups import by_column, by_concept, by_run, by_session, by_stimulus
-from neurofm.data.splits.parts import by_time, new_subject, official_parts, whole
+from neurofm.data.splits.parts import by_time, length_s, new_subject, official_parts, whole
 from neurofm.data.splits.people import by_subject
 from neurofm.data.splits.spans import Split
 from neurofm.data.splits.stimuli import folds_in_time, folds_of_recordings, zero_shot
@@ -60,7 +60,15 @@ def _by_time(
     which is kept in the split's rule. Where a filter's reach is not known, a gap of the window or more is taken as given.
     """
     if gap_s is None:
-        return by_time(dataset, fractions=fractions, gap_s=window_s + filter_length_s(dataset))
+        gap_s = window_s + filter_length_s(dataset)
+        shortest = min(dataset.recordings, key=lambda r: length_s(dataset, [r]))
+        if length_s(dataset, [shortest]) <= gap_s * (len(fractions) - 1) + window_s:
+            raise ConfigError(
+                f"recording '{shortest}' is {length_s(dataset, [shortest]):g} s long, too short for parts apart by a window of "
+                f"{window_s:g} s and the longest filter of preparation ({gap_s:g} s together); shorten task.window_s, or "
+                "choose recordings with data.select"
+            )
+        return by_time(dataset, fractions=fractions, gap_s=gap_s)
     try:
         least = window_s + filter_length_s(dataset)
     except ConfigError:

@@ -126,7 +126,7 @@ MORE = [
 ]  # fmt: skip
 
 
-def write_films(root: Path) -> Tree:
+def make_films(root: Path) -> Tree:
     """Two people, two films each, of those that Neuroprobe takes and one that it leaves for pretraining (sub_1 trial 0).
 
     A minute of speech in sentences of five words, with silences of seven seconds between stretches; all features.

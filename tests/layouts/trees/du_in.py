@@ -89,7 +89,7 @@ def write(root: Path) -> Tree:
     )
 
 
-def write_words(root: Path) -> Tree:
+def make_words(root: Path) -> Tree:
     """Two people read each of four words eight times, in two runs."""
     for subject, channels in (("001", ["SM8", "SM9", "P4"]), ("002", ["TI'2", "TI'3"])):
         for run in ("run1", "run2"):

@@ -77,7 +77,7 @@ def write_gwilliams2022(root: Path) -> Tree:
     return Tree(source="speech_meeg", choices=choices, recordings=recordings, also=also)
 
 
-def write_gwilliams2022_stories(root: Path) -> Tree:
+def make_gwilliams2022_stories(root: Path) -> Tree:
     """Two people, two stories of three sounds each; the rows of sounds do not say how long they last, as their words do."""
     from scipy.io import wavfile
 

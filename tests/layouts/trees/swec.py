@@ -93,7 +93,7 @@ def write(root: Path) -> Tree:
     )
 
 
-def write_people(root: Path) -> Tree:
+def make_people(root: Path) -> Tree:
     """Five people of four contacts at 512 Hz, seizures of each; the second part follows the first without a gap."""
     for i, subject in enumerate(["ID01", "ID04", "ID12", "ID30", "ID61"]):
         times = [(6.0 + i, 14.0 + i), (28.0, 37.5)]

@@ -80,7 +80,7 @@ def write_epochs(root: Path) -> Tree:
     return Tree(source="things_meg", choices={"root": root, "variant": "preprocessed"}, recordings=recordings)
 
 
-def write_concepts(root: Path) -> Tree:
+def make_concepts(root: Path) -> Tree:
     """Epochs of two people: eight concepts with three images each, and three tested images four times; of two of the tested
     concepts there are training images too, as published.
     """
