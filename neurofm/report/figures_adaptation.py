@@ -134,7 +134,7 @@ def _person_panels(
     rows = []
     for panel, person in zip(panels, people, strict=False):
         for series, by_person in curves.items():
-            points = by_person.get(person, {})
+            points = dict(sorted(by_person.get(person, {}).items()))
             x = [budgets.index(b) for b in points]
             marker, _, dash = mark[series]
             panel.plot(

@@ -248,6 +248,14 @@ def test_wrong_content_is_refused(tmp_path: Path, drawings: dict[str, Drawing]) 
         traces(np.zeros((5, 2)), {"a": np.zeros((4, 2))}, titles=["a", "b"], step_s=1.0)
 
 
+def test_a_persons_curve_runs_from_few_to_many() -> None:
+    drawing = adaptation_curve({"a": {"p": {300.0: 0.7, 5.0: 0.4, 30.0: 0.6}, "q": {5.0: 0.3, 300.0: 0.6, 30.0: 0.5}}})
+    for person in "pq":
+        drawn = [(r["x"], r["y"]) for r in drawing.rows if r["panel"] == person]
+        assert len(drawn) == 3
+        assert drawn == sorted(drawn)
+
+
 def test_a_report_without_claims_and_with_an_allowed_leak_says_so() -> None:
     text = page(Report(title="x", leak_reason="to measure it"))
     assert "No claim was stated" in text
