@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from neurofm.cli.app import run_app, sweeping
 from neurofm.cli.conf import check_data, check_held_out
 from neurofm.cli.resume import resumed_config
+
+# figures that fit one line
+MANY = 12
 
 
 def main(argv: list[str]) -> int:
@@ -54,12 +59,18 @@ def train(config: dict[str, Any]) -> dict[str, float]:
         config=config,
     )
     if ranks.rank == 0:
-        figures = "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k.startswith("val/"))
-        print(f"{config['run_dir']}/model  {figures}")
+        print(f"{config['run_dir']}/model  {in_a_line(metrics)}")
         report = OBJECTIVES.get(objective_name, allow_import=True).report
         if report is not None:
             print(f"report: {RUN_REPORTS.get(report, allow_import=True)(config['run_dir'])}")
     return metrics
+
+
+def in_a_line(metrics: Mapping[str, float]) -> str:
+    """Return the validation figures, without those of single levels (``val/error_b1_4``) where they are many."""
+    found = {k: v for k, v in metrics.items() if k.startswith("val/")}
+    shown = found if len(found) <= MANY else {k: v for k, v in found.items() if not re.search(r"_\d+$", k)}
+    return "  ".join(f"{k} {v:.4g}" for k, v in shown.items())
 
 
 def named(section: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -114,3 +114,11 @@ def test_a_person_to_hold_out_whom_the_split_ignores():
         check_held_out({"held_out": 7, "data": data})
     check_held_out({"held_out": None, "data": data})
     check_held_out({"held_out": 7, "data": {"split": {"rule": "new_subject", "subject": "7"}}})
+
+
+def test_many_figures_fit_one_line():
+    from neurofm.cli.train import in_a_line
+
+    levels = {f"val/error_b{b}_{k}": 0.1 for b in range(4) for k in range(8)}
+    assert in_a_line({"val/loss": 1.0, **levels, "train/loss": 2.0}) == "val/loss 1"
+    assert in_a_line({"val/loss": 1.0, "val/top_5": 0.5}) == "val/loss 1  val/top_5 0.5"
