@@ -115,7 +115,7 @@ def test_a_sweep_is_one_job_per_point(place):
 @pytest.mark.slow
 def test_a_preempted_job_loses_nothing(place):
     """The warning comes between two checkpoints; the requeued job goes on and ends with the undisturbed weights."""
-    long = "trainer.max_steps=600"
+    long = "trainer.max_steps=2000"
     assert main([*TRAIN, long, "name=straight"]) == 0
     home = place / "preempted"
     home.mkdir()
