@@ -83,7 +83,8 @@ class Catalogue:
         for column, values in asked.items():
             if values is None:
                 continue
-            wanted = {values} if isinstance(values, str) else set(values)
+            # the command line makes a number of run=2
+            wanted = {str(v) for v in ([values] if isinstance(values, str | int) else values)}
             known = {str(r[column]) for r in self.recordings.values()}
             for unknown in sorted(wanted - known):
                 raise ConfigError(f"{self.path}: there is no {column} '{unknown}': {nearest(unknown, known)}")

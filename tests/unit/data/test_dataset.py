@@ -115,6 +115,8 @@ def test_empty_dataset(tmp_path, shard_maker):
 def test_select_names_the_nearest(ramps):
     d = Dataset(ramps)
     assert d.select(subject=["1", "3"]) == ["sim_sub-1", "sim_sub-3"]
+    assert d.select(subject=[1, "3"]) == d.select(subject=["1", "3"])
+    assert d.select(subject=3) == d.select(subject="3")
     with pytest.raises(ConfigError, match="no recording_id 'sim_sub1': did you mean 'sim_sub-1'"):
         d.select(recording_id="sim_sub1")
     with pytest.raises(ConfigError, match="no subject '7'"):
