@@ -58,8 +58,9 @@ def labelled_trials(
 ) -> Part:  # fmt: skip
     """Score labelled trials, of each person whose decoders are there, and negative controls beside them."""
     part = Part()
-    for task in tasks if split else ():
-        part.facts |= _held_to(split, find_decoders(choices["runs"], task=task, dataset=choices.get("dataset")))
+    if split:
+        for task in tasks:
+            part.facts |= _held_to(split, find_decoders(choices["runs"], task=task, dataset=choices.get("dataset")))
     judged: list[TrialScores] = []
     for task in [*tasks, *controls]:
         found = _each_person(task, choices | {"event_s": (event_s or {}).get(task), "is_control": task in controls})
@@ -145,9 +146,9 @@ def seizures(
     )
 
 
-def _held_to(split: str | None, folders: Sequence[Path]) -> dict[str, str]:
+def _held_to(split: str, folders: Sequence[Path]) -> dict[str, str]:
     """Hold trained models to the benchmark's split; return what the report's foot says of it."""
-    return {f"split {split}": refuse_other_splits(split, folders)} if split else {}
+    return {f"split {split}": refuse_other_splits(split, folders)}
 
 
 def adaptation(

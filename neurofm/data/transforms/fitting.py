@@ -54,15 +54,15 @@ def pools(dataset: Dataset, spans: Sequence[Span], *, per: str, transform: str) 
     groups: dict[tuple[str, frozenset[str]], list[Span]] = defaultdict(list)
     for span in sorted(set(spans)):
         r = span.recording_id
-        groups[dataset.subject(r) if per == "subject" else r, frozenset(_names(dataset, r))].append(span)
+        groups[dataset.subject(r) if per == "subject" else r, frozenset(names_of(dataset, r))].append(span)
     for (group, names), members in groups.items():
         first = members[0].recording_id
-        fitted, rate = _names(dataset, first), dataset.rate_hz(first)
+        fitted, rate = names_of(dataset, first), dataset.rate_hz(first)
         if any(dataset.rate_hz(s.recording_id) != rate for s in members):
             raise DataError(f"transform '{transform}': recordings of '{group}' differ in rate; resample them")
         holders = []
         for r in dataset.select(subject=group) if per == "subject" else [group]:
-            wanted = _names(dataset, r)
+            wanted = names_of(dataset, r)
             if frozenset(wanted) == names and dataset.rate_hz(r) == rate:
                 holders.append((r, [fitted.index(name) for name in wanted]))
         yield Pool(group, rate, fitted, members, holders)
@@ -71,7 +71,7 @@ def pools(dataset: Dataset, spans: Sequence[Span], *, per: str, transform: str) 
 def values_of(dataset: Dataset, pool: Pool) -> Iterator[np.ndarray]:
     """Yield what the spans hold, shape (T, C), float32, channels as in ``pool.names``, none longer than READ_SAMPLES."""
     for span in pool.spans:
-        own = _names(dataset, span.recording_id)
+        own = names_of(dataset, span.recording_id)
         order = [own.index(name) for name in pool.names]
         for origin, first, last in stretches(dataset, span):
             for at in range(first, last, READ_SAMPLES):
@@ -122,7 +122,8 @@ def fitted_on(
     return known
 
 
-def _names(dataset: Dataset, recording_id: str) -> tuple[str, ...]:
+def names_of(dataset: Dataset, recording_id: str) -> tuple[str, ...]:
+    """Names of the good channels, in the order of the columns."""
     return tuple(c["name"] for c in dataset.channels(recording_id))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from neurofm.data.dataset import Dataset
 from neurofm.data.splits.spans import Span
 from neurofm.data.transforms.base import Transform
-from neurofm.data.transforms.fitting import fitted_on
+from neurofm.data.transforms.fitting import fitted_on, names_of
 from neurofm.data.windows import stretches
 from neurofm.schema.errors import ConfigError, DataError, nearest
 
@@ -68,12 +68,12 @@ class Recenter(Transform):
         groups: dict[tuple[str, frozenset[str]], list[Span]] = defaultdict(list)
         for span in sorted(set(spans)):
             r = span.recording_id
-            groups[dataset.subject(r) if self.per == "subject" else r, frozenset(_names(dataset, r))].append(span)
+            groups[dataset.subject(r) if self.per == "subject" else r, frozenset(names_of(dataset, r))].append(span)
         for (group, known), members in groups.items():
             order = sorted(known)
             inverse_root = self._inverse_root(self._covariances(dataset, members, order), group)
             for r in dataset.select(subject=group) if self.per == "subject" else [group]:
-                names = _names(dataset, r)
+                names = names_of(dataset, r)
                 if frozenset(names) == known:
                     at = [order.index(n) for n in names]
                     self._fitted[r] = inverse_root[np.ix_(at, at)]
@@ -108,7 +108,7 @@ class Recenter(Transform):
         made = []
         for r, start_s, n in pieces:
             x = dataset.read(r, start_s, n).astype(np.float64)
-            x = x[:, [_names(dataset, r).index(name) for name in order]]
+            x = x[:, [names_of(dataset, r).index(name) for name in order]]
             x -= x.mean(axis=0)
             s = x.T @ x / len(x)
             level = np.trace(s) / len(s)
@@ -134,7 +134,3 @@ class Recenter(Transform):
                 "after an average reference); raise shrinkage"
             )
         return (vectors / np.sqrt(values)) @ vectors.T
-
-
-def _names(dataset: Dataset, recording_id: str) -> tuple[str, ...]:
-    return tuple(c["name"] for c in dataset.channels(recording_id))
