@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 
 from neurofm.schema.errors import ConfigError, nearest
@@ -34,8 +33,6 @@ _NO_NEWS = (
     r".*WeightAveraging callback with a model that overrides.*",  # ours shards nothing unless asked, and not then
     r".*exists and is not empty.*",  # the run folder is ours to check
 )
-
-KEEP = ("last", "best")
 
 
 @contextmanager
@@ -93,7 +90,6 @@ def fit(
     wandb_project: str = "neurofm",
     checkpoint_every: int | None = None,
     validate_every: int | None = None,
-    keep: str = "last",
     log_every: int = 10,
     ema_decay: float | None = None,
     activation_checkpointing: bool = False,
@@ -129,8 +125,6 @@ def fit(
         See `loggers.wandb_logger`.
     checkpoint_every, validate_every : int, optional
         Optimiser steps; default a tenth of the run, and the last step in any case.
-    keep : str
-        ``last``, or ``best``: the module ends with the weights of the validation with the least loss, not of the last step.
     log_every : int
         Optimiser steps between rows of metrics.csv.
     ema_decay : float, optional
@@ -153,12 +147,6 @@ def fit(
     """
     if logger not in ("csv", "wandb"):
         raise ConfigError(f"unknown logger '{logger}': {nearest(logger, ('csv', 'wandb'))}")
-    if keep not in KEEP:
-        raise ConfigError(f"trainer.keep is '{keep}': {nearest(keep, KEEP)}")
-    if keep == "best" and (validation_loader is None or ema_decay is not None or strategy == "fsdp2"):
-        raise ConfigError(
-            "trainer.keep=best needs a validation part in the split, and neither trainer.ema_decay nor strategy=fsdp2"
-        )
     if max_steps < 0:
         raise ConfigError(f"max_steps={max_steps} must be at least 0")
     if max_steps == 0:
@@ -170,9 +158,9 @@ def fit(
     if strategy == "fsdp2" and ema_decay is not None:
         raise ConfigError("trainer.ema_decay averages whole weights, strategy=fsdp2 has them in parts; choose one")
     tenth = max(1, max_steps // 10)
-    written = KeepLastAndBest(folder=run.checkpoint_dir, every=checkpoint_every or tenth, total_steps=max_steps)
+    keep = KeepLastAndBest(folder=run.checkpoint_dir, every=checkpoint_every or tenth, total_steps=max_steps)
     throughput = Throughput(every=log_every, count_flops=count_flops and not compile_model)
-    callbacks: list[Callback] = [FiniteGuard(patience=guard_patience), throughput, written]
+    callbacks: list[Callback] = [FiniteGuard(patience=guard_patience), throughput, keep]
     if ema_decay is not None:
         if not 0 < ema_decay < 1:
             raise ConfigError(f"ema_decay={ema_decay} must lie between 0 and 1")
@@ -216,12 +204,9 @@ def fit(
         )
         trainer.fit(module, _as_loader(loader), _as_loader(validation_loader), ckpt_path=resume_from, weights_only=True)
         gather(module)
-    if keep == "best" and written.best_step:
-        kept = torch.load(run.checkpoint_dir / "best.ckpt", map_location="cpu", weights_only=True)
-        module.load_state_dict(kept["state_dict"])
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
-    if written.best_step:
-        metrics |= {f"best/{written.monitor}": written.best, "best/step": float(written.best_step)}
+    if keep.best_step:
+        metrics |= {f"best/{keep.monitor}": keep.best, "best/step": float(keep.best_step)}
     metrics |= {"train_seconds": time.perf_counter() - started, "steps": float(trainer.global_step)}
     if trainer.is_global_zero:
         run.finish(metrics)
@@ -232,4 +217,6 @@ def _step_of(run: RunFolder) -> int:
     """Return the optimiser step of the checkpoint that the run resumes from, 0 for a fresh run."""
     if not run.resumed:
         return 0
+    import torch
+
     return int(torch.load(run.last_checkpoint, map_location="cpu", weights_only=True)["global_step"])

@@ -263,28 +263,3 @@ def test_no_step_leaves_the_weights_and_finishes_the_run(tiny, tmp_path):
     assert fit(module=module, loader=[], run=run, max_steps=0, progress=False)["steps"] == 0
     assert all(torch.equal(p, before[n]) for n, p in module.named_parameters())
     assert (run.path / "finished.json").exists()
-
-
-def test_the_best_validation_is_kept_where_asked(tiny, tmp_path):
-    def trained(keep, **more):
-        module = make_module(tiny, 20, lr_peak=0.3)
-        run = RunFolder(tmp_path / keep)
-        metrics = fit(
-            module=module, loader=Loader(tiny), validation_loader=Loader(tiny, 3), run=run, max_steps=20,
-            validate_every=1, keep=keep, progress=False, **more,
-        )  # fmt: skip
-        return module, run, metrics
-
-    (last, *_), (best, run, metrics) = trained("last"), trained("best")
-    assert metrics["best/step"] < 20, "at this learning rate the last step is not the best"
-    state = torch.load(run.checkpoint_dir / "best.ckpt", weights_only=True)["state_dict"]
-    assert all(torch.equal(v, state[k]) for k, v in best.state_dict().items())
-    assert not torch.equal(weights(last), weights(best))
-    for choices in (dict(validation_loader=None), dict(validation_loader=Loader(tiny, 3), ema_decay=0.9)):
-        with pytest.raises(ConfigError, match="keep=best needs a validation part"):
-            fit(
-                module=make_module(tiny, 5), loader=Loader(tiny), run=RunFolder(tmp_path / "no"), max_steps=5,
-                keep="best", **choices,
-            )  # fmt: skip
-    with pytest.raises(ConfigError, match="trainer.keep is 'first'"):
-        fit(module=best, loader=Loader(tiny), run=RunFolder(tmp_path / "no"), max_steps=5, keep="first")
