@@ -38,15 +38,27 @@ speech) # ten passages in turn, three lengths
     done
   done
   ;;
-grasshopper) # two sounds, five stretches of each in turn; with ridge beside the network and without
+grasshopper) # two sounds, five stretches of each in turn; how long to train is chosen on two others of the training part
   prepared grasshopper
   for sound in 1 2; do
     for fold in 0 1 2 3 4; do
-      train hopper$sound/grasshopper/fold$fold experiment=grasshopper data.select.run="$sound" data.split.fold=$fold
-      train hopper_linear$sound/grasshopper/fold$fold experiment=grasshopper data.select.run="$sound" data.split.fold=$fold objective.linear=true
+      one="experiment=grasshopper data.select.run=$sound data.split.fold=$fold optim.lr_floor=1.0"
+      for after in 2 3; do
+        # shellcheck disable=SC2086
+        train hopper_steps$sound/grasshopper/fold$fold-after$after $one data.split.validation_after=$after trainer.max_steps=120 trainer.validate_every=10
+      done
+      best=$(grep -h '"best/step"' runs/hopper_steps$sound/grasshopper/fold$fold-after?/finished.json | awk -F'[:,]' '{ n += $2 } END { printf "%d", n / NR + 0.5 }')
+      # shellcheck disable=SC2086
+      train hopper$sound/grasshopper/fold$fold $one trainer.max_steps="$best"
+      # ridge beside the network before the first step: what it begins with
+      # shellcheck disable=SC2086
+      train hopper_linear$sound/grasshopper/fold$fold $one objective.linear=true trainer.max_steps=0
     done
-    neurofm evaluate benchmark=grasshopper runs=runs/hopper$sound results=runs/hopper$sound out=runs/hopper$sound/report
-    neurofm evaluate benchmark=grasshopper runs=runs/hopper_linear$sound results=runs/hopper_linear$sound out=runs/hopper_linear$sound/report
+    for runs in hopper$sound hopper_linear$sound; do
+      for centred in false true; do
+        neurofm evaluate benchmark=grasshopper runs=runs/$runs results=runs/$runs out=runs/$runs/report_$centred benchmark.parts.0.centred=$centred
+      done
+    done
   done
   ;;
 meg) # what a clamp is for
