@@ -90,7 +90,11 @@ def load(run: int, *, shift_s: float = 0.0) -> Recording:
         [(time_s, np.zeros(len(time_s), np.int32))], duration_s=[DURATION_S], channels=cell
     )
     stimulus = Stream.from_arrays(
-        [read_stimulus(run, shift_s=shift_s)[:, None]], rate_hz=STIMULUS_HZ, channels=sound, name="modulation", role="stimulus"
+        [read_stimulus(run, shift_s=shift_s)[:, None]],
+        rate_hz=STIMULUS_HZ,
+        channels=sound,
+        name="modulation",
+        role="stimulus",
     )
     heard = Event(onset_s=0.0, duration_s=DURATION_S, kind="sound", stimulus_id=f"modulation-{run}", trial=run - 1)
     return Recording(

@@ -29,7 +29,11 @@ def test_grasshopper_spikes_follow_their_sound(tmp_path):
     assert counts == [929, 868]
     # the control: the same sound, half the recording later
     prepare(
-        source={"name": "grasshopper", "shift_s": 5.0}, out=tmp_path / "s", dask="none", progress=False, storage_dtype="float32"
+        source={"name": "grasshopper", "shift_s": 5.0},
+        out=tmp_path / "s",
+        dask="none",
+        progress=False,
+        storage_dtype="float32",
     )
     moved = Dataset(tmp_path / "s").read_stream(sorted(d.recordings)[0], 5.0, 5.1, stream="modulation")[0]
     np.testing.assert_array_equal(moved, d.read_stream(sorted(d.recordings)[0], 0.0, 0.1, stream="modulation")[0])

@@ -83,7 +83,10 @@ def test_without_own_spikes_only_the_stimulus_speaks():
     values, time_s, mask = batch.streams["sound"]
     gone = mask.clone()
     gone[:, 200:300] = False
-    gap = [replace(batch, streams={"sound": StreamValues(v, time_s, gone)}) for v in (values, values + 7.0 * ~gone[..., None])]
+    gap = [
+        replace(batch, streams={"sound": StreamValues(v, time_s, gone)})
+        for v in (values, values + 7.0 * ~gone[..., None])
+    ]
     assert torch.equal(*(objective.predict(model, b) for b in gap))
 
 
@@ -93,7 +96,7 @@ def test_wrong_choices_are_a_sentence():
         made()[0](batch)
     with pytest.raises(DataError, match="has 1 columns, expected 2"):
         made(stimulus={**HEARD, "columns": 2})[0](sounding(batch))
-    with pytest.raises(ConfigError, match="hold no bin of 0.01 s to predict from"):
+    with pytest.raises(ConfigError, match=r"hold no bin of 0\.01 s to predict from"):
         made(stimulus=None, own_s=0.0)
     with pytest.raises(ConfigError, match="per_bin=0"):
         made(stimulus={**HEARD, "per_bin": 0})
