@@ -48,6 +48,15 @@ def across(x: np.ndarray, y: np.ndarray, margin: int, fit: Callable[[np.ndarray,
     return said
 
 
+def show(run: object, bin_s: float, name: str, said: np.ndarray, y: np.ndarray) -> None:
+    """Print correlation and bits per spike over the recording, and the correlation in each fifth."""
+    bits = float("nan") if name.startswith("ridge") else bits_per_spike(said[:, None], y[:, None])
+    of_folds = zip(np.array_split(said, N_FOLDS), np.array_split(y, N_FOLDS), strict=True)
+    each = " ".join(f"{np.corrcoef(a, b)[0, 1]:6.3f}" for a, b in of_folds)
+    r = np.corrcoef(said, y)[0, 1]
+    print(f"stimulus {run}, {1000 * bin_s:g} ms, {name:<32} {r:6.3f} {bits:6.3f}   {each}", flush=True)
+
+
 def of_network(folder: Path) -> tuple[str, float, int, np.ndarray, np.ndarray]:
     """Return sound, bin, fold, and counts predicted and found in the fold, of one trained network.
 
@@ -83,15 +92,16 @@ def networks(runs: str) -> None:
         if fold in found[run, bin_s]:
             raise SystemExit(f"{runs}: holds two networks of stimulus {run}, {bin_s:g} s, fold {fold}")
         found[run, bin_s][fold] = said, y
+    if any(len(folds) < N_FOLDS for folds in found.values()):
+        raise SystemExit(f"{runs}: does not hold all {N_FOLDS} folds of each stimulus and bin")
     for (run, bin_s), folds in sorted(found.items()):
         said, y = (np.concatenate([folds[k][i] for k in sorted(folds)]) for i in (0, 1))
-        r, bits = np.corrcoef(said, y)[0, 1], bits_per_spike(said[:, None], y[:, None])
-        print(f"stimulus {run}, {1000 * bin_s:g} ms, {runs:<24} {r:6.3f} {bits:6.3f}   {len(folds)} folds", flush=True)
+        show(run, bin_s, runs, said, y)
 
 
 def main() -> None:
     """Print a line per recording, bin width and method."""
-    print(f"{'':<42} r      bits/spike")
+    print(f"{'':<50} r      bits/spike  r in each fifth")
     for bin_s in (0.002, 0.005):
         for run in (1, 2):
             spikes = load(run).first
@@ -121,9 +131,7 @@ def main() -> None:
                 ("ridge, stimulus shifted", shifted, ridge),
             ):
                 said = across(features, y, margin, fit)
-                r = np.corrcoef(said, y)[0, 1]
-                bits = bits_per_spike(said[:, None], y[:, None]) if name.startswith("Poisson") else float("nan")
-                print(f"stimulus {run}, {1000 * bin_s:g} ms, {name:<24} {r:6.3f} {bits:6.3f}", flush=True)
+                show(run, bin_s, name, said, y)
     for runs in sys.argv[1:]:
         networks(runs)
 

@@ -131,7 +131,7 @@ class StimulusFilters(Backbone):
 
     def encode(self, batch: NeuralBatch) -> Encoded:
         """Encode stimulus and past counts."""
-        x: Tensor | float = 0.0
+        x = batch.signal.new_zeros((), dtype=next(self.parameters()).dtype)
         if self.binned is not None:
             x = self.heard(F.pad(self.binned(batch).to(self.heard.weight.dtype), (self.reach, 0)))
         if self.n_own:
@@ -140,7 +140,6 @@ class StimulusFilters(Backbone):
             # the bin itself is what is to be told: bin t gets t − n … t − 1
             before = F.pad(counts, (self.n_own, 0))[..., :-1]
             x = x + self.own(torch.einsum("bct,bcd->bdt", before, self.unit(check_units(batch))))
-        assert isinstance(x, Tensor)
         x = x.transpose(1, 2)
         for layer in self.layers:
             x = x + layer(x)
