@@ -42,7 +42,7 @@ grasshopper) # two sounds, five stretches of each in turn; how long to train is 
   prepared grasshopper
   for sound in 1 2; do
     for fold in 0 1 2 3 4; do
-      one="experiment=grasshopper data.select.run=$sound data.split.fold=$fold optim.lr_floor=1.0"
+      one="experiment=grasshopper data.select.run=$sound data.split.fold=$fold"
       for after in 2 3; do
         # shellcheck disable=SC2086
         train hopper_steps$sound/grasshopper/fold$fold-after$after $one data.split.validation_after=$after trainer.max_steps=120 trainer.validate_every=10
@@ -55,9 +55,7 @@ grasshopper) # two sounds, five stretches of each in turn; how long to train is 
       train hopper_linear$sound/grasshopper/fold$fold $one objective.linear=true trainer.max_steps=0
     done
     for runs in hopper$sound hopper_linear$sound; do
-      for centred in false true; do
-        neurofm evaluate benchmark=grasshopper runs=runs/$runs results=runs/$runs out=runs/$runs/report_$centred benchmark.parts.0.centred=$centred
-      done
+      neurofm evaluate benchmark=grasshopper runs=runs/$runs results=runs/$runs out=runs/$runs/report
     done
   done
   ;;
