@@ -117,8 +117,8 @@ def score_retrieval(
     averages : sequence of str
         What is averaged before decoding: "trial" (nothing), "subject".
     centred : bool
-        Whether before the cosine the training stimuli's mean is taken off the gallery, and a decoder's mean answer to them off its
-        answers.
+        Whether before the cosine the training stimuli's mean is taken off the gallery and ridge's answers, and a model's mean answer
+        to them off its answers.
     candidates : str
         Of segments: "test", or "all": those of every recording, so that all folds are searched in one gallery.
     ways : sequence of int
@@ -187,7 +187,7 @@ def score_retrieval(
             )
         out.oracle |= {s: by for s, by in _oracle(corpus).items() if s in set(test.subject)}
         for model, decoder in decoders.items():
-            decode, place, compared = about_the_mean(decoder, train) if centred else decoder
+            decode, place, compared = about_the_mean(decoder, train, estimates=model == RIDGE) if centred else decoder
             asked, taught = test.placed(place), train.placed(place)
             for subject in sorted(set(test.subject)):
                 rule = "new person" if subject in new or subject not in people else "trained on"
@@ -246,7 +246,7 @@ def score_retrieval(
 
 def _again(taught: Trials, *, teach: Callable[[Trials], Decoder], centred: bool) -> Decoder:
     decoder = teach(taught)
-    return about_the_mean(decoder, taught) if centred else decoder
+    return about_the_mean(decoder, taught, estimates=True) if centred else decoder
 
 
 def _frames(corpus: Corpus, encoder: str) -> float | None:

@@ -227,11 +227,13 @@ def encoding_decoder(train: Trials) -> Decoder:
     )
 
 
-def about_the_mean(decoder: Decoder, train: Trials) -> Decoder:
-    """The same, each side about its own mean over the training trials: answers need not have the scale of embeddings."""
-    answers, places = (
-        x.mean(axis=0) for x in (decoder.answer(train.values, train.recording), decoder.place(train.own))
-    )
+def about_the_mean(decoder: Decoder, train: Trials, *, estimates: bool) -> Decoder:
+    """The same, stimuli about their mean in the training trials, and answers too if they are `estimates` of embeddings, as ridge's.
+
+    Answers of a contrastive network have a scale of their own, so that mean would swamp them: they are taken about their own.
+    """
+    places = decoder.place(train.own).mean(axis=0)
+    answers = places if estimates else decoder.answer(train.values, train.recording).mean(axis=0)
     return Decoder(
         lambda values, recordings: decoder.answer(values, recordings) - answers,
         lambda embedding: decoder.place(embedding) - places, f"{decoder.compared}, each about its training mean",
