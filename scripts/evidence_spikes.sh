@@ -75,6 +75,10 @@ for part in $PARTS; do
     # shellcheck disable=SC2086
     neurofm finetune $few held_out="$LABELLED" suffix='${held_out}' adapt=full \
       loop.lr_peak=1e-3 loop.steps=60 loop.batch_size=16 loop.tail=none
+    step "sim_velocity_quiet: from scratch, as long as it gained on subjects 11 and 12"
+    # shellcheck disable=SC2086
+    neurofm finetune $few held_out="$LABELLED" run_dir="$RUNS/sim_velocity_quiet_long/"'${held_out}' adapt=scratch \
+      loop.lr_peak=1e-3 loop.steps=200 loop.batch_size=16 loop.tail=none from_scratch=false
     step "sim_velocity_quiet: linear readout of the frozen network"
     # shellcheck disable=SC2086
     neurofm finetune $few held_out="$LABELLED" suffix='${held_out}' adapt=probe adapt.solver=ridge from_scratch=false
