@@ -5,18 +5,23 @@
 #   3. sim_velocity_hard: 20 subjects pretrain a population decoder; ten new ones with 5, 30, 60 and 300 s:
 #      new units only, everything, from scratch, ridge
 #   4. grasshopper (real): spikes from the sound, with and without the cell's own, and from another sound
-# Which parts: PARTS="lorenz hub velocity grasshopper". One core, about 10, 25, 30 and 15 minutes. Everything that could be tuned stands in
-# conf/ and here. Tune on people beyond those of the split (dataset.source.n_subjects=40: 31 to 40): another seed would
-# name other units alike.
+#   5. sim_velocity_quiet: Neuroformer pretrained on unlabelled spikes; the velocity of each recording from few labelled
+#      seconds: fine-tuned, linear readout, from scratch, ridge
+# Which parts: PARTS="lorenz hub velocity grasshopper behaviour". One core, about 10, 25, 30, 15 and 30 minutes. Everything
+# that could be tuned stands in conf/ and here. Tune velocity on people beyond those of the split
+# (dataset.source.n_subjects=40: 31 to 40; another seed would name other units alike), behaviour on subjects 11 and 12
+# (LABELLED="[11,12]").
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PARTS=${PARTS:-lorenz hub velocity grasshopper}
+PARTS=${PARTS:-lorenz hub velocity grasshopper behaviour}
 RUNS=${RUNS:-runs/evidence_spikes}
 SHARDS=${SHARDS:-shards}
 SEED=${SEED:-0}
 LORENZ=${LORENZ:-}            # further overrides of each training, e.g. trainer.max_steps=1200
 HUB=${HUB:-}
 VELOCITY=${VELOCITY:-}
+BEHAVIOUR=${BEHAVIOUR:-}
+LABELLED=${LABELLED:-"[01,02,03,04,05,06,07,08,09,10]"}
 NEW=${NEW:-all}               # subjects to adapt to, e.g. "[01,04]"; all: the ten of the split
 BUDGETS=${BUDGETS:-"[5s,30s,60s,300s]"}
 STEPS=${STEPS:-100}           # of fine-tuning, per subject and budget
@@ -82,8 +87,29 @@ for part in $PARTS; do
     neurofm finetune $few held_out="$NEW" suffix='${held_out}' budgets="$BUDGETS" adapt=full loop.lr_peak=5e-3
     neurofm evaluate benchmark=sim_velocity_hard runs="$RUNS" results="$RUNS/velocity" out="$RUNS/report_velocity"
     ;;
+  behaviour)
+    step "sim_velocity_quiet: pretrain on spikes without labels"
+    prep sim_velocity_quiet
+    # shellcheck disable=SC2086
+    neurofm train experiment=sim_velocity_quiet data.path="$SHARDS/sim_velocity_quiet" $common $BEHAVIOUR
+    few="checkpoint=$RUNS/sim_velocity_quiet/neuroformer/seed$SEED data=sim_velocity_quiet \
+      data.path=$SHARDS/sim_velocity_quiet seed=$SEED overwrite=true budgets=[10s,30s] \
+      objective=behaviour objective.readout=pool"
+    step "sim_velocity_quiet: fine-tuned, and from scratch"
+    # shellcheck disable=SC2086
+    neurofm finetune $few held_out="$LABELLED" suffix='${held_out}' adapt=full \
+      loop.lr_peak=1e-3 loop.steps=60 loop.batch_size=16 loop.tail=none
+    step "sim_velocity_quiet: from scratch, as long as it gained on subjects 11 and 12"
+    # shellcheck disable=SC2086
+    neurofm finetune $few held_out="$LABELLED" run_dir="$RUNS/sim_velocity_quiet_long/"'${held_out}' adapt=scratch \
+      loop.lr_peak=1e-3 loop.steps=200 loop.batch_size=16 loop.tail=none from_scratch=false
+    step "sim_velocity_quiet: linear readout of the frozen network"
+    # shellcheck disable=SC2086
+    neurofm finetune $few held_out="$LABELLED" suffix='${held_out}' adapt=probe adapt.solver=ridge from_scratch=false
+    neurofm evaluate benchmark=sim_velocity_quiet runs="$RUNS" results="$RUNS/behaviour" out="$RUNS/report_behaviour"
+    ;;
   *)
-    echo "PARTS: '$part' is none of lorenz, hub, velocity, grasshopper" >&2
+    echo "PARTS: '$part' is none of lorenz, hub, velocity, grasshopper, behaviour" >&2
     exit 1
     ;;
   esac

@@ -15,7 +15,7 @@ UNITS = {
     "trials_per_class": "trials per class of the new person",
 }
 _SECONDS = {"seconds": 1.0, "minutes": 60.0}
-_BY_TIME = ("new_subject", "by_subject")
+_BY_TIME = ("new_subject", "by_subject", "within_subject")
 _BY_TRIAL = "new_subject_trials"
 
 

@@ -138,6 +138,11 @@ class Behaviour(Objective):
         _, time_s, _ = self.wanted(batch)
         return self._estimate(model, batch, time_s) * self.scale + self.mean
 
+    @property
+    def linear_head(self) -> nn.Linear | None:
+        """The head, where it reads the pooled vector."""
+        return self.head if self.readout == "pool" else None
+
     def wanted(self, batch: NeuralBatch) -> StreamValues:
         """Return values, times and mask of what is decoded; for ``pool`` the last sample that is there.
 

@@ -75,6 +75,63 @@ def by_subject(
     return Split(parts=parts, gap_s=gap_s, rule=f"{rule}, calibrated on {subject}", seed=seed)
 
 
+def within_subject(
+    dataset: Dataset,
+    *,
+    test_s: float,
+    gap_s: float,
+    subject: str | None = None,
+    budgets_s: Mapping[str, float] | None = None,
+) -> Split:
+    """Pretrain on everybody's early time, unlabelled; label the first seconds of one person and test on what came later.
+
+    The end of nobody's recordings is pretrained on, so one pretrained model serves every person.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        All people.
+    test_s, gap_s : float
+        Length of the test at the end of each person's valid time, and least time before it.
+    subject : str, optional
+        Whose labels are there, and who is tested; None: everybody is tested and nobody has labels.
+    budgets_s : mapping of label to seconds
+        The first so many seconds, which pretraining has met as well, without labels; used with `subject`.
+
+    Returns
+    -------
+    Split
+        Parts "pretrain", "calibration-<label>" for each budget and "test".
+
+    Raises
+    ------
+    ConfigError
+        When a person is unknown or has too little data.
+    """
+    people = dataset.subjects
+    if subject is not None and str(subject) not in people:
+        raise ConfigError(f"{dataset.path}: there is no subject '{subject}': {nearest(str(subject), people)}")
+    budgets = dict(budgets_s or {}) if subject is not None else {}
+    if subject is not None and not budgets:
+        raise ConfigError(f"subject '{subject}' is to be calibrated on, but budgets_s is empty; give label: seconds")
+    parts: dict[str, list[Span]] = {"pretrain": [], **{f"calibration-{label}": [] for label in budgets}, "test": []}
+    for person in people:
+        ids = dataset.select(subject=person)
+        total = length_s(dataset, ids)
+        early = total - gap_s - test_s
+        if test_s <= 0 or early <= max(budgets.values() if person == str(subject) else (), default=0.0) - 1e-9:
+            raise ConfigError(
+                f"subject '{person}' has {total:g} s, less than gap {gap_s:g} + test {test_s:g} s and what comes before them"
+            )
+        parts["pretrain"] += cut(dataset, ids, 0.0, early)
+        if subject is None or person == str(subject):
+            parts["test"] += cut(dataset, ids, total - test_s, total)
+            for label, seconds in budgets.items():
+                parts[f"calibration-{label}"] = cut(dataset, ids, 0.0, seconds)
+    rule = f"within_subject of {dataset.id}"
+    return Split(parts=parts, gap_s=gap_s, rule=rule if subject is None else f"{rule}, calibrated on {subject}")
+
+
 def _calibrated(
     dataset: Dataset, subject: str, budgets: dict[str, float], test_s: float | None, gap_s: float
 ) -> dict[str, list[Span]]:

@@ -11,7 +11,7 @@ from neurofm.data.splits.filter_length import filter_length_s
 from neurofm.data.splits.first_trials import new_subject_trials
 from neurofm.data.splits.groups import by_column, by_concept, by_run, by_session, by_stimulus
 from neurofm.data.splits.parts import by_time, length_s, new_subject, official_parts, whole
-from neurofm.data.splits.people import by_subject
+from neurofm.data.splits.people import by_subject, within_subject
 from neurofm.data.splits.spans import Split
 from neurofm.data.splits.stimuli import folds_in_time, folds_of_recordings, zero_shot
 from neurofm.data.splits.trials import by_trial
@@ -88,6 +88,7 @@ RULES: dict[str, Callable[..., Split]] = {
     "new_subject_trials": _new_subject_trials,
     "official": _official,
     "by_subject": by_subject,
+    "within_subject": within_subject,
     "by_column": by_column,
     "by_session": by_session,
     "by_run": by_run,

@@ -50,7 +50,7 @@ def test_ridge_probe_is_scikit_learns_on_the_frozen_features(loaded, tiny):
 
 
 def test_ridge_probe_refuses(loaded, tiny):
-    with pytest.raises(ConfigError, match="solver=ridge needs objective=supervised"):
+    with pytest.raises(ConfigError, match="solver=ridge needs objective=supervised or behaviour"):
         finetune(loaded, tiny.batch(8), strategy="probe", strategy_choices={"solver": "ridge"})
     flat = {"name": "supervised", "readout": "flatten"}
     with pytest.raises(ConfigError, match="readout=pool"):

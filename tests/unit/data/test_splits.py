@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from neurofm.data.dataset import Dataset
 from neurofm.data.splits.parts import by_time, kfold_trials, new_subject, official_parts, whole
+from neurofm.data.splits.people import within_subject
 from neurofm.data.splits.spans import Span, Split, overlap, require_inside
 from neurofm.schema.errors import ConfigError, DataError
 
@@ -30,6 +31,25 @@ def test_new_subject(ramps):
         new_subject(d, subject="2", budgets_s={"all": 30}, test_s=20, gap_s=2)
     with pytest.raises(ConfigError, match="no subject '9'"):
         new_subject(d, subject="9", budgets_s=[1], test_s=1, gap_s=0)
+
+
+def test_within_subject_pretrains_on_nobodys_end(ramps):
+    d = Dataset(ramps)
+    s = within_subject(d, subject="2", budgets_s={"5s": 5, "12s": 12}, test_s=10, gap_s=2)
+    assert s["calibration-5s"] == [Span("sim_sub-2", 0.0, 5.0)]
+    assert s["test"] == [Span("sim_sub-2", 30.0, 40.0)]
+    assert [x for x in s["pretrain"] if x.recording_id == "sim_sub-2"] == [Span("sim_sub-2", 0.0, 28.0)]
+    everybody = within_subject(d, test_s=10, gap_s=2)
+    assert everybody["pretrain"] == s["pretrain"]
+    assert list(everybody.parts) == ["pretrain", "test"]
+    assert not overlap(everybody["pretrain"], everybody["test"], gap_s=2).spans
+    assert {d.subject(x.recording_id) for x in everybody["test"]} == set(d.subjects)
+    with pytest.raises(ConfigError, match=r"subject '2' has 40 s, less than gap 2 \+ test 10 s"):
+        within_subject(d, subject="2", budgets_s={"29s": 29}, test_s=10, gap_s=2)
+    with pytest.raises(ConfigError, match="no subject '9'"):
+        within_subject(d, subject="9", budgets_s={"5s": 5}, test_s=10, gap_s=2)
+    with pytest.raises(ConfigError, match="budgets_s is empty"):
+        within_subject(d, subject="2", test_s=10, gap_s=2)
 
 
 def test_volumes_survive_an_odd_rate(tmp_path, shard_maker):

@@ -2,9 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from neurofm.adapt.finetune import finetune
+from neurofm.adapt.ridge_head import PENALTIES
+from neurofm.hub.load import LoadedModel
 from neurofm.models import MODELS
 from neurofm.objectives import OBJECTIVES
 from neurofm.schema.batch import Events, NeuralBatch, StreamValues
@@ -122,3 +129,41 @@ def test_a_stream_that_is_missing_or_of_another_width_is_a_sentence():
     _, wide = made(n_outputs=3)
     with pytest.raises(DataError, match="has 2 columns, objective 'behaviour' was built for 3"):
         wide(model, batch())
+
+
+def test_a_closed_form_readout_is_ridge_and_chooses_its_penalty_on_stretches_of_time():
+    torch.manual_seed(0)
+    model = MODELS.build("population_decoder", FACTS, dim=16, depth=1, head_dim=8, dropout=0.0, ffn_dropout=0.0)
+    objective = OBJECTIVES.build("behaviour", model, FACTS, stream="velocity", readout="pool")
+    card = {
+        "model": {"name": "population_decoder", "choices": {}}, "facts": FACTS.to_json(), "transforms": [],
+        "objective": {"name": "behaviour", "choices": {"stream": "velocity", "readout": "pool"}}, "provenance": {},
+    }  # fmt: skip
+    loaded = LoadedModel(model.eval(), objective.eval(), FACTS, [], card)
+    wish = {"name": "behaviour", "stream": "velocity", "readout": "pool", "scale": [2.0], "mean": [0.5, -1.0]}
+    n = 200
+    data = batch(B=n)
+    data.start_s = 0.05 * torch.arange(n).double()
+    data.recording_id = ["r"] * n
+    with torch.no_grad():
+        x = model.pool(model(data)).double().numpy()
+    g = np.random.default_rng(0)
+    values = (x - x.mean(0)) / x.std(0) @ g.normal(size=(16, 2)) * 0.1 + g.normal(size=(n, 2))
+    data.streams["velocity"].values[:, -1] = torch.tensor(values).float()
+    data.streams["velocity"].mask[3] = False
+    found = finetune(loaded, data, strategy="probe", strategy_choices={"solver": "ridge"}, objective=wish).loaded
+    with torch.no_grad():
+        said = found.objective.predict(found.model, data)[:, 0].double().numpy()
+    known = np.flatnonzero(np.arange(n) != 3)
+
+    def fitted(rows, penalty):
+        return make_pipeline(StandardScaler(), Ridge(alpha=penalty)).fit(x[rows], values[rows])
+
+    errors = dict.fromkeys(PENALTIES, 0.0)
+    for left in np.array_split(known, 5):
+        # windows of 1 s every 50 ms: 19 on either side overlap
+        rest = known[(known < left[0] - 19) | (known > left[-1] + 19)]
+        for penalty in PENALTIES:
+            errors[penalty] += np.square(fitted(rest, penalty).predict(x[left]) - values[left]).sum()
+    best = min(errors, key=errors.get)
+    np.testing.assert_allclose(said, fitted(known, best).predict(x), rtol=1e-4, atol=1e-4)
