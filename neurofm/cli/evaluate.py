@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neurofm.cli.app import run_app
+from neurofm.cli.app import chosen, run_app
 
 if TYPE_CHECKING:
     from neurofm.cli.part import Part
@@ -39,7 +39,8 @@ def evaluate(config: dict[str, Any]) -> Path:
     git = about["git"] or {}
     total.facts |= {"versions": versions, "commit": git.get("commit", "not from a repository")}
     title = (suite or config["benchmark"])["title"]
-    return _written(config, title, f"run {common['run_id']}", total, common["allow_leak"])
+    name = f"suite-{chosen('suite')}" if suite else str(config["benchmark"]["name"])
+    return _written(config, name, title, f"run {common['run_id']}", total, common["allow_leak"])
 
 
 def _scored(benchmark: dict[str, Any], common: dict[str, Any], *, control: Any, go_on: bool) -> Part:
@@ -92,15 +93,16 @@ def leaderboard(config: dict[str, Any]) -> Path:
     boards, rows = standings_of(files, metric=config.get("metric"))
     part = Part(claims=claims_of(boards), sections=sections_of(boards), rows=rows)
     part.facts = {f"file {i}": str(path) for i, path in enumerate(files, 1)}
-    return _written(config, "Leaderboard", f"{len(files)} files of results", part, "")
+    return _written(config, "leaderboard", "Leaderboard", f"{len(files)} files of results", part, "")
 
 
-def _written(config: dict[str, Any], title: str, subtitle: str, part: Part, leak_reason: str) -> Path:
+def _written(config: dict[str, Any], name: str, title: str, subtitle: str, part: Part, leak_reason: str) -> Path:
+    """Write the report into its own folder, so that one benchmark's never takes the place of another's."""
     from neurofm.report.content import Report
     from neurofm.report.html import write_report
 
     path = write_report(
-        Path(config["out"]),
+        Path(config["out"] or Path(config["runs"]) / f"report-{name}"),
         Report(
             title=title, subtitle=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {subtitle}", claims=part.claims,
             sections=part.sections, scores=part.rows, looks=part.looks, facts=part.facts, leak_reason=leak_reason,

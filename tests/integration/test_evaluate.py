@@ -138,7 +138,7 @@ def rows_of(folder="runs", **where):
 
 
 def test_every_decoder_and_bar_has_its_row(flow):
-    rows = read_table("runs/report", "report_scores")
+    rows = read_table("runs/report-people", "report_scores")
     assert {r["benchmark"] for r in rows} == {"people"}
     assert all(np.isfinite(r["value"]) and r["looks"] >= 1 and r["date"] for r in rows)
     for who in ("03", "04"):
@@ -155,7 +155,7 @@ def test_every_decoder_and_bar_has_its_row(flow):
 
 
 def test_an_untouched_network_adds_nothing_to_the_closed_form(flow):
-    rows = read_table("runs/report", "report_scores")
+    rows = read_table("runs/report-people", "report_scores")
     untouched = [r for r in rows if r["strategy"] == "scratch" and r["task"] == "masked_region"]
     for who in ("03", "04"):
         for budget in (40.0, 80.0):
@@ -177,7 +177,7 @@ def test_pretraining_helps_where_structure_is_shared(flow):
 
 
 def test_the_report_stands_alone_and_judges_nothing_on_two_people(flow):
-    page = Path("runs/report/report.html").read_text()
+    page = Path("runs/report-people/report.html").read_text()
     assert not re.search(r"<script|<link|<img|@import|url\((?!#)|\bsrc=", page)
     body = re.sub(r"<[^>]+>", "\n", page.partition("<main>")[2])
     first = [line for line in body.splitlines() if line.strip()][2]
@@ -340,8 +340,10 @@ def test_trials_are_scored_beside_their_baselines(copied):
 
 
 def test_trials_through_the_command_line(copied):
-    do("evaluate", "--config-dir=conf", "benchmark=labelled", "out=trials-report")
-    page = Path("trials-report/report.html").read_text()
+    other = Path("runs/report-people/report.html").read_bytes()
+    do("evaluate", "--config-dir=conf", "benchmark=labelled")
+    page = Path("runs/report-labelled/report.html").read_text()
+    assert Path("runs/report-people/report.html").read_bytes() == other, "another benchmark's report was replaced"
     assert "classes: the pretrained model reaches shrinkage LDA" in page
     assert "no sub-window that ends before the movement is decoded above chance" in page
 
