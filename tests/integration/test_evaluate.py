@@ -16,7 +16,7 @@ import torch
 
 from neurofm.benchmarks.adapted import trials as trials_benchmark
 from neurofm.benchmarks.adapted.decoders import RegionPredictor, find_decoders, open_decoder
-from neurofm.benchmarks.adapted.new_subject import MODEL, SKIP
+from neurofm.benchmarks.adapted.new_subject import MODEL, SKIP, score_new_subjects
 from neurofm.benchmarks.adapted.trials import ENSEMBLE, TrialScores, score_trials
 from neurofm.benchmarks.results import read_results, scores_only
 from neurofm.cli.main import main
@@ -233,6 +233,23 @@ def test_a_planted_leak_is_refused(copied, capsys, what):
     assert not Path("leaky").exists()
     # what is refused has looked at nobody
     assert len(read_results("runs")) == len(before)
+
+
+def test_what_evaluation_would_refuse_is_said_before_the_first_step(copied, capsys):
+    own = ["--config-dir=conf", "data=people", "task=regions8", "loop.steps=0", "budgets=[short]", "from_scratch=false"]
+    do("finetune", "checkpoint=runs/regions/04", *own, "held_out=04", "run_dir=runs/new")
+    assert "warning" not in capsys.readouterr().err
+    do("finetune", "checkpoint=runs/regions/04", *own, "held_out=03", "run_dir=runs/met")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "`neurofm evaluate` will refuse these decoders" in said
+    assert "tests new people, but 03 took part in pretraining" in said
+    # and it does
+    with pytest.raises(DataError, match="03 took part in pretraining"):
+        list(score_new_subjects(name="t", runs="runs/met", results="scores", run_id="1", task="regions8"))
+    # a network from scratch has met nobody
+    do("finetune", "checkpoint=runs/regions/04", *own, "held_out=03", "run_dir=runs/fresh", "adapt=scratch")
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_a_leak_is_allowed_for_a_reason_that_is_printed(copied):
