@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from neurofm.cli.inspect_dataset import inspect_dataset
-from neurofm.cli.inspect_tables import some
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import read_json, sha256_file
 from neurofm.schema.tables import read_table
+from neurofm.schema.words import some
 
 
 def main(argv: list[str]) -> int:

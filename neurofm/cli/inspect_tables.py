@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from neurofm.schema.words import some
+
 Row = Mapping[str, Any]
 # More rows than this are summed up in a last line; `--all` shows them.
 SHOWN = 40
@@ -139,11 +141,6 @@ def quality_table(recordings: Iterable[Row]) -> Table:
     ]
     columns = ("figure", "recordings", "least", "25 %", "median", "75 %", "most")
     return fill(plain_table("quality", *columns), rows, everything=True)
-
-
-def some(names: Sequence[str], n: int = 8) -> str:
-    """Say how many there are and name the first."""
-    return f"{len(names)} ({', '.join(names[:n])}{' …' if len(names) > n else ''})"
 
 
 def counts(counter: Counter[str]) -> str:
