@@ -98,17 +98,18 @@ def leaderboard(config: dict[str, Any]) -> Path:
 
 def _written(config: dict[str, Any], name: str, title: str, subtitle: str, part: Part, leak_reason: str) -> Path:
     """Write the report into its own folder, so that one benchmark's never takes the place of another's."""
-    from neurofm.report.content import Report
+    from neurofm.report.content import Report, folded
     from neurofm.report.html import write_report
 
+    claims = folded(part.claims)
     path = write_report(
         Path(config["out"] or Path(config["runs"]) / f"report-{name}"),
         Report(
-            title=title, subtitle=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {subtitle}", claims=part.claims,
+            title=title, subtitle=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {subtitle}", claims=claims,
             sections=part.sections, scores=part.rows, looks=part.looks, facts=part.facts, leak_reason=leak_reason,
         ),
     )  # fmt: skip
-    for claim in sorted(part.claims, key=lambda c: c.held is not False):
+    for claim in sorted(claims, key=lambda c: c.held is not False):
         print(f"{claim.verdict:<10} {claim.text}\n           {claim.detail}")
     print(f"report: {path}")
     return path

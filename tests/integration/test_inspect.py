@@ -112,6 +112,18 @@ def test_wrong_units_are_said_by_prep_inspect_and_the_report(tmp_path, monkeypat
     assert "1 (toy_sub-one: C3, amplitude is " in page
 
 
+def test_no_letter_is_lost_on_a_narrow_terminal(toy, capsys, monkeypatch):
+    """A pipe counts as narrow, too."""
+    wide, narrow = [], []
+    for columns, said in (("200", wide), ("30", narrow)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert main(["inspect", "d"]) == 0
+        tables = capsys.readouterr().out.split("subjects × sessions")[1].split("toy_sub-a")[0]
+        said += sorted("".join(tables.split()))
+        assert "bad_channels" in tables
+    assert wide == narrow
+
+
 def test_long_tables_are_cut_unless_asked_for(toy, capsys, monkeypatch):
     monkeypatch.setattr("neurofm.cli.inspect_tables.SHOWN", 1)
     assert main(["inspect", "d"]) == 0

@@ -12,7 +12,7 @@ from neurofm.benchmarks.adapted.trial_decoders import time_resolved
 from neurofm.benchmarks.results import row as score_row
 from neurofm.benchmarks.stats.intervals import sign_flip_p, t_interval
 from neurofm.report.canvas import PALETTE
-from neurofm.report.content import Claim, Drawing, Report, Section, Table
+from neurofm.report.content import Claim, Drawing, Report, Section, Table, folded
 from neurofm.report.figures_adaptation import adaptation_curve, paired_gains, region_scores
 from neurofm.report.figures_decoding import confusion_matrix, time_resolved_accuracy
 from neurofm.report.figures_signals import dataset_overview, traces, training_curves
@@ -261,3 +261,20 @@ def test_a_report_without_claims_and_with_an_allowed_leak_says_so() -> None:
     assert "No claim was stated" in text
     assert "to measure it" in text
     assert page(Report(title="x", claims=[Claim(text="t", held=True)])).count("leaks") == 0
+
+
+def test_what_could_not_be_tested_for_one_reason_is_one_line():
+    few = "1 person is too few to judge by."
+    names = ("LoRA", "the frozen probe", "CSP")
+    claims = [Claim(text=f"Ours is ahead of {n} (area).", held=None, detail=few) for n in names]
+    held = Claim(text="It holds.", held=True, detail="0.7")
+    other = Claim(text="Another thing is so.", held=None, detail="no data")
+    assert folded([held, *claims, other]) == [
+        held, Claim(text="Ours is ahead of LoRA, the frozen probe and CSP (area).", held=None, detail=few), other,
+    ]  # fmt: skip
+    # failed and held ones never, and sentences without a common frame stay whole
+    assert folded([held, held]) == [held, held]
+    (one,) = folded(
+        [Claim(text="A is so.", held=None, detail=few), Claim(text="B was never so.", held=None, detail=few)]
+    )
+    assert one.text == "A is so. B was never so."
