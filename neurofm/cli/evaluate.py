@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurofm.cli.app import chosen, run_app
+from neurofm.schema.errors import ConfigError, NeurofmError, nearest
 
 if TYPE_CHECKING:
     from neurofm.cli.part import Part
@@ -21,12 +22,15 @@ def main(argv: list[str]) -> int:
 def evaluate(config: dict[str, Any]) -> Path:
     """Score what the benchmark's parts find, write the report, and return its path."""
     from neurofm.cli.part import Part
-    from neurofm.training.run import environment
 
     if config.get("leaderboard"):
         return leaderboard(config)
     suite = config.get("suite")
     benchmarks = list(suite["benchmarks"].values()) if suite else [config["benchmark"]]
+    if not suite:
+        check_runs(benchmarks[0])
+    from neurofm.training.run import environment
+
     about = environment()
     versions = " ".join(f"{k}={v}" for k, v in about["versions"].items())
     common = {
@@ -43,13 +47,30 @@ def evaluate(config: dict[str, Any]) -> Path:
     return _written(config, name, title, f"run {common['run_id']}", total, common["allow_leak"])
 
 
+def check_runs(benchmark: dict[str, Any]) -> None:
+    """Refuse a benchmark of decoders whose folder is not there, before anything heavy is imported.
+
+    Raises
+    ------
+    ConfigError
+        Naming the folder.
+    """
+    for part in benchmark["parts"]:
+        arms = [arm["runs"] for arm in (part.get("arms") or {}).values() if "runs" in arm]
+        for runs in [part["runs"], *arms] if part.get("runs") else arms:
+            if part.get("kind") != "training" and not Path(runs).exists():
+                raise ConfigError(
+                    f"{runs}: no such folder; benchmark '{benchmark['name']}' scores what `neurofm train` and `neurofm finetune` "
+                    "leave behind: make some, or say where they are with runs=…"
+                )
+
+
 def _scored(benchmark: dict[str, Any], common: dict[str, Any], *, control: Any, go_on: bool) -> Part:
     """Score one benchmark; in a suite (`go_on`) a part whose data are not there is a claim that was not tested."""
     from neurofm.cli.evaluate_parts import PARTS, keys_of
     from neurofm.cli.part import Part, published_section
     from neurofm.report import ceiling
     from neurofm.report.content import Claim
-    from neurofm.schema.errors import ConfigError, NeurofmError, nearest
 
     total = Part()
     for part in benchmark["parts"]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from neurofm.cli.app import run_app
 from neurofm.cli.conf import check_data, check_held_out
 from neurofm.cli.people import each_person
+from neurofm.hub.folder import read_card
 
 if TYPE_CHECKING:
     from neurofm.data.corpus import Corpus
@@ -22,6 +23,7 @@ def main(argv: list[str]) -> int:
 
 def finetune(config: dict[str, Any]) -> None:
     """Adapt one checkpoint; the test part is not opened."""
+    read_card(config["checkpoint"])
     if config["data"] is not None:
         check_data(config["data"], config["task"])
         check_held_out(config)

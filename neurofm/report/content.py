@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurofm.benchmarks.guards.audit import Finding
+if TYPE_CHECKING:
+    from neurofm.benchmarks.guards.audit import Finding
 
 
 @dataclass(frozen=True, kw_only=True)
