@@ -18,7 +18,7 @@ from neurofm.data.corpus import Corpus
 from neurofm.data.storage.catalogue import channel_name
 from neurofm.hub.export import export_decoder
 from neurofm.hub.load import LoadedModel, load_model
-from neurofm.hub.save import save_model
+from neurofm.hub.resave import save_loaded
 from neurofm.models.base import Backbone, offers
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
@@ -206,7 +206,7 @@ def _save(
     run: RunFolder, result: Finetuned, corpus: Corpus, part: str, *, checkpoint: LoadedModel, budget: str,
     budget_unit: str, seed: int, data: Mapping[str, Any] | None, task: Mapping[str, Any] | None,
 ) -> None:  # fmt: skip
-    card, origin = result.loaded.card, checkpoint.card
+    origin = checkpoint.card
     own = origin["provenance"]
     # a vocabulary that was solved in pretraining stays in a network from scratch
     saw_nothing = result.strategy in FROM_NOTHING and not getattr(result.loaded.model, "solved", ())
@@ -232,15 +232,9 @@ def _save(
         },
         **environment(),
     }
-    save_model(
+    save_loaded(
         run.model_dir,
-        model=result.loaded.model,
-        objective=result.loaded.objective,
-        model_name=card["model"]["name"],
-        model_choices=card["model"]["choices"],
-        objective_name=card["objective"]["name"],
-        objective_choices=card["objective"]["choices"],
-        facts=result.loaded.facts,
+        result.loaded,
         transforms=[t.to_json() for t in corpus.transform.transforms],
         prep=corpus.dataset.manifest.prep,
         provenance=provenance,
