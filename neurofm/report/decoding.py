@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.benchmarks.decoding.task import TIME_ONLY, DecodingScores
+from neurofm.benchmarks.decoding.summary import DecodingScores
+from neurofm.benchmarks.decoding.task import TIME_ONLY
 from neurofm.benchmarks.stats.intervals import mean_over_units
 from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table, notes_of, with_interval
