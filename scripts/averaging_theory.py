@@ -38,9 +38,10 @@ for card in sorted(Path(runs).glob("**/card.json")):
         part="test", split_hash=corpus.split.hash, test_hash=span_hash([s._asdict() for s in corpus.split["test"]]),
     )  # fmt: skip
     encoder = origin["data"]["embedding"]
-    test, decode = trials_of_part(corpus, "test", loaded.facts, encoder), model_decoder(loaded, corpus)
+    decode, place, compared = model_decoder(loaded, corpus)
+    test = trials_of_part(corpus, "test", loaded.facts, encoder).placed(place)
     assert corpus.stimuli is not None
-    gallery = build_gallery(corpus.stimuli, encoder, test.stimulus)
+    gallery = build_gallery(corpus.stimuli, encoder, test.stimulus).placed(place, compared)
     row = {k: i for i, k in enumerate(gallery.keys)}
     measured = curve_over_repetitions(decode, test, gallery, row, centre=0.0, seed=0)
     # only the direction of an answer counts, and NICE's have nearly one length

@@ -43,8 +43,9 @@ for card in sorted(Path(runs).glob("**/card.json")):
     # the pretrained model has met nobody of the test part: its scaling learns them without labels
     teach_new_people(corpus, [s.rpartition("/")[2] for s in origin["subjects"]])
     test = trials_of_part(corpus, "test", loaded.facts, encoder)
-    said = model_decoder(loaded, corpus)(test.values, test.recording)
-    r = retrieve(said, test.own, np.arange(len(test.own)))
+    decoder = model_decoder(loaded, corpus)
+    said = decoder.answer(test.values, test.recording)
+    r = retrieve(said, decoder.place(test.own), np.arange(len(test.own)))
     about = {
         **common, "model": loaded.card["model"]["name"], "strategy": name, "seed": int(origin.get("seed", 0)),
         "checkpoint_hash": loaded.card["weights"]["sha256"], "n": len(r.ranks),

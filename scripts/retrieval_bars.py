@@ -13,6 +13,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from data_prep.sources.sim_image_eeg import SimImageEeg
+from data_prep.sources.sim_image_model import person_of, world_of
+from data_prep.sources.sim_image_oracle import ranks_by_cosine
 from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge, LaggedEmbeddingRidge
 from neurofm.benchmarks.results import record_script
 from neurofm.benchmarks.retrieval.average import counts_up_to, draw_repetitions
@@ -29,6 +32,18 @@ def sim_image_eeg(path: str = "shards/sim_image_eeg") -> Iterator[str]:
     with open(f"{path}/stimuli/oracle.json", encoding="utf-8") as f:
         oracle = json.load(f)["by_subject"]
     subjects = Dataset(path).subjects
+    choices = SimImageEeg().choices
+    world = world_of(choices)
+    prior = np.cov(world.features["train"].T)
+    for subject in subjects:
+        said = []
+        for n in (1, 2, 5, 10):
+            rng = np.random.default_rng([1, int(subject), n])
+            ranks = ranks_by_cosine(person_of(choices, int(subject)), world.features["test"], n, rng, prior)
+            said.append(f"n={n}: {(ranks < 1).mean():.3f}/{(ranks < 5).mean():.3f}")
+        yield f"sim_image_eeg sub-{subject} true features as well as they can be estimated, by cosine  " + "  ".join(
+            said
+        )
     everybody = {s: _trials(path, s) for s in subjects}
     for held_out in (False, True):
         for subject in subjects:

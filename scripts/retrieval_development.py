@@ -15,7 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from neurofm.benchmarks.retrieval.ranks import retrieve
-from neurofm.benchmarks.retrieval.trials import model_decoder, ridge_decoder, teach_new_people, trials_of_part
+from neurofm.benchmarks.retrieval.trials import (
+    encoding_decoder,
+    model_decoder,
+    ridge_decoder,
+    teach_new_people,
+    trials_of_part,
+)
 from neurofm.data.splits.parts import whole
 from neurofm.data.splits.spans import Split
 from neurofm.hub.load import load_model
@@ -40,12 +46,13 @@ for card in cards:
     if key not in told:
         told.add(key)
         decoders["ridge"] = ridge_decoder(trials_of_part(corpus, "train", loaded.facts, encoder))
-    for name, decode in decoders.items():
+        decoders["encoding model"] = encoding_decoder(trials_of_part(corpus, "train", loaded.facts, encoder))
+    for name, (decode, place, _) in decoders.items():
         said = []
         for subject in sorted(set(trials.subject)):
             mean = trials.of(subject).averaged("subject")
             names = sorted(set(mean.stimulus))
-            gallery = np.stack([mean.own[mean.stimulus.index(s)] for s in names])
+            gallery = place(np.stack([mean.own[mean.stimulus.index(s)] for s in names]))
             target = np.array([names.index(s) for s in mean.stimulus])
             top = retrieve(decode(mean.values, mean.recording), gallery, target).top
             said.append((top[1].value, top[5].value))

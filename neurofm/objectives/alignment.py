@@ -43,11 +43,12 @@ TRANSPORT = ("sliced", "sinkhorn")
 
 
 class _Pairs(NamedTuple):
-    """What the loss compares, of all ranks, flattened: (N, T·E) each."""
+    """What the loss compares, of all ranks, flattened: (N, T·E) each; `placed` is the target through the stimulus's head."""
 
     contrast: Tensor
     regress: Tensor
     target: Tensor
+    placed: Tensor
     partner: Tensor
     share: Tensor
     same: Tensor
@@ -94,6 +95,13 @@ class Alignment(Objective):
         (mean over tokens where the embedding has no time).
     head, rank, hidden, dropout
         See `nn.projection.build_head`.
+    stimulus_head : str, optional
+        Head of the same kinds for the stimulus, so that both sides are learned, in a space of the embedding's own shape: NICE
+        declares one and returns its input unchanged. Cosines with the embedding itself forget its length and treat all its
+        directions alike, which costs a quarter of the right answers where the best possible decoder is known
+        (docs/measurements). None: the embedding as it is.
+    stimulus_dropout : float
+        Of that head.
     linear : bool
         Whether ridge from the window to the embedding stands beside the network (`LinearPath`): solved before the first
         step and then kept, the network's answer is added to it by a factor that is learned and starts at zero. So training
@@ -138,6 +146,8 @@ class Alignment(Objective):
         rank: int = 16,
         hidden: int = 0,
         dropout: float = 0.0,
+        stimulus_head: str | None = None,
+        stimulus_dropout: float = 0.0,
         linear: bool = False,
         own_regression_head: bool = False,
         mix_steps: int = 0,
@@ -166,6 +176,11 @@ class Alignment(Objective):
             raise ConfigError(f"alignment: temperature={temperature} and soft_temperature must be above 0")
         if own_regression_head and not regression_weight:
             raise ConfigError("alignment: own_regression_head needs a regression_weight above 0")
+        if stimulus_head is not None and (linear or (regression_weight and not own_regression_head)):
+            raise ConfigError(
+                f"alignment: stimulus_head={stimulus_head} leaves the embedding's own space, in which "
+                + ("linear=true answers" if linear else "the regression needs own_regression_head=true")
+            )
         self.embedding, self.loss, self.normalise, self.same = embedding, loss, normalise, same
         self.both_directions, self.readout, self.shape = both_directions, readout, shape
         self.span_s = facts.window_s if facts.embedding_s is None else facts.embedding_s
@@ -183,6 +198,12 @@ class Alignment(Objective):
             build_head(head, model.dim, head_shape, **kind)  # type: ignore[arg-type]
             if own_regression_head
             else None
+        )
+        self.places = stimulus_head is not None
+        self.stimulus_head = (
+            None
+            if stimulus_head is None
+            else build_head(stimulus_head, shape[-1], shape[-1:], rank=rank, hidden=hidden, dropout=stimulus_dropout)
         )
         self.linear = LinearPath(facts) if linear else None
         if linear:
@@ -214,7 +235,7 @@ class Alignment(Objective):
         regress = contrast if self.regression_head is None else self._read(self.regression_head, model, encoded, batch)
         pairs = self._pairs(batch, contrast, regress, target, partner, share.to(target.dtype))
         weighted: dict[str, tuple[float, Tensor]] = {}
-        logits = scores(pairs.contrast, pairs.target, normalise=self.normalise)
+        logits = scores(pairs.contrast, pairs.placed, normalise=self.normalise)
         if self.contrastive_weight:
             weighted["contrastive"] = (self.contrastive_weight, self._contrastive(stage, logits, pairs))
         if self.regression_weight:
@@ -230,7 +251,7 @@ class Alignment(Objective):
         total = torch.stack([w * v for w, v in weighted.values()]).sum()
         metrics = {
             "top1_in_batch": retrieval_hits(logits.detach(), pairs.same),
-            "cosine": F.cosine_similarity(pairs.contrast, pairs.target).mean().detach(),
+            "cosine": F.cosine_similarity(pairs.contrast, pairs.placed).mean().detach(),
         }
         return Loss(total, {k: v.detach() for k, (_, v) in weighted.items()}, metrics)
 
@@ -245,8 +266,29 @@ class Alignment(Objective):
             self.linear.solve((batch, self.target(batch)) for batch in stretches)
 
     def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
-        """Return the predicted embedding, shape (B, E) or (B, T, E): what retrieval compares with a gallery."""
+        """Return what retrieval compares with a gallery's embeddings (through `place`), shape (B, E) or (B, T, E)."""
         return self._read(self.head, model, model(batch), batch)
+
+    def place(self, embedding: Tensor) -> Tensor:
+        """Where embeddings (…, *embedding_shape) of stimuli lie among the answers of `predict`."""
+        return embedding if self.stimulus_head is None else self.stimulus_head(embedding)
+
+    def reconstruct(self, model: Backbone, batch: NeuralBatch) -> Tensor:
+        """Return the predicted embedding in the embedding's own space, for decoders of images and sounds.
+
+        Raises
+        ------
+        ConfigError
+            When nothing was trained to answer there.
+        """
+        if self.stimulus_head is None:
+            return self.predict(model, batch)
+        if self.regression_head is None:
+            raise ConfigError(
+                "alignment: with a stimulus_head answers lie in a space of their own; to decode the embedding itself, train "
+                "with objective.regression_weight=1 objective.own_regression_head=true"
+            )
+        return self._read(self.regression_head, model, model(batch), batch)
 
     def target(self, batch: NeuralBatch) -> Tensor:
         """Return the true embedding of each window, shape (B, *embedding_shape).
@@ -312,7 +354,8 @@ class Alignment(Objective):
         alike = same_stimulus(rows[5] if stimulus is not None else None, len(rows[0]), target.device)
         if self.same == "stimulus":
             alike = same_target(alike, rows[2])
-        return _Pairs(rows[0], rows[1], rows[2], rows[3], rows[4], alike)
+        placed = rows[2] if self.stimulus_head is None else self.place(rows[2].unflatten(1, self.shape)).flatten(1)
+        return _Pairs(rows[0], rows[1], rows[2], placed, rows[3], rows[4], alike)
 
     def _stage(self) -> str:
         """Which contrastive loss is in force."""
@@ -344,7 +387,7 @@ class Alignment(Objective):
         return info_nce(scale * logits, pairs.same, both=self.both_directions)
 
     def _transport(self, pairs: _Pairs, generator: torch.Generator | None) -> Tensor:
-        predicted, target = F.normalize(pairs.contrast, dim=-1), F.normalize(pairs.target, dim=-1)
+        predicted, target = F.normalize(pairs.contrast, dim=-1), F.normalize(pairs.placed, dim=-1)
         if self.transport == "sliced":
             return sliced_wasserstein(predicted, target, generator=generator)
         return sinkhorn_divergence(predicted, target)

@@ -54,6 +54,8 @@ class Objective(nn.Module):
     contrasts : bool
         Whether windows of a batch are told from each other, so that a part of a batch has another loss; validation then takes
         whole batches on every rank.
+    places : bool
+        Whether stimuli have a head of their own, so that `place` moves them.
     solves_on : str
         What `solve` is given: "stretches", unbroken spans of signal, or "windows", the task's, with their targets.
     held : int
@@ -67,6 +69,7 @@ class Objective(nn.Module):
     report: str | None = None
     is_classifier: bool = False
     contrasts: bool = False
+    places: bool = False
     solves_on: str = "stretches"
     held: int = 0
 
@@ -77,6 +80,14 @@ class Objective(nn.Module):
     def predict(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         """Return what the benchmark scores: logits (B, classes) or a signal estimate (B, C, T)."""
         raise ConfigError(f"{type(self).__name__} estimates nothing to be scored; fine-tune the model on a task")
+
+    def place(self, embedding: Tensor) -> Tensor:
+        """Where embeddings of stimuli lie among the answers of `predict`: as they are, unless both sides were learned."""
+        return embedding
+
+    def reconstruct(self, model: Backbone, batch: NeuralBatch) -> Tensor:
+        """Return the embedding of the stimulus in its own space, (B, *embedding_shape)."""
+        return self.predict(model, batch)
 
     @property
     def linear_head(self) -> nn.Linear | None:

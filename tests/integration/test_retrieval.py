@@ -300,7 +300,7 @@ def test_things_eeg2_from_raw_files_to_retrieval(tmp_path, monkeypatch, capsys):
     assert not {s.split("_")[0] for s in train.stimulus} & {s.split("_")[0] for s in test.stimulus}
     mean = test.averaged("subject")
     assert len(mean.stimulus) == 8
-    said = ridge_decoder(train)(mean.values, mean.recording)
+    said = ridge_decoder(train).answer(mean.values, mean.recording)
     assert retrieve(said, mean.own, np.arange(8)).top[1].value >= 0.75
     # NICE by the verbs, at its published kernels; a few steps, so only the way is tested
     tiny_clip(tmp_path / "clip")
@@ -383,7 +383,7 @@ def test_nsd_from_its_files_to_300_way_by_the_verbs(tmp_path, monkeypatch, capsy
     assert main(["evaluate", "benchmark=nsd", "benchmark.parts.0.ways=[5]"]) == 0
     assert "sub-01" in capsys.readouterr().out
     rows = [r for r in read_table("runs", "results") if r["metric"] == "top1_of_5"]
-    assert {r["model"].partition(",")[0] for r in rows} == {"mindeye", "ridge"}
+    assert {r["model"].partition(",")[0] for r in rows} == {"mindeye", "ridge", "encoding model"}
     # MindEye's two directions
     assert {r["metric"] for r in read_table("runs", "results")} >= {"backward_top1", "backward_top1_of_5"}
     # chance is one fifth, and the betas are noise

@@ -139,6 +139,7 @@ OBJECTIVE_CASES = [
     ("masked_region", {"skip": {"name": "ridge"}}),
     ("alignment", {}),
     ("alignment", {"loss": "soft_clip", "regression_weight": 1.0, "own_regression_head": True, "readout": "tokens"}),
+    ("alignment", {"stimulus_head": "residual"}),
     ("alignment", {"loss": "siglip", "learn_temperature": True, "head": "mlp"}),
     ("alignment", {"loss": "bi_mix_co", "transport_weight": 1.0, "head": "factorised", "rank": 3}),
     ("alignment", {"transport": "sinkhorn", "transport_weight": 1.0, "normalise": "target", "head": "residual"}),

@@ -62,7 +62,7 @@ def parts_of_signal(
     found = {}
     for part, values in seen.items():
         if taught is not None:
-            decode = ridge_decoder(replace(taught, values=learned[part]), rate_hz=frames_hz)
+            decode = ridge_decoder(replace(taught, values=learned[part]), rate_hz=frames_hz).answer
         said = decode(values, mean.recording) - centre
         found[part] = retrieve(said, gallery.vectors - centre, target).top[1].value
     return found

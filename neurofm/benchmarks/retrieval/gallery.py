@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neurofm.benchmarks.retrieval.ranks import Retrieval, retrieve
 from neurofm.data.stimuli import Stimuli
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of
@@ -34,6 +33,8 @@ class Gallery:
         Which file of embeddings, its hash, and what it holds in words.
     scope : str
         Where the candidates come from: "test part" or "all parts".
+    compared : str
+        How answers are compared with them, in words.
     """
 
     source: str
@@ -43,6 +44,11 @@ class Gallery:
     embedding_hash: str
     embedding: str
     scope: str = "test part"
+    compared: str = "cosine"
+
+    def placed(self, place: Callable[[NDArray], NDArray], compared: str) -> Gallery:
+        """The same candidates where a decoder's answers are compared with them."""
+        return replace(self, vectors=place(self.vectors), compared=compared)
 
     @property
     def hash(self) -> str:
@@ -56,7 +62,7 @@ class Gallery:
             "other_exemplars": "one other stimulus of each tested concept", "segment": "segments of the stimulus",
         }[self.source]  # fmt: skip
         return (
-            f"{len(self.keys)} candidates: {what} ({self.scope}), embedded by {self.embedding}; similarity: cosine; "
+            f"{len(self.keys)} candidates: {what} ({self.scope}), embedded by {self.embedding}; similarity: {self.compared}; "
             f"negatives: all other candidates; gallery {self.hash}"
         )
 
@@ -140,15 +146,3 @@ def words_of(stimuli: Stimuli, encoder: str) -> str:
     """What an embedding is, in words."""
     f = stimuli.files[encoder]
     return ", ".join(x for x in (f.encoder, f.layer and f"layer {f.layer}", f.pooling) if x)
-
-
-def feature_ceiling(gallery: Gallery, stimuli: Stimuli, tested: Sequence[str]) -> Retrieval:
-    """Retrieval with the tested stimuli's own embeddings: what a perfect decoder of embeddings reaches.
-
-    For the gallery of the tested stimuli it is 1 but for stimuli that look the same to the encoder; for class centres of
-    THINGS and CLIP it was .98.
-    """
-    shown = sorted(set(tested))
-    own = np.stack([stimuli.files[gallery.encoder].read(s) for s in shown])
-    answers = shown if gallery.source == "stimulus" else [stimuli.concept_of[s] for s in shown]
-    return retrieve(own, gallery.vectors, gallery.index(answers))

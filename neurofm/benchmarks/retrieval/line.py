@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from neurofm.benchmarks.retrieval.average import WORDS
 from neurofm.benchmarks.retrieval.controls import Control, controls_of, verdict
-from neurofm.benchmarks.retrieval.gallery import Gallery, feature_ceiling
+from neurofm.benchmarks.retrieval.gallery import Gallery
 from neurofm.benchmarks.retrieval.ranks import Retrieval, retrieve, subsets_of_k, two_way
 from neurofm.benchmarks.retrieval.trials import Decode, Trials
-from neurofm.data.stimuli import Stimuli
 from neurofm.hub.load import LoadedModel
 from neurofm.schema.hashing import hash_of
 
-RIDGE = "ridge"
+RIDGE, ENCODING = "ridge", "encoding model"
+BARS = (RIDGE, ENCODING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,8 @@ class Line:
 
 
 def line_of(
-    decode: Decode, trials: Trials, gallery: Gallery, answer: Mapping[str, int], *, stimuli: Stimuli, model: str,
-    subject: str, rule: str, mode: str, centre: NDArray | float, train: Trials, seed: int,
+    decode: Decode, trials: Trials, gallery: Gallery, answer: Mapping[str, int], *, model: str, subject: str,
+    rule: str, mode: str, centre: NDArray | float, train: Trials, seed: int,
 ) -> Line:  # fmt: skip
     """Score a decoder on a person's (averaged) trials, its controls beside it."""
     target = np.array([answer[s] for s in trials.stimulus])
@@ -78,23 +78,16 @@ def line_of(
         backward=retrieve(candidates[target], said, np.arange(len(said))) if once else None,
         model=model, subject=subject, rule=rule, gallery=gallery, mode=mode, scores=scores, controls=controls,
         two_way=float(np.mean(pairs)), verdict=verdict(scores.top[1].low, controls),
-        ceiling=_feature_top1(gallery, stimuli, mean),
+        ceiling=retrieve(mean.own, gallery.vectors, np.array([answer[s] for s in mean.stimulus])).top[1].value,
     )  # fmt: skip
 
 
-def _feature_top1(gallery: Gallery, stimuli: Stimuli, mean: Trials) -> float:
-    if gallery.source == "segment":
-        # the answer is in the gallery; only equal segments could be confused
-        return retrieve(mean.own, gallery.vectors, gallery.index(mean.stimulus)).top[1].value
-    return feature_ceiling(gallery, stimuli, mean.stimulus).top[1].value
-
-
 def _about(common: Mapping[str, Any], line: Line, centred: bool, loaded: LoadedModel, averaged: str) -> dict[str, Any]:
-    ridge = line.model == RIDGE
+    bar = line.model in BARS
     return {
-        **common, "subject": line.subject, "model": line.model, "strategy": line.rule, "baseline": ridge,
-        "seed": -1 if ridge else int(loaded.card["provenance"].get("seed", 0)), "n": len(line.scores.ranks),
-        "checkpoint_hash": "" if ridge else loaded.card["weights"]["sha256"],
+        **common, "subject": line.subject, "model": line.model, "strategy": line.rule, "baseline": bar,
+        "seed": -1 if bar else int(loaded.card["provenance"].get("seed", 0)), "n": len(line.scores.ranks),
+        "checkpoint_hash": "" if bar else loaded.card["weights"]["sha256"],
         "protocol_hash": hash_of([line.gallery.hash, line.mode, centred]),
         "note": f"{line.gallery.sentence()}; {averaged}{'; about the training mean' if centred else ''}",
     }  # fmt: skip

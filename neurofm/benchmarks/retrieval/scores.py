@@ -16,10 +16,22 @@ from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.benchmarks.retrieval.curves import Tops, curve_over_repetitions, examples, parts_of_signal
 from neurofm.benchmarks.retrieval.folds import labels_of, plain_name, pooled
 from neurofm.benchmarks.retrieval.gallery import Gallery, build_gallery, lonely_concepts, words_of
-from neurofm.benchmarks.retrieval.line import RIDGE, Line, curve_rows, line_of, rows_of, sentence_of, shown_as
+from neurofm.benchmarks.retrieval.line import (
+    BARS,
+    ENCODING,
+    RIDGE,
+    Line,
+    curve_rows,
+    line_of,
+    rows_of,
+    sentence_of,
+    shown_as,
+)
 from neurofm.benchmarks.retrieval.trials import (
     Trials,
+    encoding_decoder,
     model_decoder,
+    reconstructing,
     ridge_decoder,
     segments_of,
     teach_new_people,
@@ -155,38 +167,43 @@ def score_retrieval(
         test = trials_of_part(corpus, "test", loaded.facts, chosen)
         kinds = _kinds(out, stimuli, chosen, galleries, test)
         train = trials_of_part(corpus, "train" if "train" in corpus.split.parts else "pretrain", loaded.facts, chosen)
-        centre = train.own.mean(axis=0) if centred else 0.0
         label = names[folder]
         decoders = {label: model_decoder(loaded, corpus)}
         through = hash_of([[t["name"], t["choices"]] for t in loaded.transforms])
         if corpus.split.hash not in ridges:
             ridges[corpus.split.hash] = label, through
             decoders[RIDGE] = ridge_decoder(train, rate_hz=_frames(corpus, chosen))
+            if kinds != ("segment",):
+                decoders[ENCODING] = encoding_decoder(train)
         elif ridges[corpus.split.hash][1] != through:
             beside = ridges[corpus.split.hash][0]
             out.notes.append(
                 f"{label} has transforms of its own; ridge of this split was taught through those of {beside}"
             )
         out.oracle |= {s: by for s, by in _oracle(corpus).items() if s in set(test.subject)}
-        for model, decode in decoders.items():
+        for model, (decode, place, compared) in decoders.items():
+            asked, taught = test.placed(place), train.placed(place)
+            centre = taught.own.mean(axis=0) if centred else 0.0
             for subject in sorted(set(test.subject)):
                 rule = "new person" if subject in new or subject not in people else "trained on"
-                own = test.of(subject)
+                own = asked.of(subject)
                 for kind in kinds:
                     gallery, answer = _gallery(corpus, chosen, kind, test, everything=candidates == "all")
+                    gallery = gallery.placed(place, compared)
                     for mode in averages if kind != "segment" else ("trial",):
                         line = line_of(
-                            decode, own.averaged(mode), gallery, answer, stimuli=stimuli, model=model, subject=subject,
-                            rule=rule, mode=mode, centre=centre, train=train, seed=seed,
+                            decode, own.averaged(mode), gallery, answer, model=model, subject=subject, rule=rule, mode=mode,
+                            centre=centre, train=taught, seed=seed,
                         )  # fmt: skip
                         out.lines.append(line)
                         if kind == "segment" and candidates == "all":
-                            whose = RIDGE if model == RIDGE else plain_name(loaded.card)
+                            whose = model if model in BARS else plain_name(loaded.card)
                             folds[whose, subject, rule, gallery.hash, mode].setdefault(corpus.split.hash, line)
                         best = out.oracle.get(subject, {}).get(_repetitions(own, mode), NO_ORACLE)
                         out.rows += append_results(results, rows_of(common, line, centred, loaded, ways, best))
                         yield sentence_of(line), out
                 gallery, answer = _gallery(corpus, chosen, kinds[0], test)
+                gallery = gallery.placed(place, compared)
                 if curve and kinds[0] != "segment":
                     points = curve_over_repetitions(decode, own, gallery, answer, centre=centre, seed=seed)
                     out.curves[shown_as(model, rule), subject] = points
@@ -195,20 +212,21 @@ def score_retrieval(
                     ]
                     best_of = out.oracle.get(subject, {}) if kinds[0] == "stimulus" else {}
                     append_results(results, curve_rows(common, mine[-1], points, best_of, centred, loaded))
-                if decoded is not None and model != RIDGE:
+                if decoded is not None and model not in BARS:
                     mean = own.averaged("subject")
                     write_conditions(
                         Path(decoded) / f"{slug(model)}_sub-{slug(subject)}.safetensors", mean.stimulus,
-                        decode(mean.values, mean.recording), format=decoded_as,
+                        reconstructing(loaded, corpus)(mean.values, mean.recording), format=decoded_as,
                         reference=stimuli.files[chosen], source=str(folder.name),
                     )  # fmt: skip
                 shown = shown_as(model, rule)
                 if n_panels > 0 and shown not in out.panels:
                     mean = own.averaged("subject")
                     out.panels[shown] = examples(decode, mean, gallery, answer, centre=centre, n=n_panels)
-            if resolved:
+            # an encoding model would have to be taught anew on each part, and its space with it
+            if resolved and model != ENCODING:
                 out.resolved[shown] = parts_of_signal(
-                    decode, test, gallery, answer, centre=centre, rate_hz=loaded.facts.rate_hz, width_s=width_s,
+                    decode, asked, gallery, answer, centre=centre, rate_hz=loaded.facts.rate_hz, width_s=width_s,
                     step_s=step_s, names=[channel_name(c) for c in corpus.dataset.channels(test.recording[0])],
                     taught=train if model == RIDGE else None, frames_hz=_frames(corpus, chosen),
                 )  # fmt: skip

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from neurofm.benchmarks.baselines.encoding_identification import EncodingIdentification
 from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge, LaggedEmbeddingRidge
 from neurofm.benchmarks.retrieval.average import average
 from neurofm.data.corpus import Corpus
@@ -20,12 +23,24 @@ from neurofm.data.splits.groups import sounds_of
 from neurofm.data.splits.parts import whole
 from neurofm.data.windows import sliding
 from neurofm.hub.load import LoadedModel
+from neurofm.models.base import Backbone
+from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.facts import Facts
 
 CHUNK = 256
-# windows (n, T, C) of the recordings (n) → decoded embeddings (n, …)
+# windows (n, T, C) of the recordings (n) → answers (n, …)
 Decode = Callable[[NDArray, Sequence[str]], NDArray]
+# embeddings (n, …) → where they lie among the answers (n, …)
+Place = Callable[[NDArray], NDArray]
+
+
+class Decoder(NamedTuple):
+    """Who answers, and where stimuli lie among the answers: two points of one space that a cosine compares."""
+
+    answer: Decode
+    place: Place
+    compared: str = "cosine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +77,10 @@ class Trials:
     def of(self, subject: str) -> Trials:
         """Those of one person."""
         return self.only([i for i, s in enumerate(self.subject) if s == subject])
+
+    def placed(self, place: Place) -> Trials:
+        """The same, with each stimulus where a decoder's answers are compared with it."""
+        return replace(self, own=place(self.own))
 
     def averaged(self, mode: str) -> Trials:
         """Mean signals of the trials of one stimulus; see `average.average`."""
@@ -148,8 +167,23 @@ def teach_new_people(corpus: Corpus, trained: Sequence[str]) -> list[str]:
     return new
 
 
-def model_decoder(loaded: LoadedModel, corpus: Corpus) -> Decode:
-    """Answer with a trained model: `objective.predict(model, batch)`."""
+def model_decoder(loaded: LoadedModel, corpus: Corpus) -> Decoder:
+    """Answer with a trained model: `objective.predict(model, batch)`, compared with `objective.place(embedding)`."""
+
+    @torch.inference_mode()
+    def place(embedding: NDArray) -> NDArray:
+        return loaded.objective.place(torch.as_tensor(embedding, dtype=torch.float32)).double().numpy()
+
+    compared = "cosine, of embeddings through the model's own head" if loaded.objective.places else "cosine"
+    return Decoder(_by_batch(loaded, corpus, loaded.objective.predict), place, compared)
+
+
+def reconstructing(loaded: LoadedModel, corpus: Corpus) -> Decode:
+    """Answer with embeddings in their own space, as a decoder of images takes them."""
+    return _by_batch(loaded, corpus, loaded.objective.reconstruct)
+
+
+def _by_batch(loaded: LoadedModel, corpus: Corpus, ask: Callable[[Backbone, NeuralBatch], Tensor]) -> Decode:
     facts = loaded.facts
 
     @torch.inference_mode()
@@ -161,8 +195,7 @@ def model_decoder(loaded: LoadedModel, corpus: Corpus) -> Decode:
         for r, mine in rows.items():
             for a in range(0, len(mine), CHUNK):
                 some = mine[a : a + CHUNK]
-                batch = corpus.as_batch(values[some], r, facts)
-                said = loaded.objective.predict(loaded.model, batch).double().numpy()
+                said = ask(loaded.model, corpus.as_batch(values[some], r, facts)).double().numpy()
                 for i, x in zip(some, said, strict=True):
                     found[i] = x
         return np.stack([x for x in found if x is not None])
@@ -170,7 +203,7 @@ def model_decoder(loaded: LoadedModel, corpus: Corpus) -> Decode:
     return decode
 
 
-def ridge_decoder(train: Trials, *, rate_hz: float | None = None) -> Decode:
+def ridge_decoder(train: Trials, *, rate_hz: float | None = None) -> Decoder:
     """Answer with ridge, taught with the mean of each person's repetitions of a training stimulus.
 
     What unfolds in time at the signal's own rate is decoded moment by moment, from as much of the answer after it as
@@ -180,7 +213,20 @@ def ridge_decoder(train: Trials, *, rate_hz: float | None = None) -> Decode:
     if rate_hz is not None and train.own.ndim == 3 and "@" in train.stimulus[0] and n <= width:
         lags_s = (0.0, (width - n) / rate_hz or min(0.25, 0.5 * width / rate_hz))
         lagged = LaggedEmbeddingRidge(lags_s=lags_s).fit(list(train.values), list(train.own), rate_hz)
-        return lambda values, _: np.stack([lagged.predict(x)[:n] for x in values])
+        return Decoder(lambda values, _: np.stack([lagged.predict(x)[:n] for x in values]), as_it_is)
     taught = train.averaged("subject")
     ridge = EmbeddingRidge().fit(taught.values, taught.own)
-    return lambda values, _: ridge.predict(values)
+    return Decoder(lambda values, _: ridge.predict(values), as_it_is)
+
+
+def encoding_decoder(train: Trials) -> Decoder:
+    """Answer with what an encoding model, taught with single training trials, expects of every candidate."""
+    model = EncodingIdentification().fit(train.values, train.own, train.stimulus)
+    return Decoder(
+        lambda values, _: model.answer(values), model.place, "likelihood of the response under an encoding model"
+    )
+
+
+def as_it_is(embedding: NDArray) -> NDArray:
+    """Place of a stimulus among answers that are embeddings."""
+    return embedding

@@ -105,7 +105,7 @@ def test_terms_add_up_with_their_weights(dtype):
 
 @pytest.mark.parametrize(
     "choices",
-    [{}, {"learn_temperature": True}, {"loss": "siglip"}, {"transport_weight": 1.0},
+    [{}, {"learn_temperature": True}, {"loss": "siglip"}, {"transport_weight": 1.0}, {"stimulus_head": "mlp"},
      {"loss": "soft_clip", "regression_weight": 1.0, "own_regression_head": True}],
 )  # fmt: skip
 def test_one_step_changes_every_parameter(choices):
@@ -257,6 +257,9 @@ def test_mvpformer_tiny_learns_to_retrieve(request):
         (FACTS, {"temperature": 0.0}, "must be above 0"),
         (FACTS, {"own_regression_head": True}, "regression_weight above 0"),
         (FACTS, {"same": "image"}, "unknown same"),
+        (FACTS, {"stimulus_head": "mlp", "linear": True}, "in which linear=true answers"),
+        (FACTS, {"stimulus_head": "mlp", "regression_weight": 1.0}, "needs own_regression_head=true"),
+        (FACTS, {"stimulus_head": "cnn"}, "unknown head"),
         (replace(FACTS, embedding_shape=(2, 6)), {"head": "residual"}, "use head=factorised"),
     ],
 )
@@ -271,6 +274,36 @@ def test_wrong_embeddings_get_a_sentence():
         build(model, embedding="clip")(model, batch, None)
     with pytest.raises(ConfigError, match="has shape"):
         build(model)(model, batch_of(3, shape=(7,)), None)
+
+
+@pytest.mark.parametrize(("stimulus_head", "finds"), [(None, False), ("mlp", True)])
+def test_stimuli_that_differ_in_length_alone_are_told_apart_by_a_head_of_their_own(stimulus_head, finds):
+    """A cosine with the embedding itself cannot: all four have one direction."""
+    torch.manual_seed(0)
+    shown = torch.arange(64) % 4
+    batch = replace(batch_of(64, stimulus=shown), stimulus_embedding={"image": (shown + 1.0)[:, None] * torch.ones(6)})
+    batch.signal[:] = 0.1 * batch.signal + shown[:, None, None]
+    model = Flat()
+    objective = build(model, head="mlp", stimulus_head=stimulus_head)
+    optimizer = torch.optim.Adam([*model.parameters(), *objective.parameters()], lr=1e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        objective(model, batch, None).total.backward()
+        optimizer.step()
+    gallery = objective.place((torch.arange(4) + 1.0)[:, None] * torch.ones(6))
+    found = scores(objective.predict(model, batch), gallery).argmax(1) == shown
+    assert bool(found.float().mean() > 0.9) is finds
+
+
+def test_embeddings_themselves_are_decoded_by_what_was_taught_to():
+    model, batch = Flat(), batch_of(5)
+    plain = build(model)
+    torch.testing.assert_close(plain.reconstruct(model, batch), plain.predict(model, batch))
+    both = build(model, stimulus_head="mlp", regression_weight=1.0, own_regression_head=True)
+    assert both.place(batch.stimulus_embedding["image"]).shape == both.reconstruct(model, batch).shape == (5, 6)
+    assert not torch.equal(both.reconstruct(model, batch), both.predict(model, batch))
+    with pytest.raises(ConfigError, match="own_regression_head=true"):
+        build(model, stimulus_head="mlp").reconstruct(model, batch)
 
 
 def _rank(rank, address, loss, result):
@@ -298,8 +331,9 @@ def _rank(rank, address, loss, result):
 @pytest.mark.parametrize(
     "loss",
     [{"learn_temperature": True, "regression_weight": 0.5},
-     {"loss": "soft_clip", "transport_weight": 0.1, "head": "residual", "dropout": 0.0}],
-    ids=["info_nce", "soft_clip"],
+     {"loss": "soft_clip", "transport_weight": 0.1, "head": "residual", "dropout": 0.0},
+     {"stimulus_head": "residual", "regression_weight": 0.5, "own_regression_head": True}],
+    ids=["info_nce", "soft_clip", "stimulus_head"],
 )  # fmt: skip
 def test_two_ranks_do_what_one_process_would(tmp_path, loss):
     multiprocessing.spawn(_rank, (f"file://{tmp_path}/store", loss, str(tmp_path / "out.pt")), nprocs=2)

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,8 +49,6 @@ def test_backward_asks_which_answer_is_to_a_stimulus():
     vectors = rng.standard_normal((6, 4))
     keys = tuple("abcdef")
     gallery = Gallery(source="stimulus", keys=keys, vectors=vectors, encoder="e", embedding_hash="h", embedding="e")
-    file = SimpleNamespace(read=lambda s: vectors[keys.index(s)])
-    stimuli = SimpleNamespace(files={"e": file}, concept_of={})
     trials = Trials(
         values=rng.standard_normal((6, 5, 2)), stimulus=list(keys), subject=["s"] * 6, recording=["r"] * 6,
         start_s=np.arange(6.0), own=vectors,
@@ -59,7 +56,7 @@ def test_backward_asks_which_answer_is_to_a_stimulus():
     # every answer looks like "a" a little, so forward suffers where backward does not
     said = vectors + 3 * vectors[0]
     got = line_of(
-        lambda values, _: said[: len(values)], trials, gallery, {k: i for i, k in enumerate(keys)}, stimuli=stimuli, model="m",
+        lambda values, _: said[: len(values)], trials, gallery, {k: i for i, k in enumerate(keys)}, model="m",
         subject="s", rule="trained on", mode="subject", centre=0.0, train=trials, seed=0,
     )  # fmt: skip
     similarity = cosine(said, vectors)
