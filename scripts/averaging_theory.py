@@ -43,7 +43,7 @@ for card in sorted(Path(runs).glob("**/card.json")):
     assert corpus.stimuli is not None
     gallery = build_gallery(corpus.stimuli, encoder, test.stimulus).placed(place, compared)
     row = {k: i for i, k in enumerate(gallery.keys)}
-    measured = curve_over_repetitions(decode, test, gallery, row, centre=0.0, seed=0)
+    measured = curve_over_repetitions(decode, test, gallery, row, seed=0)
     # only the direction of an answer counts, and NICE's have nearly one length
     said, which = decode(test.values, test.recording), np.array([row[s] for s in test.stimulus])
     counts = np.bincount(which)

@@ -10,21 +10,23 @@ score() { neurofm evaluate benchmark="$1" runs="$2" results="$2" out="$2/report"
 prepared() { [ -e "shards/$1/dataset.json" ] || neurofm prep dataset="$1" "${@:2}"; }
 
 case "$1" in
-within) # NICE within four people, three seeds for the first
+within) # NICE within each of ten people, three seeds; for two of them also with the stimulus's side as it is
   prepared sim_image_eeg
-  for who in 01 02 03 04; do train within/sim_image_eeg/$who-seed0 experiment=sim_image_eeg data.split.subject=$who; done
-  for seed in 1 2; do train within/sim_image_eeg/01-seed$seed experiment=sim_image_eeg data.split.subject=01 seed=$seed; done
+  for who in 01 02 03 04 05 06 07 08 09 10; do
+    for seed in 0 1 2; do train within/sim_image_eeg/$who-seed$seed experiment=sim_image_eeg data.split.subject=$who seed=$seed; done
+  done
   score sim_image_eeg runs/within
+  for who in 05 06; do train within_plain/sim_image_eeg/$who-seed0 experiment=sim_image_eeg data.split.subject=$who objective.stimulus_head=null; done
+  score sim_image_eeg runs/within_plain
   ;;
-new) # a person nobody was trained on: mean responses taken off; nine others
+new) # people nobody was trained on: mean responses taken off; nine others
   prepared sim_image_eeg
   centre='data.transforms=[{name: mvnn, centre: true}]'
-  for seed in 0 1 2; do
-    train new/sim_image_eeg/01-seed$seed experiment=sim_image_eeg held_out=01 "$centre" seed=$seed trainer.max_steps=300 optim.warmup_steps=60
-    train new_linear/sim_image_eeg/01-seed$seed experiment=sim_image_eeg held_out=01 "$centre" seed=$seed trainer.max_steps=300 optim.warmup_steps=60 objective.linear=true
+  for who in 01 06 07 08; do
+    train new/sim_image_eeg/$who-seed0 experiment=sim_image_eeg held_out=$who "$centre"
   done
+  for seed in 1 2; do train new/sim_image_eeg/01-seed$seed experiment=sim_image_eeg held_out=01 "$centre" seed=$seed; done
   score sim_image_eeg runs/new
-  score sim_image_eeg runs/new_linear
   ;;
 speech) # ten passages in turn, three lengths
   prepared naplib_speech
@@ -38,15 +40,25 @@ speech) # ten passages in turn, three lengths
     done
   done
   ;;
-grasshopper) # two sounds, five stretches of each in turn; with ridge beside the network and without
+grasshopper) # two sounds, five stretches of each in turn; how long to train is chosen on two others of the training part
   prepared grasshopper
   for sound in 1 2; do
     for fold in 0 1 2 3 4; do
-      train hopper$sound/grasshopper/fold$fold experiment=grasshopper data.select.run="$sound" data.split.fold=$fold
-      train hopper_linear$sound/grasshopper/fold$fold experiment=grasshopper data.select.run="$sound" data.split.fold=$fold objective.linear=true
+      one="experiment=grasshopper data.select.run=$sound data.split.fold=$fold"
+      for after in 2 3; do
+        # shellcheck disable=SC2086
+        train hopper_steps$sound/grasshopper/fold$fold-after$after $one data.split.validation_after=$after trainer.max_steps=120 trainer.validate_every=10
+      done
+      best=$(grep -h '"best/step"' runs/hopper_steps$sound/grasshopper/fold$fold-after?/finished.json | awk -F'[:,]' '{ n += $2 } END { printf "%d", n / NR + 0.5 }')
+      # shellcheck disable=SC2086
+      train hopper$sound/grasshopper/fold$fold $one trainer.max_steps="$best"
+      # ridge beside the network before the first step: what it begins with
+      # shellcheck disable=SC2086
+      train hopper_linear$sound/grasshopper/fold$fold $one objective.linear=true trainer.max_steps=0
     done
-    neurofm evaluate benchmark=grasshopper runs=runs/hopper$sound results=runs/hopper$sound out=runs/hopper$sound/report
-    neurofm evaluate benchmark=grasshopper runs=runs/hopper_linear$sound results=runs/hopper_linear$sound out=runs/hopper_linear$sound/report
+    for runs in hopper$sound hopper_linear$sound; do
+      neurofm evaluate benchmark=grasshopper runs=runs/$runs results=runs/$runs out=runs/$runs/report
+    done
   done
   ;;
 meg) # what a clamp is for

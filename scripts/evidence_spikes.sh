@@ -4,12 +4,13 @@
 #   2. sim_hub: next spike and connectivity by Neuroformer, beside unigrams and the correlogram
 #   3. sim_velocity_hard: 20 subjects pretrain a population decoder; ten new ones with 5, 30, 60 and 300 s:
 #      new units only, everything, from scratch, ridge
-# Which parts: PARTS="lorenz hub velocity". One core, about 10, 25 and 30 minutes. Everything that could be tuned stands in
+#   4. grasshopper (real): spikes from the sound, with and without the cell's own, and from another sound
+# Which parts: PARTS="lorenz hub velocity grasshopper". One core, about 10, 25, 30 and 15 minutes. Everything that could be tuned stands in
 # conf/ and here. Tune on people beyond those of the split (dataset.source.n_subjects=40: 31 to 40): another seed would
 # name other units alike.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PARTS=${PARTS:-lorenz hub velocity}
+PARTS=${PARTS:-lorenz hub velocity grasshopper}
 RUNS=${RUNS:-runs/evidence_spikes}
 SHARDS=${SHARDS:-shards}
 SEED=${SEED:-0}
@@ -41,6 +42,28 @@ for part in $PARTS; do
     neurofm train experiment=sim_hub data.path="$SHARDS/sim_hub" $common $HUB
     python scripts/hub_connectivity.py "$RUNS/sim_hub/neuroformer-seed$SEED"
     ;;
+  grasshopper)
+    step "grasshopper: spikes from the sound, five stretches of each sound in turn"
+    prep grasshopper
+    [ -f "$SHARDS/grasshopper_shifted/dataset.json" ] ||
+      neurofm prep dataset=grasshopper dataset.source.shift_s=5 out="$SHARDS/grasshopper_shifted"
+    hop() { # name, shards, overrides
+      for sound in 1 2; do
+        for fold in 0 1 2 3 4; do
+          # shellcheck disable=SC2086
+          neurofm train experiment=grasshopper_encoding $common name="$1/run$sound-fold$fold" data.path="$SHARDS/$2" \
+            data.select.run="$sound" data.split.fold=$fold "${@:3}" >/dev/null
+        done
+      done
+    }
+    hop own grasshopper
+    hop alone grasshopper model.own_s=0
+    hop alone_shifted grasshopper_shifted model.own_s=0
+    hop own_shifted grasshopper_shifted
+    hop own_5ms grasshopper data.bin_s=0.005 model.stimulus.per_bin=5
+    hop alone_5ms grasshopper data.bin_s=0.005 model.stimulus.per_bin=5 model.own_s=0
+    python scripts/grasshopper_encoding.py "$RUNS"/{own,alone,own_shifted,alone_shifted,own_5ms,alone_5ms}
+    ;;
   velocity)
     step "sim_velocity_hard: pretrain on 20 subjects"
     prep sim_velocity_hard
@@ -60,7 +83,7 @@ for part in $PARTS; do
     neurofm evaluate benchmark=sim_velocity_hard runs="$RUNS" results="$RUNS/velocity" out="$RUNS/report_velocity"
     ;;
   *)
-    echo "PARTS: '$part' is none of lorenz, hub, velocity" >&2
+    echo "PARTS: '$part' is none of lorenz, hub, velocity, grasshopper" >&2
     exit 1
     ;;
   esac

@@ -30,7 +30,13 @@ ENVELOPE_HZ = 1000
 
 
 class Grasshopper(Source):
-    """Two recordings of one cell, with the stimulus as a stream and as the embedding "envelope" (1 kHz)."""
+    """Two recordings of one cell, with the stimulus as a stream and as the embedding "envelope" (1 kHz).
+
+    Parameters
+    ----------
+    shift_s : float
+        The sound is moved so much later, its end to the beginning: a control, in which the cell hears another sound.
+    """
 
     name = "grasshopper"
     id = "grasshopper"
@@ -38,14 +44,21 @@ class Grasshopper(Source):
     citation = "nitime 0.12.1 (file headers); the recording's laboratory is not named"
     modalities = ("spikes",)
 
+    def __init__(self, *, shift_s: float = 0.0) -> None:
+        self.shift_s = float(shift_s)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the source's name, and the shift where there is one."""
+        return {**super().describe(), **({"shift_s": self.shift_s} if self.shift_s else {})}
+
     def stimuli(self, folder: Path) -> list[dict[str, Any]]:
         """Write the modulation of both stimuli at 1 kHz."""
         runs = (1, 2)
-        values = [envelope(read_stimulus(run))[:, None] for run in runs]
+        values = [envelope(read_stimulus(run, shift_s=self.shift_s))[:, None] for run in runs]
         ids = [f"modulation-{run}" for run in runs]
         write_embeddings(
             folder / EMBEDDINGS / "envelope.safetensors", ids, values, encoder="envelope", layer="amplitude modulation",
-            pooling=f"mean over {STIMULUS_HZ // ENVELOPE_HZ} samples", hash=hash_of([list(PIN), ENVELOPE_HZ]),
+            pooling=f"mean over {STIMULUS_HZ // ENVELOPE_HZ} samples", hash=hash_of([list(PIN), ENVELOPE_HZ, *([self.shift_s] if self.shift_s else [])]),
             rate_hz=ENVELOPE_HZ, start_s=0.5 / ENVELOPE_HZ,
         )  # fmt: skip
         return [{"stimulus_id": i, "concept": "", "kind": "modulation"} for i in ids]
@@ -59,15 +72,15 @@ class Grasshopper(Source):
             sums = [verified_sha256(folder, f) for f in files]
             made.append(
                 Item(
-                    key=f"sub-1_run-{run}", fingerprint=hash_of([self.describe(), *sums]), open=partial(load, run),
+                    key=f"sub-1_run-{run}", fingerprint=hash_of([self.describe(), *sums]), open=partial(load, run, shift_s=self.shift_s),
                     subject="1", source_file=files[0],
                 )
             )  # fmt: skip
         return made
 
 
-def load(run: int) -> Recording:
-    """Read spikes and stimulus of one run."""
+def load(run: int, *, shift_s: float = 0.0) -> Recording:
+    """Read spikes and stimulus of one run, the stimulus moved by `shift_s`."""
     time_s = read_table(_folder() / f"{FOLDER}/grasshopper_spike_times{run}.txt", 1)[:, 0] * 1e-6
     if (np.diff(time_s) < 0).any() or time_s[-1] >= DURATION_S or time_s[0] < 0:
         raise DataError(f"grasshopper_spike_times{run}.txt: times are not in order within 0 to {DURATION_S:g} s")
@@ -77,7 +90,11 @@ def load(run: int) -> Recording:
         [(time_s, np.zeros(len(time_s), np.int32))], duration_s=[DURATION_S], channels=cell
     )
     stimulus = Stream.from_arrays(
-        [read_stimulus(run)[:, None]], rate_hz=STIMULUS_HZ, channels=sound, name="modulation", role="stimulus"
+        [read_stimulus(run, shift_s=shift_s)[:, None]],
+        rate_hz=STIMULUS_HZ,
+        channels=sound,
+        name="modulation",
+        role="stimulus",
     )
     heard = Event(onset_s=0.0, duration_s=DURATION_S, kind="sound", stimulus_id=f"modulation-{run}", trial=run - 1)
     return Recording(
@@ -87,13 +104,13 @@ def load(run: int) -> Recording:
     )  # fmt: skip
 
 
-def read_stimulus(run: int) -> np.ndarray:
-    """Modulation at 20 kHz, shape (200000,)."""
+def read_stimulus(run: int, *, shift_s: float = 0.0) -> np.ndarray:
+    """Modulation at 20 kHz, shape (200000,), moved by `shift_s` with its end at the beginning."""
     table = read_table(_folder() / f"{FOLDER}/grasshopper_stimulus{run}.txt", 2)
     n = round(DURATION_S * STIMULUS_HZ)
     if len(table) < n or not np.array_equal(table[:n, 0], np.arange(n) * (1e6 / STIMULUS_HZ)):
         raise DataError(f"grasshopper_stimulus{run}.txt: is not sampled every 50 µs for {DURATION_S:g} s")
-    return table[:n, 1]
+    return np.roll(table[:n, 1], round(shift_s * STIMULUS_HZ))
 
 
 def envelope(stimulus: np.ndarray) -> np.ndarray:

@@ -32,6 +32,7 @@ MODELS = Registry(
         "pooled_cnn": "neurofm.models.pooled_cnn:PooledCNN",
         "population_decoder": "neurofm.models.population_decoder:PopulationDecoder",
         "speech_decoder": "neurofm.models.speech_decoder:SpeechDecoder",
+        "stimulus_filters": "neurofm.models.stimulus_filters:StimulusFilters",
         "token_transformer": "neurofm.models.token_transformer:TokenTransformer",
     },
     base="neurofm.models.base:Backbone",

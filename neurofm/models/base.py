@@ -39,6 +39,8 @@ class Backbone(nn.Module):
     hides_tokens : bool
         Whether `encode` takes ``mask_tokens``, bool (B, T, C), or (B, T, 1) for all channels of a segment: tokens that it
         gives without looking at their patches.
+    sees_before : bool
+        Whether the token of a bin knows counts of earlier bins alone, so that it may say what its own holds.
     takes_prompt : bool
         Whether `encode` takes ``prompt``, long (B,): by its number in `ndt.PROMPTS`, how counts are hidden.
     idle : tuple of str
@@ -56,6 +58,7 @@ class Backbone(nn.Module):
     fuses_channels: bool = False
     n_branches: int = 1
     hides_tokens: bool = False
+    sees_before: bool = False
     takes_prompt: bool = False
     n_bins: int = 0
     idle: tuple[str, ...] = ()

@@ -2,7 +2,8 @@
 
 Source: Neural Data Transformer (arXiv:2108.01210) and MtM (arXiv:2407.14668): some counts are set to zero on the way in,
 the model's token of each bin gives the log of the expected count of every unit, and the loss is the Poisson negative
-log-likelihood of the hidden counts alone. Of MtM's masks, those by brain region are left out.
+log-likelihood of the hidden counts alone. Of MtM's masks, those by brain region are left out. A model that sees only
+earlier bins may also be asked for every count from those before it, which is the likelihood of a point process model.
 
 Shape legend: B batch, C channel (unit), T bin, D width.
 """
@@ -26,7 +27,8 @@ from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.facts import Facts
 
-MODES = PROMPTS[1:]
+NEXT = "next"
+MODES = (*PROMPTS[1:], NEXT)
 
 
 class MaskedCounts(Objective):
@@ -35,12 +37,13 @@ class MaskedCounts(Objective):
     Parameters
     ----------
     model : Backbone
-        Gives one token per bin and takes ``encode(batch, prompt)``, such as `ndt`.
+        Gives one token per bin: takes ``encode(batch, prompt)``, such as `ndt`, or sees earlier bins alone, such as
+        `stimulus_filters`.
     facts : Facts
         Vocabulary of units, bin, window.
     modes : mapping of str to float
         Ways of hiding and their weights; one is drawn for each window: ``neuron``, ``temporal``, ``random``,
-        ``co_smooth``, ``forward``.
+        ``co_smooth``, ``forward``; or ``next``, every count from those before it, for a model that sees no others.
     ratio : float
         Share of neurons, bins or counts hidden by the first three.
     longest_span : int
@@ -83,9 +86,13 @@ class MaskedCounts(Objective):
                 f"masked_counts: ratio={ratio} must lie between 0 and 1, longest_span={longest_span} and "
                 f"forward_bins={forward_bins} be at least 1"
             )
-        if not model.takes_prompt:
+        if not model.takes_prompt and not model.sees_before:
             raise ConfigError(
-                "objective 'masked_counts' needs a model with one token per bin and a prompt; use model=ndt"
+                "objective 'masked_counts' needs a model with one token per bin; use model=ndt or model=stimulus_filters"
+            )
+        if modes.get(NEXT) and not model.sees_before:
+            raise ConfigError(
+                "masked_counts: modes names 'next', for which a bin's token must not see the bin; use model=stimulus_filters"
             )
         self.ratio, self.longest_span, self.forward_bins = ratio, longest_span, forward_bins
         self.held_out: int | tuple[int, ...]
@@ -100,7 +107,10 @@ class MaskedCounts(Objective):
     def forward(self, model: Backbone, batch: NeuralBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the mean Poisson loss per hidden count, in nats without the term that depends on the counts alone."""
         hidden, mode = self.draw(batch, generator)
-        log_rate = self.log_rates(model, batch, hidden, mode + 1)
+        # what comes next needs no hiding: the model does not see it
+        is_next = mode == MODES.index(NEXT)
+        covered = hidden & ~is_next[:, None, None]
+        log_rate = self.log_rates(model, batch, covered, torch.where(is_next, 0, mode + 1))
         nll = poisson_nll(log_rate, batch.signal)
         total = (nll * hidden).sum() / hidden.sum().clamp(min=1)
         there = batch.channel_mask[..., None] & batch.time_mask[:, None]
@@ -132,6 +142,8 @@ class MaskedCounts(Objective):
             raise ConfigError(f"masked_counts: mode '{mode}': {nearest(mode, MODES)}")
         channels, times = batch.channel_mask, batch.time_mask
         there = channels[..., None] & times[:, None]
+        if mode == NEXT:
+            return there
         if mode == "co_smooth":
             return there & self._fixed(batch)[..., None]
         if mode == "forward":
@@ -148,16 +160,18 @@ class MaskedCounts(Objective):
         """Return the log of the expected count per bin, (B, C, T), from the counts that are not hidden."""
         ids = check_units(batch)
         seen = batch.with_signal(batch.signal.masked_fill(hidden, 0))
-        tokens = model.encode(seen, prompt=prompt).tokens
+        tokens = (model.encode(seen, prompt=prompt) if model.takes_prompt else model.encode(seen)).tokens
         return torch.einsum("btd,bcd->bct", tokens, self.head(ids)) + self.level(ids)
 
     @torch.no_grad()
     def rates(self, model: Backbone, batch: NeuralBatch, *, mode: str) -> tuple[Tensor, Tensor]:
         """Return expected counts per bin, (B, C, T), and what was hidden for it, of one way of hiding.
 
-        ``co_smooth`` and ``forward`` hide what they state; ``neuron`` hides every unit once, a share at a time, and
+        ``co_smooth`` and ``forward`` hide what they state, ``next`` nothing; ``neuron`` hides every unit once, a share at a time, and
         ``temporal`` every bin, so that all is estimated without itself.
         """
+        if mode == NEXT:
+            return self.predict(model, batch), self.mask(batch, mode)
         number = torch.full((len(batch),), PROMPTS.index(mode) if mode in PROMPTS else -1, device=batch.signal.device)
         if mode not in ("neuron", "temporal"):
             hidden = self.mask(batch, mode)

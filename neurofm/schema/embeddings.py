@@ -8,6 +8,7 @@ stimuli, the encoder, its layer and pooling, and a hash of all that the numbers 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import struct
@@ -189,12 +190,16 @@ class EmbeddingFile:
         return self._values()[int(self._offsets[i]) : int(self._offsets[i + 1])]
 
     def cut(self, stimulus_id: str, start_s: float, n_frames: int) -> np.ndarray:
-        """Return the `n_frames` frames from the one nearest to `start_s` of a stimulus on; beyond its ends zeros."""
+        """Return the `n_frames` frames from the one nearest to `start_s` of a stimulus on; beyond its ends zeros.
+
+        Of two equally near the later: of frames that are means over a bin (`start_s` half a frame) the one that begins there.
+        """
         assert self._offsets is not None
         assert self.rate_hz is not None
         i = self._index(stimulus_id)
         first, stop = int(self._offsets[i]), int(self._offsets[i + 1])
-        at = first + round((start_s - self.start_s) * self.rate_hz)
+        # to a millionth of a frame, so that what a time loses in floating point decides no tie
+        at = first + math.floor((start_s - self.start_s) * self.rate_hz + 0.5 + 1e-6)
         out = np.zeros((n_frames, *self.row_shape), np.float32)
         a, b = max(at, first), min(at + n_frames, stop)
         if b > a:

@@ -61,6 +61,7 @@ SMALL = {
     "eegnet": dict(patch_samples=8, kernel=5, separable_kernel=3, dropout=0.0),
     "pooled_cnn": dict(patch_samples=8, dim=16, n_layers=2),
     "population_decoder": dict(dim=16, depth=2, head_dim=8, latent_step_s=1 / 64),
+    "stimulus_filters": dict(history_s=4 / 256, own_s=3 / 256, dim=6, hidden=8),
     "token_transformer": dict(patch_samples=8, dim=16, n_layers=2, n_heads=4),
 }
 """Choices under which each registered model runs in milliseconds."""
@@ -114,6 +115,11 @@ VARIANTS = {
     "eegnet": [{}, dict(n_temporal=3, n_spatial=1)],
     "pooled_cnn": [{}, dict(kernel=3, n_layers=1)],
     "population_decoder": [{}, dict(delimiters=False, latents_per_step=2)],
+    "stimulus_filters": [
+        {},
+        dict(stimulus={"stream": "frames", "columns": 12, "per_bin": 2}),
+        dict(stimulus={"stream": "speed", "mean": 0.5, "scale": 2.0}, own_s=0.0, n_layers=0),
+    ],
     "token_transformer": [{}, dict(tokenizer="wavelet"), dict(causal=False, pooling="mean")],
 }
 """What is changed of `SMALL`, one dict per case; {} is the model as it is there."""

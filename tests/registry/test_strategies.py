@@ -32,6 +32,7 @@ NO_ATTENTION = {
     "nice",
     "pooled_cnn",
     "speech_decoder",
+    "stimulus_filters",
 }
 
 

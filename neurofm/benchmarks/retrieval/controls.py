@@ -28,7 +28,7 @@ class Control:
 
 
 def controls_of(
-    decode: Decode, trials: Trials, gallery: NDArray, target: NDArray, *, centre: NDArray | float, train: Trials | None,
+    decode: Decode, trials: Trials, gallery: NDArray, target: NDArray, *, train: Trials | None,
     seed: int = 0, n_draws: int = 50,
 ) -> dict[str, Control]:  # fmt: skip
     """Score all controls of a decoder on (averaged) windows.
@@ -39,13 +39,11 @@ def controls_of(
         The decoder; never fitted here.
     trials, gallery, target
         What is scored.
-    centre : ndarray or float
-        Subtracted from what is decoded, as from the gallery.
     train : Trials, optional
         For "time only"; without it the column is left out.
     """
     rng = np.random.default_rng(seed)
-    said = decode(trials.values, trials.recording) - centre
+    said = decode(trials.values, trials.recording)
     similarity = cosine(said, gallery)
     shuffled = [float((ranks_of(similarity, rng.permutation(target)) < 1).mean()) for _ in range(n_draws)]
     found = {"shuffled labels": Control(float(np.mean(shuffled)), float(np.quantile(shuffled, 0.975)))}
@@ -57,10 +55,10 @@ def controls_of(
         if name == "permuted signal" and values.shape[1] == 1:
             # one sample (fMRI betas) has no order to lose
             continue
-        found[name] = _control(retrieve(decode(values, trials.recording) - centre, gallery, target))
+        found[name] = _control(retrieve(decode(values, trials.recording), gallery, target))
     if train is not None:
         clock = EmbeddingRidge().fit(time_features(train), train.own)
-        found["time only"] = _control(retrieve(clock.predict(time_features(trials)) - centre, gallery, target))
+        found["time only"] = _control(retrieve(clock.predict(time_features(trials)), gallery, target))
     return found
 
 

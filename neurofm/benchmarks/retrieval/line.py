@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neurofm.benchmarks.retrieval.average import WORDS
 from neurofm.benchmarks.retrieval.controls import Control, controls_of, verdict
@@ -59,20 +58,16 @@ class Line:
 
 def line_of(
     decode: Decode, trials: Trials, gallery: Gallery, answer: Mapping[str, int], *, model: str, subject: str,
-    rule: str, mode: str, centre: NDArray | float, train: Trials, seed: int,
+    rule: str, mode: str, train: Trials, seed: int,
 ) -> Line:  # fmt: skip
     """Score a decoder on a person's (averaged) trials, its controls beside it."""
     target = np.array([answer[s] for s in trials.stimulus])
-    said, candidates = decode(trials.values, trials.recording) - centre, gallery.vectors - centre
+    said, candidates = decode(trials.values, trials.recording), gallery.vectors
     scores = retrieve(said, candidates, target, unit=np.array(trials.stimulus))
-    controls = controls_of(decode, trials, candidates, target, centre=centre, train=train, seed=seed)
+    controls = controls_of(decode, trials, candidates, target, train=train, seed=seed)
     # with many trials of one stimulus the distractors would be the same item
     mean = trials.averaged("everybody")
-    pairs = (
-        two_way(decode(mean.values, mean.recording) - centre, mean.own - centre)
-        if len(set(mean.stimulus)) > 1
-        else [0.5]
-    )
+    pairs = two_way(decode(mean.values, mean.recording), mean.own) if len(set(mean.stimulus)) > 1 else [0.5]
     once = gallery.source == "stimulus" and len(set(trials.stimulus)) == len(trials.stimulus) > 1
     return Line(
         backward=retrieve(candidates[target], said, np.arange(len(said))) if once else None,

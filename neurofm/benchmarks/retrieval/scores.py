@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from neurofm.benchmarks.retrieval.line import (
     shown_as,
 )
 from neurofm.benchmarks.retrieval.trials import (
+    Decoder,
     Trials,
+    about_the_mean,
     encoding_decoder,
     model_decoder,
     reconstructing,
@@ -114,7 +117,8 @@ def score_retrieval(
     averages : sequence of str
         What is averaged before decoding: "trial" (nothing), "subject".
     centred : bool
-        Whether the training stimuli's mean is subtracted from gallery and answers before the cosine.
+        Whether before the cosine the training stimuli's mean is taken off the gallery, and a decoder's mean answer to them off its
+        answers.
     candidates : str
         Of segments: "test", or "all": those of every recording, so that all folds are searched in one gallery.
     ways : sequence of int
@@ -168,11 +172,12 @@ def score_retrieval(
         kinds = _kinds(out, stimuli, chosen, galleries, test)
         train = trials_of_part(corpus, "train" if "train" in corpus.split.parts else "pretrain", loaded.facts, chosen)
         label = names[folder]
+        ridge = partial(ridge_decoder, rate_hz=_frames(corpus, chosen))
         decoders = {label: model_decoder(loaded, corpus)}
         through = hash_of([[t["name"], t["choices"]] for t in loaded.transforms])
         if corpus.split.hash not in ridges:
             ridges[corpus.split.hash] = label, through
-            decoders[RIDGE] = ridge_decoder(train, rate_hz=_frames(corpus, chosen))
+            decoders[RIDGE] = ridge(train)
             if kinds != ("segment",):
                 decoders[ENCODING] = encoding_decoder(train)
         elif ridges[corpus.split.hash][1] != through:
@@ -181,9 +186,9 @@ def score_retrieval(
                 f"{label} has transforms of its own; ridge of this split was taught through those of {beside}"
             )
         out.oracle |= {s: by for s, by in _oracle(corpus).items() if s in set(test.subject)}
-        for model, (decode, place, compared) in decoders.items():
+        for model, decoder in decoders.items():
+            decode, place, compared = about_the_mean(decoder, train) if centred else decoder
             asked, taught = test.placed(place), train.placed(place)
-            centre = taught.own.mean(axis=0) if centred else 0.0
             for subject in sorted(set(test.subject)):
                 rule = "new person" if subject in new or subject not in people else "trained on"
                 own = asked.of(subject)
@@ -193,7 +198,7 @@ def score_retrieval(
                     for mode in averages if kind != "segment" else ("trial",):
                         line = line_of(
                             decode, own.averaged(mode), gallery, answer, model=model, subject=subject, rule=rule, mode=mode,
-                            centre=centre, train=taught, seed=seed,
+                            train=taught, seed=seed,
                         )  # fmt: skip
                         out.lines.append(line)
                         if kind == "segment" and candidates == "all":
@@ -205,7 +210,7 @@ def score_retrieval(
                 gallery, answer = _gallery(corpus, chosen, kinds[0], test)
                 gallery = gallery.placed(place, compared)
                 if curve and kinds[0] != "segment":
-                    points = curve_over_repetitions(decode, own, gallery, answer, centre=centre, seed=seed)
+                    points = curve_over_repetitions(decode, own, gallery, answer, seed=seed)
                     out.curves[shown_as(model, rule), subject] = points
                     mine = [
                         x for x in out.lines if (x.model, x.subject, x.gallery.source) == (model, subject, kinds[0])
@@ -222,13 +227,13 @@ def score_retrieval(
                 shown = shown_as(model, rule)
                 if n_panels > 0 and shown not in out.panels:
                     mean = own.averaged("subject")
-                    out.panels[shown] = examples(decode, mean, gallery, answer, centre=centre, n=n_panels)
+                    out.panels[shown] = examples(decode, mean, gallery, answer, n=n_panels)
             # an encoding model would have to be taught anew on each part, and its space with it
             if resolved and model != ENCODING:
                 out.resolved[shown] = parts_of_signal(
-                    decode, asked, gallery, answer, centre=centre, rate_hz=loaded.facts.rate_hz, width_s=width_s,
+                    decode, asked, gallery, answer, rate_hz=loaded.facts.rate_hz, width_s=width_s,
                     step_s=step_s, names=[channel_name(c) for c in corpus.dataset.channels(test.recording[0])],
-                    taught=train if model == RIDGE else None, frames_hz=_frames(corpus, chosen),
+                    taught=train, teach=partial(_again, teach=ridge, centred=centred) if model == RIDGE else None,
                 )  # fmt: skip
     for (whose, *_), by_split in folds.items():
         if len(by_split) > 1:
@@ -237,6 +242,11 @@ def score_retrieval(
             out.lines = [*(x for x in out.lines if all(x is not y for y in by_split.values())), line]
             out.rows += append_results(results, rows_of(common, line, centred, loaded, ways))
             yield sentence_of(line), out
+
+
+def _again(taught: Trials, *, teach: Callable[[Trials], Decoder], centred: bool) -> Decoder:
+    decoder = teach(taught)
+    return about_the_mean(decoder, taught) if centred else decoder
 
 
 def _frames(corpus: Corpus, encoder: str) -> float | None:

@@ -227,6 +227,17 @@ def encoding_decoder(train: Trials) -> Decoder:
     )
 
 
+def about_the_mean(decoder: Decoder, train: Trials) -> Decoder:
+    """The same, each side about its own mean over the training trials: answers need not have the scale of embeddings."""
+    answers, places = (
+        x.mean(axis=0) for x in (decoder.answer(train.values, train.recording), decoder.place(train.own))
+    )
+    return Decoder(
+        lambda values, recordings: decoder.answer(values, recordings) - answers,
+        lambda embedding: decoder.place(embedding) - places, f"{decoder.compared}, each about its training mean",
+    )  # fmt: skip
+
+
 def as_it_is(embedding: NDArray) -> NDArray:
     """Place of a stimulus among answers that are embeddings."""
     return embedding

@@ -128,26 +128,36 @@ def folds_of_recordings(dataset: Dataset, *, n_folds: int, fold: int, subject: s
     )
 
 
-def folds_in_time(dataset: Dataset, *, n_folds: int, fold: int, gap_s: float) -> Split:
+def folds_in_time(
+    dataset: Dataset, *, n_folds: int, fold: int, gap_s: float, validation_after: int | None = None
+) -> Split:
     """Cut every recording into `n_folds` equal stretches in time, of which number `fold` is tested.
 
     For one long stimulus: the answer to a piece of it is predicted from how other pieces were answered. Within `gap_s`
-    of the tested stretch nothing is trained on.
+    of the tested stretch nothing is trained on. With `validation_after` the stretch so many after the tested one, round
+    the end, is for validation: models ("pretrain") leave it out with the same gap, baselines ("train") do not.
     """
     if n_folds < 2 or not 0 <= fold < n_folds:
         raise ConfigError(f"fold {fold} of {n_folds}: expected two folds or more, and a fold counted from 0")
-    parts: dict[str, list[Span]] = {"train": [], "test": []}
+    if validation_after is not None and not (n_folds > 2 and 1 <= validation_after < n_folds):
+        raise ConfigError(f"validation_after={validation_after}: expected 1 to {n_folds - 1}, and three folds or more")
+    out = {"test": fold} | ({} if validation_after is None else {"validation": (fold + validation_after) % n_folds})
+    parts: dict[str, list[Span]] = {"pretrain": [], "train": [], **{p: [] for p in out}}
     for r in sorted(dataset.recordings):
         total = length_s(dataset, [r])
-        a, b = total * fold / n_folds, total * (fold + 1) / n_folds
-        parts["test"] += cut(dataset, [r], a, b)
-        for start, stop in ((0.0, a - gap_s), (b + gap_s, total)):
-            if stop > start:
-                parts["train"] += cut(dataset, [r], start, stop)
+        places = {p: (total * k / n_folds, total * (k + 1) / n_folds) for p, k in out.items()}
+        for part, (a, b) in places.items():
+            parts[part] += cut(dataset, [r], a, b)
+        for part, left_out in (("train", [places["test"]]), ("pretrain", sorted(places.values()))):
+            edges = [0.0, *(t for a, b in left_out for t in (a - gap_s, b + gap_s)), total]
+            for start, stop in zip(edges[::2], edges[1::2], strict=True):
+                if stop > start:
+                    parts[part] += cut(dataset, [r], start, stop)
     return Split(
-        parts={"pretrain": parts["train"], **parts},
+        parts=parts,
         gap_s=gap_s,
-        rule=f"folds_in_time {fold + 1} of {n_folds} of {dataset.id}",
+        rule=f"folds_in_time {fold + 1} of {n_folds} of {dataset.id}"
+        + ("" if validation_after is None else f", validation {out['validation'] + 1}"),
     )
 
 

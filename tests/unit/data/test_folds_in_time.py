@@ -30,6 +30,27 @@ def test_every_moment_is_tested_once_and_nothing_near_it_is_trained_on():
         folds_in_time(d, n_folds=5, fold=5, gap_s=0.3)
 
 
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_a_stretch_for_validation_is_not_trained_on_by_models_but_by_baselines(after):
+    d = recording()
+    for fold in range(5):
+        plain = folds_in_time(d, n_folds=5, fold=fold, gap_s=0.3)
+        split = folds_in_time(d, n_folds=5, fold=fold, gap_s=0.3, validation_after=after)
+        (validation,) = split["validation"]
+        np.testing.assert_allclose(validation.start_s, 2.0 * ((fold + after) % 5))
+        assert (split["test"], split["train"]) == (plain["test"], plain["train"])
+        left_out = [*split["test"], validation]
+        held = np.zeros(1000, bool)
+        for s in left_out:
+            held[max(0, round(100 * s.start_s) - 30) : round(100 * s.stop_s) + 30] = True
+        trained = np.zeros(1000, bool)
+        for s in split["pretrain"]:
+            trained[round(100 * s.start_s) : round(100 * s.stop_s)] = True
+        np.testing.assert_array_equal(trained, ~held)
+    with pytest.raises(ConfigError, match="validation_after=5: expected 1 to 4"):
+        folds_in_time(d, n_folds=5, fold=0, gap_s=0.3, validation_after=5)
+
+
 def test_tokens_beyond_the_embedding_are_not_read():
     # 75 samples of 10 ms, the first 50 belong to the embedding's 50 frames
     time_s = ((torch.arange(75) + 0.5) / 100)[None]

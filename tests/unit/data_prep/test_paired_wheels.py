@@ -27,6 +27,16 @@ def test_grasshopper_spikes_follow_their_sound(tmp_path):
         wave, _ = d.read_stream(r, 0.0, 0.1, stream="modulation")
         np.testing.assert_allclose(wave[:, 0].reshape(-1, 20).mean(1), heard[:100], atol=1e-5)
     assert counts == [929, 868]
+    # the control: the same sound, half the recording later
+    prepare(
+        source={"name": "grasshopper", "shift_s": 5.0},
+        out=tmp_path / "s",
+        dask="none",
+        progress=False,
+        storage_dtype="float32",
+    )
+    moved = Dataset(tmp_path / "s").read_stream(sorted(d.recordings)[0], 5.0, 5.1, stream="modulation")[0]
+    np.testing.assert_array_equal(moved, d.read_stream(sorted(d.recordings)[0], 0.0, 0.1, stream="modulation")[0])
 
 
 def test_naplib_speech_is_found_by_ridge(tmp_path):

@@ -40,6 +40,17 @@ def test_frames_are_cut_where_they_lie_in_time(tmp_path):
     np.testing.assert_array_equal(file.cut("b", 99.0, 3)[:, 0], [0, 0, 0])
 
 
+def test_frames_that_are_means_over_bins_are_cut_at_every_border_alike(tmp_path):
+    # a border lies halfway between two centres: rounded, 2.3 s gave the frame before and 2.2 s the one behind
+    path = write_embeddings(
+        tmp_path / "e.safetensors", ["a"], [np.arange(5000.0)[:, None]], encoder="x", hash="h", rate_hz=1000.0,
+        start_s=0.0005,
+    )  # fmt: skip
+    file = EmbeddingFile(path)
+    assert [int(file.cut("a", k / 1000, 1)[0, 0]) for k in range(5000)] == list(range(5000))
+    assert [int(file.cut("a", 2.0 + 0.1 * k, 1)[0, 0]) for k in range(20)] == [2000 + 100 * k for k in range(20)]
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [

@@ -8,7 +8,7 @@ from neurofm.benchmarks.retrieval.average import average, counts_up_to, draw_rep
 from neurofm.benchmarks.retrieval.controls import controls_of, verdict
 from neurofm.benchmarks.retrieval.ranks import cosine, ranks_of, retrieve, subsets_of_k, two_way
 from neurofm.benchmarks.retrieval.resolved import band_of, region_masks, time_masks
-from neurofm.benchmarks.retrieval.trials import Trials
+from neurofm.benchmarks.retrieval.trials import Decoder, Trials, about_the_mean
 from neurofm.schema.errors import ConfigError, DataError
 
 
@@ -138,7 +138,7 @@ def test_controls_stay_at_chance_and_the_verdict_follows(informative):
     ridge = EmbeddingRidge().fit(train.values, train.own)
     mean = test.averaged("subject")
     gallery, target = mean.own, np.arange(60)
-    found = controls_of(lambda x, _: ridge.predict(x), mean, gallery, target, centre=0.0, train=train)
+    found = controls_of(lambda x, _: ridge.predict(x), mean, gallery, target, train=train)
     assert set(found) == {"shuffled labels", "permuted signal", "noise", "time only"}
     assert all(c.top1 < 0.12 for name, c in found.items() if name != "permuted signal"), found
     scores = retrieve(ridge.predict(mean.values), gallery, target)
@@ -164,7 +164,7 @@ def test_time_only_finds_a_block_design():
     gallery = np.stack([test.own[test.stimulus.index(s)] for s in sorted(set(test.stimulus))])
     target = np.array([int(s[1:]) for s in test.stimulus])
     ridge = EmbeddingRidge().fit(train.values, train.own)
-    found = controls_of(lambda x, _: ridge.predict(x), test, gallery, target, centre=0.0, train=train)
+    found = controls_of(lambda x, _: ridge.predict(x), test, gallery, target, train=train)
     assert found["time only"].top1 > 0.5
 
 
@@ -201,6 +201,23 @@ def test_lagged_ridge_reads_only_its_lags():
     far = LaggedEmbeddingRidge(lags_s=(0, 0.05)).fit([x[:1500]], [y[:1500]], 100.0).predict(x[1500:])
     assert np.corrcoef(near[:-20, 0], y[1500:-20, 0])[0, 1] > 0.99
     assert abs(np.corrcoef(far[:-20, 0], y[1500:-20, 0])[0, 1]) < 0.15
+
+
+def test_about_the_mean_does_not_ask_for_the_scale_of_answers():
+    """A contrastive network's answers have a scale of their own: the embeddings' mean taken off them would swamp them."""
+    rng = np.random.default_rng(0)
+    own = rng.standard_normal((30, 4)) + 5
+    trials = Trials(
+        values=own[:, None].astype(np.float32), stimulus=[str(i) for i in range(30)], subject=["s"] * 30, recording=["r"] * 30,
+        start_s=np.arange(30.0), own=own,
+    )  # fmt: skip
+    for scale, offset in ((1.0, 0.0), (0.01, 0.0), (3.0, 8.0)):
+        plain = Decoder(lambda x, _, a=scale, b=offset: a * x[:, 0] + b, lambda e: e)
+        answer, place, compared = about_the_mean(plain, trials)
+        said, gallery = answer(trials.values, trials.recording), place(own)
+        np.testing.assert_allclose(said.mean(axis=0), 0, atol=1e-5)
+        assert retrieve(said, gallery, np.arange(30)).top[1].value == 1
+        assert "mean" in compared
 
 
 def test_parts_of_the_signal():

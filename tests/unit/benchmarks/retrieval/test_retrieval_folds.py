@@ -57,7 +57,7 @@ def test_backward_asks_which_answer_is_to_a_stimulus():
     said = vectors + 3 * vectors[0]
     got = line_of(
         lambda values, _: said[: len(values)], trials, gallery, {k: i for i, k in enumerate(keys)}, model="m",
-        subject="s", rule="trained on", mode="subject", centre=0.0, train=trials, seed=0,
+        subject="s", rule="trained on", mode="subject", train=trials, seed=0,
     )  # fmt: skip
     similarity = cosine(said, vectors)
     assert got.scores.top[1].value == np.mean(similarity.argmax(1) == np.arange(6))
