@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.duplicates import list_trials, split_duplicates
+from data_prep.findings import findings_of
 from data_prep.flow import build_stages
 from data_prep.running.executor import run_items
 from data_prep.running.progress import Progress, announce, remark
@@ -46,6 +47,8 @@ class PrepReport:
         What was left out and why.
     remarks : list of str
         Choices that had no effect.
+    findings : list of str
+        What was repaired or noticed, as `findings.findings_of` says it.
     seconds : float
         Wall time.
     """
@@ -55,6 +58,7 @@ class PrepReport:
     totals: dict[str, float]
     rejected: list[tuple[str, str]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def sentence(self) -> str:
@@ -66,6 +70,7 @@ class PrepReport:
         return (
             f"{self.out}: {counted(t['n_recordings'], 'recording')} of {counted(t['n_subjects'], 'subject')}, {t['hours']:.2f} h, "
             f"{t['bytes'] / 1e6:.1f} MB in {self.seconds:.1f} s{left_out}"
+            + "".join(f"; {clause}" for clause in self.findings)
         )
 
 
@@ -224,6 +229,7 @@ def prepare(
         totals=manifest.totals,
         rejected=sorted(rejected.items()),
         remarks=remarks,
+        findings=findings_of(s.receipt for s in staged),
         seconds=time.monotonic() - began,
     )
 

@@ -38,6 +38,6 @@ neurofm finetune --multirun experiment=meg_hmd,meg_control_scp2,meg_control_eyes
 
 step "evaluate: scores, baselines, report"
 for benchmark in ${BENCHMARKS//,/ }; do
-  neurofm evaluate benchmark="$benchmark" runs="$RUNS" results=runs out="$RUNS/report-$benchmark"
+  neurofm evaluate benchmark="$benchmark" runs="$RUNS" results=runs
 done
 step "done"

@@ -19,6 +19,8 @@ from neurofm.schema.hashing import hash_of
 from neurofm.schema.recording import Channel, Event, EventStream, Recording, Stream
 from neurofm.schema.units import HELD_OUT
 
+# one subject whose trials come in two recordings
+TRAIN_AND_TEST = (("01", "", "train"), ("01", "", "test"))
 # seconds without data between two trials
 PAUSE_S = 1.0
 
@@ -71,6 +73,16 @@ class SimSource(Source):
             )
             for subject, session, part in parts
         ]
+
+
+def people(choices: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return (subject, session, part) of `n_subjects` people with one recording each."""
+    return [(f"{k:02d}", "", "") for k in range(1, choices["n_subjects"] + 1)]
+
+
+def rng_of(choices: dict[str, Any], *key: int) -> np.random.Generator:
+    """Return the generator of one purpose."""
+    return np.random.default_rng([choices["seed"], *key])
 
 
 def units(n: int, *, owner: str, n_held_out: int = 0, kind: str = "unit") -> tuple[Channel, ...]:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data_prep.sources.base import Item
-from data_prep.sources.sim_base import SimSource, units
+from data_prep.sources.sim_base import SimSource, people, units
 from data_prep.sources.sim_hub import SimHub
 from data_prep.sources.sim_hub import simulate as simulate_hub
 from data_prep.sources.sim_velocity import SimVelocity
@@ -80,7 +80,7 @@ class SimCalcium(SimSource):
 
     def list(self) -> list[Item]:
         """Return one item per subject."""
-        return self.items(simulate, [(f"{k:02d}", "", "") for k in range(1, self.choices["n_subjects"] + 1)])
+        return self.items(simulate, people(self.choices))
 
 
 def kernel(indicator: str) -> np.ndarray:

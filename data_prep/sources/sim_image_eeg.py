@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from data_prep.sources.base import Item, Source
-from data_prep.sources.sim_image_model import ELECTRODES, electrode_positions, person_of, rng_of, times_s, world_of
+from data_prep.sources.base import Item
+from data_prep.sources.sim_base import rng_of
+from data_prep.sources.sim_image_model import ELECTRODES, electrode_positions, person_of, times_s, world_of
 from data_prep.sources.sim_image_oracle import oracle
-from neurofm.schema.embeddings import EMBEDDINGS, write_embeddings
+from data_prep.sources.sim_shown import PARTS, SimShown
 from neurofm.schema.errors import ConfigError
-from neurofm.schema.hashing import hash_of, write_json
 from neurofm.schema.recording import Channel, Event, Recording, Stream
 
-PARTS = ("train", "test")
 
-
-class SimImageEeg(Source):
+class SimImageEeg(SimShown):
     """Trials of people who see images; the images' embedding is stored as "truth" (no pictures exist).
 
     Beside it stands ``stimuli/oracle.json``: what the best possible decoder reaches for each person and number of
@@ -54,9 +51,8 @@ class SimImageEeg(Source):
 
     name = "sim_image_eeg"
     id = "sim_image_eeg"
-    licence = "simulated, public domain (CC0)"
-    citation = "simulated by neurofm; no person was recorded"
     modalities = ("eeg",)
+    layer = "features, rotated"
 
     def __init__(
         self, *, n_subjects: int = 10, n_train_concepts: int = 300, n_train_images: int = 4, n_train_repetitions: int = 2,
@@ -73,42 +69,19 @@ class SimImageEeg(Source):
         if trial_s < 0.2:
             raise ConfigError(f"source 'sim_image_eeg': trial_s is {trial_s}; expected at least 0.2")
 
-    def describe(self) -> dict[str, Any]:
-        """Return name and choices."""
-        return {"name": self.name, "version": self.version, **self.choices}
-
-    def stimuli(self, folder: Path) -> list[dict[str, Any]]:
-        """Write the embedding and the oracle."""
+    def images(self, part: str) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Yield (id, concept, embedding) of every image of a part."""
         world = world_of(self.choices)
-        rows, values = [], []
-        for part in PARTS:
-            for i, z in enumerate(world.features[part]):
-                rows.append(
-                    {
-                        "stimulus_id": image_id(part, i),
-                        "concept": concept(self.choices, part, i),
-                        "kind": "image",
-                        "part": part,
-                    }
-                )
-                values.append(z @ world.mix)
-        write_embeddings(
-            folder / EMBEDDINGS / "truth.safetensors", [r["stimulus_id"] for r in rows], values, encoder="truth",
-            layer="features, rotated", hash=hash_of(self.describe()),
-        )  # fmt: skip
-        write_json(folder / "oracle.json", oracle(self.choices))
-        return rows
+        for i, z in enumerate(world.features[part]):
+            yield image_id(part, i), concept(self.choices, part, i), z @ world.mix
+
+    def oracle(self) -> dict[str, Any]:
+        """Return what the best possible decoder reaches, for each number of averaged repetitions."""
+        return oracle(self.choices)
 
     def list(self) -> list[Item]:
         """Return one item per person and part."""
-        return [
-            Item(
-                key=f"sub-{subject:02d}_{part}", fingerprint=hash_of([self.describe(), subject, part]),
-                open=partial(simulate, self.choices, subject, part), subject=f"{subject:02d}",
-            )
-            for subject in range(1, self.choices["n_subjects"] + 1)
-            for part in PARTS
-        ]  # fmt: skip
+        return self.items(simulate)
 
 
 def image_id(part: str, i: int) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_prep.sources import sphere_head
+from data_prep.sources.sim_base import rng_of
 from data_prep.sources.sphere_head import HEAD_M
 
 # 33 places of the 10-20 system, most of them behind, where pictures are seen
@@ -45,11 +46,6 @@ class Person(NamedTuple):
     mean: np.ndarray
     channel_root: np.ndarray
     time_root: np.ndarray
-
-
-def rng_of(choices: dict[str, Any], *key: int) -> np.random.Generator:
-    """Return the generator of one purpose."""
-    return np.random.default_rng([choices["seed"], *key])
 
 
 def world_of(choices: dict[str, Any]) -> World:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.sources.sim_image_model import Person, person_of, rng_of, world_of
+from data_prep.sources.sim_base import rng_of
+from data_prep.sources.sim_image_model import Person, person_of, world_of
 
 DRAWS = 50
 

@@ -7,7 +7,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data_prep.sources.base import Item
-from data_prep.sources.sim_base import SimSource, spike_stream, trial_events, trial_starts, units, values_stream
+from data_prep.sources.sim_base import (
+    TRAIN_AND_TEST,
+    SimSource,
+    spike_stream,
+    trial_events,
+    trial_starts,
+    units,
+    values_stream,
+)
 from neurofm.schema.recording import Recording
 
 BIN_S = 0.01
@@ -60,7 +68,7 @@ class SimLorenz(SimSource):
 
     def list(self) -> list[Item]:
         """Return the training and the test trials."""
-        return self.items(simulate, [("01", "", "train"), ("01", "", "test")])
+        return self.items(simulate, TRAIN_AND_TEST)
 
 
 def latent(choices: dict[str, Any]) -> np.ndarray:

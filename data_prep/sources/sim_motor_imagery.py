@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from data_prep.sources.base import Item
-from data_prep.sources.sim_base import SimSource, trial_events, trial_starts, values_stream
+from data_prep.sources.sim_base import SimSource, people, rng_of, trial_events, trial_starts, values_stream
 from data_prep.sources.sim_motor_model import (
     CLASSES,
     ELECTRODES,
@@ -13,7 +13,6 @@ from data_prep.sources.sim_motor_model import (
     hands_of,
     montage_of,
     person_of,
-    rng_of,
 )
 from data_prep.sources.sphere_head import electrode_positions
 from neurofm.schema.errors import ConfigError
@@ -64,7 +63,7 @@ class SimMotorImagery(SimSource):
 
     def list(self) -> list[Item]:
         """Return one item per person."""
-        return self.items(simulate, [(f"{s:02d}", "", "") for s in range(1, self.choices["n_subjects"] + 1)])
+        return self.items(simulate, people(self.choices))
 
 
 def simulate(choices: dict[str, Any], subject: str, session: str, part: str) -> Recording:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_prep.sources.sim_base import rng_of
 from data_prep.sources.sphere_head import HEAD_M, directions, lead_field
 
 # two montages that share five electrodes: one dense over the motor cortex, one over the whole head
@@ -50,11 +51,6 @@ class Person(NamedTuple):
     beta: float
     opposite: float
     same: float
-
-
-def rng_of(choices: dict[str, Any], *key: int) -> np.random.Generator:
-    """Return the generator of one purpose."""
-    return np.random.default_rng([choices["seed"], *key])
 
 
 def montage_of(subject: int) -> str:

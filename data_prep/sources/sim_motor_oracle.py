@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.sources.sim_motor_model import Person, draw_trials, person_of, rng_of
+from data_prep.sources.sim_base import rng_of
+from data_prep.sources.sim_motor_model import Person, draw_trials, person_of
 
 WIDTHS_HZ = (1.0, 2.0)
 

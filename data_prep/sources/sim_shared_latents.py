@@ -8,24 +8,22 @@ for time courses, fMRI trials one value per channel. A few samples are multiplie
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from data_prep.sources.base import Item, Source
-from neurofm.schema.embeddings import EMBEDDINGS, write_embeddings
+from data_prep.sources.base import Item
+from data_prep.sources.sim_base import rng_of
+from data_prep.sources.sim_shown import PARTS, SimShown
 from neurofm.schema.errors import ConfigError, nearest
-from neurofm.schema.hashing import hash_of, write_json
 from neurofm.schema.recording import Channel, Event, Recording, Stream
 
-PARTS = ("train", "test")
 KINDS = {"meg": ("meg", "mag", "fT"), "fmri": ("fmri", "parcel", "au")}
 DRAWS = 50
 
 
-class SimSharedLatents(Source):
+class SimSharedLatents(SimShown):
     """Trials of people whose channels mix the same latents; the images' embedding is "truth".
 
     Parameters
@@ -54,9 +52,8 @@ class SimSharedLatents(Source):
 
     name = "sim_shared_latents"
     id = "sim_shared_latents"
-    licence = "simulated, public domain (CC0)"
-    citation = "simulated by neurofm; no person was recorded"
     modalities = ("meg", "fmri")
+    layer = "latents, rotated"
 
     def __init__(
         self, *, modality: str = "fmri", native: bool = False, n_subjects: int = 6, n_channels: int = 48, n_train: int = 1500,
@@ -69,49 +66,33 @@ class SimSharedLatents(Source):
         if n_latents > n_dims:
             raise ConfigError(f"source '{self.name}': n_latents is {n_latents}, above n_dims, {n_dims}")
 
-    def describe(self) -> dict[str, Any]:
-        """Return name and choices."""
-        return {"name": self.name, "version": self.version, **self.choices}
+    def images(self, part: str) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Yield (id, concept, embedding) of every image of a part; each is a concept of its own."""
+        n_dims, n_latents = self.choices["n_dims"], self.choices["n_latents"]
+        mix = np.linalg.qr(rng_of(self.choices, 3).standard_normal((n_dims, n_latents)))[0]
+        for i, z in enumerate(latents(self.choices, part)):
+            yield f"{part}-{i:05d}", f"{part}-{i:05d}", mix @ z
 
-    def stimuli(self, folder: Path) -> list[dict[str, Any]]:
-        """Write the embedding and the oracle."""
-        mix = np.linalg.qr(_rng(self.choices, 3).standard_normal((self.choices["n_dims"], self.choices["n_latents"])))[
-            0
-        ]
-        rows, values = [], []
-        for part in PARTS:
-            for i, z in enumerate(latents(self.choices, part)):
-                name = f"{part}-{i:05d}"
-                rows.append({"stimulus_id": name, "concept": name, "kind": "image", "part": part})
-                values.append(mix @ z)
-        write_embeddings(
-            folder / EMBEDDINGS / "truth.safetensors", [r["stimulus_id"] for r in rows], values, encoder="truth",
-            layer="latents, rotated", hash=hash_of(self.describe()),
-        )  # fmt: skip
-        write_json(folder / "oracle.json", oracle(self.choices))
-        return rows
+    def oracle(self) -> dict[str, Any]:
+        """Return what the best possible decoder reaches on single trials without outliers."""
+        return oracle(self.choices)
 
     def list(self) -> list[Item]:
         """Return one item per person and part."""
-        return [
-            Item(
-                key=f"sub-{s:02d}_{part}", fingerprint=hash_of([self.describe(), s, part]),
-                open=partial(simulate, self.choices, s, part), subject=f"{s:02d}",
-            )
-            for s in range(1, self.choices["n_subjects"] + 1)
-            for part in PARTS
-        ]  # fmt: skip
+        return self.items(simulate)
 
 
 def latents(choices: dict[str, Any], part: str) -> np.ndarray:
     """Latents of a part's images, [image, L]."""
-    return _rng(choices, 0, PARTS.index(part)).standard_normal((choices[f"n_{part}"], choices["n_latents"]))
+    return rng_of(choices, 0, PARTS.index(part)).standard_normal((choices[f"n_{part}"], choices["n_latents"]))
 
 
 def pattern(choices: dict[str, Any], subject: int) -> np.ndarray:
     """M_s [channel, time, L]: one latent of unit variance in every channel and sample gives a signal of variance 1 on average."""
-    n, n_latents, own = choices["n_channels"], choices["n_latents"], _rng(choices, 1, subject)
-    mixing = _rng(choices, 2).standard_normal((n, n_latents)) + choices["spread"] * own.standard_normal((n, n_latents))
+    n, n_latents, own = choices["n_channels"], choices["n_latents"], rng_of(choices, 1, subject)
+    mixing = rng_of(choices, 2).standard_normal((n, n_latents)) + choices["spread"] * own.standard_normal(
+        (n, n_latents)
+    )
     mixing /= np.sqrt(1 + choices["spread"] ** 2)
     if choices["native"]:
         # the first person has the most, so that a table of maps holds everybody
@@ -131,7 +112,7 @@ def oracle(choices: dict[str, Any]) -> dict[str, Any]:
     for s in range(1, choices["n_subjects"] + 1):
         m = pattern(choices, s).reshape(-1, choices["n_latents"])
         a = m.T @ m / choices["noise"] ** 2
-        root, rng = np.linalg.cholesky(a + 1e-10 * np.trace(a) * np.eye(len(a))), _rng(choices, 9, s)
+        root, rng = np.linalg.cholesky(a + 1e-10 * np.trace(a) * np.eye(len(a))), rng_of(choices, 9, s)
         noise = rng.standard_normal((DRAWS, len(gallery), len(a))) @ root.T
         score = (gallery @ a + noise) @ gallery.T - 0.5 * np.einsum("ir,rs,is->i", gallery, a, gallery)
         rank = (score > np.einsum("dii->di", score)[..., None]).sum(axis=-1)
@@ -146,7 +127,7 @@ def simulate(choices: dict[str, Any], subject: int, part: str) -> Recording:
     """Make one part of one person: every image once, in random order."""
     modality, kind, unit = KINDS[choices["modality"]]
     m, z = pattern(choices, subject), latents(choices, part)
-    rng = _rng(choices, 5, subject, PARTS.index(part))
+    rng = rng_of(choices, 5, subject, PARTS.index(part))
     rate = float(choices["rate_hz"]) if modality == "meg" else 1.0
     step = float(np.ceil(m.shape[1] / rate) + 1)
     arrays, events = [], []
@@ -166,7 +147,3 @@ def simulate(choices: dict[str, Any], subject: int, part: str) -> Recording:
         streams=(Stream.from_arrays(arrays, rate_hz=rate, channels=channels, unit=unit),),
         interval_start_s=tuple(e.onset_s for e in events), events=tuple(events),
     )  # fmt: skip
-
-
-def _rng(choices: dict[str, Any], *key: int) -> np.random.Generator:
-    return np.random.default_rng([choices["seed"], *key])

@@ -12,6 +12,7 @@ import numpy as np
 
 from data_prep.sources.base import Item
 from data_prep.sources.sim_base import (
+    TRAIN_AND_TEST,
     SimSource,
     matrix_stream,
     spike_stream,
@@ -56,7 +57,7 @@ class SimSwitching(SimSource):
 
     def list(self) -> list[Item]:
         """Return the training and the test trials."""
-        return self.items(simulate, [("01", "", "train"), ("01", "", "test")])
+        return self.items(simulate, TRAIN_AND_TEST)
 
 
 def basis() -> np.ndarray:

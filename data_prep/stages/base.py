@@ -40,12 +40,17 @@ class SignalInfo:
     events: tuple[Event, ...] = ()
 
 
-def marked(info: SignalInfo, reasons: Mapping[Any, str]) -> SignalInfo:
-    """Mark channels as bad; `reasons` are by name or by number of the column, and join those that a channel has already."""
+def marked(info: SignalInfo, reasons: Mapping[Any, str], *, bad: bool = True) -> SignalInfo:
+    """Mark channels as bad, or only say something of them (`bad` false).
+
+    `reasons` are by name or by number of the column, and join those that a channel has already.
+    """
     channels = []
     for i, c in enumerate(info.channels):
         reason = reasons.get(c.name) or reasons.get(i)
-        channels.append(replace(c, bad=True, reason="; ".join(filter(None, (c.reason, reason)))) if reason else c)
+        channels.append(
+            replace(c, bad=c.bad or bad, reason="; ".join(filter(None, (c.reason, reason)))) if reason else c
+        )
     return replace(info, channels=tuple(channels))
 
 

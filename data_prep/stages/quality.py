@@ -1,13 +1,23 @@
-"""Missing and flat channels: what cannot be used is marked bad with its reason, holes become gaps."""
+"""Missing, flat and oddly scaled channels: what cannot be used is marked bad with its reason, holes become gaps."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from data_prep.stages.base import SignalInfo, Stage, Verdict, marked
+from data_prep.stages.spread import spread_of, typical
+from data_prep.stages.unit_repair import PLAUSIBLE
 from neurofm.schema.errors import ConfigError, DataError
+from neurofm.schema.words import ODD_SCALE
 
 Run = tuple[int, int, int]
+
+# Far above what electrodes and sensors of one kind differ by, far below a wrong power of 1000.
+ODD_RATIO = 100.0
+# Kinds whose channels are alike in size; cells and regions are not.
+ALIKE_KINDS = frozenset(kind for kind, _ in PLAUSIBLE)
+# The median of fewer is not what is usual.
+FEWEST = 3
 
 
 class Quality(Stage):
@@ -16,6 +26,10 @@ class Quality(Stage):
     Values that are not finite count as missing. Where all channels lack them nothing was recorded: that is a gap, and
     nobody's fault. Bad channels stay in the recording with zeros in their holes and are left out when reading. After
     this stage every value is finite.
+
+    A single channel whose amplitude is a hundred times that of its kind in the recording, or a hundredth, was probably
+    stored in another unit: that is said in its `reason` and counted in the figures (``odd_scale``). It is neither
+    repaired nor marked bad, because nothing but its size speaks against it.
 
     Parameters
     ----------
@@ -38,15 +52,19 @@ class Quality(Stage):
         self._lengths: dict[int, int] = {}
         self._pauses = 0
         self._reasons: dict[int, str] = {}
+        self._odd: dict[int, str] = {}
+        self._spread: list[np.ndarray] = []
 
     def observe(self, block: np.ndarray, info: SignalInfo) -> None:
-        """Note range and holes of a block."""
+        """Note range, amplitude and holes of a block."""
         n_channels = block.shape[1]
         if self._low is None:
             self._low, self._high = np.full(n_channels, np.inf), np.full(n_channels, -np.inf)
             self._runs = [[] for _ in range(n_channels)]
         at = self._lengths.get(info.interval, 0)
         self._lengths[info.interval] = at + len(block)
+        # a second of every block says enough of the amplitude
+        self._spread.append(spread_of(block, info.rate_hz, most=1))
         finite = np.isfinite(block)
         if finite.all():
             self._low, self._high = np.minimum(self._low, block.min(axis=0)), np.maximum(self._high, block.max(axis=0))
@@ -93,8 +111,28 @@ class Quality(Stage):
             "dropped": dropped / total,
             "gaps": float(len(keep) - len({i for i, _, _ in keep})),
         }
+        figures |= self._scales(good, info)
         whole = [(i, 0, n) for i, n in sorted(self._lengths.items())]
         return Verdict(keep=None if keep == whole else keep, figures=figures)
+
+    def _scales(self, good: list[int], info: SignalInfo) -> dict[str, float]:
+        """Note the channels that are far from the median of their kind; return how many, where any were compared."""
+        amplitude = typical(self._spread)
+        self._spread = []
+        groups: dict[tuple[str, str], list[int]] = {}
+        for c in good:
+            if info.channels[c].kind in ALIKE_KINDS and amplitude[c] > 0:
+                groups.setdefault((info.channels[c].kind, info.channels[c].unit), []).append(c)
+        compared = [members for members in groups.values() if len(members) >= FEWEST]
+        for members in compared:
+            ratio = amplitude[members] / np.median(amplitude[members])
+            for c, r in zip(members, ratio, strict=True):
+                if not 1 / ODD_RATIO < r < ODD_RATIO:
+                    kind = info.channels[c].kind
+                    self._odd[c] = (
+                        f"amplitude is {f'{r:.0f}' if r > 1 else f'{r:.2g}'} {ODD_SCALE} ({kind}); check its unit"
+                    )
+        return {"odd_scale": float(len(self._odd))} if compared else {}
 
     def _pieces(self, good: list[int], rate_hz: float) -> tuple[list[Run], int]:
         """Cut every interval where a good channel has a hole."""
@@ -120,8 +158,8 @@ class Quality(Stage):
         return keep, dropped
 
     def start(self, info: SignalInfo) -> SignalInfo:
-        """Begin an interval; mark the bad channels."""
-        return marked(info, self._reasons)
+        """Begin an interval; mark the bad channels, and say which are oddly scaled."""
+        return marked(marked(info, self._reasons), self._odd, bad=False)
 
     def push(self, block: np.ndarray) -> np.ndarray:
         """Put zeros into the holes of bad channels."""

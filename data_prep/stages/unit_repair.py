@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from data_prep.stages.base import SignalInfo, Stage, Verdict
+from data_prep.stages.spread import spread_of, typical
 from neurofm.schema.errors import ConfigError, DataError
 
 # Standard deviation over about a second that a real recording of this kind can have, in its unit. Each range
@@ -20,7 +21,6 @@ PLAUSIBLE: dict[tuple[str, str], tuple[float, float]] = {
     ("mag", "fT"): (10.0, 9000.0),
     ("grad", "fT/cm"): (3.0, 2700.0),
 }
-CHUNK_S = 1.0
 POWERS = range(-4, 5)
 
 
@@ -48,16 +48,8 @@ class UnitRepair(Stage):
         self._spread: list[np.ndarray] = []
 
     def observe(self, block: np.ndarray, info: SignalInfo) -> None:
-        """Note the spread of every chunk of the block; a block shorter than a chunk is one chunk."""
-        size = min(max(8, round(CHUNK_S * info.rate_hz)), len(block))
-        n = len(block) // size if size else 0
-        if n == 0 or size < 3:
-            return
-        x = np.asarray(block[: n * size], dtype=np.float64).reshape(n, size, -1)
-        t = np.linspace(-1, 1, size)[None, :, None]
-        x = x - x.mean(axis=1, keepdims=True)
-        x = x - t * (t * x).sum(axis=1, keepdims=True) / (t**2).sum()
-        self._spread.append(x.std(axis=1))
+        """Note the spread of every piece of the block."""
+        self._spread.append(spread_of(block, info.rate_hz))
 
     def conclude(self, info: SignalInfo) -> Verdict:
         """Decide each kind's factor.
@@ -68,12 +60,9 @@ class UnitRepair(Stage):
             When the amplitude is implausible and no power of 1000 explains it.
         """
         figures: dict[str, float] = {}
-        if not self._spread:
+        if not sum(map(len, self._spread)):
             return Verdict()
-        spread = np.concatenate(self._spread)
-        # A channel with holes is judged by its whole chunks; one without any whole chunk is not judged.
-        whole = np.isfinite(spread)
-        per_channel = np.array([np.median(s[w]) if w.any() else 0.0 for s, w in zip(spread.T, whole.T, strict=True)])
+        per_channel = typical(self._spread)
         self._spread = []
         for key, (low, high) in PLAUSIBLE.items():
             members = [i for i, c in enumerate(info.channels) if (c.kind, c.unit) == key and per_channel[i] > 0]

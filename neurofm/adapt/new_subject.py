@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -18,7 +18,7 @@ from neurofm.data.corpus import Corpus
 from neurofm.data.storage.catalogue import channel_name
 from neurofm.hub.export import export_decoder
 from neurofm.hub.load import LoadedModel, load_model
-from neurofm.hub.save import save_model
+from neurofm.hub.resave import save_loaded
 from neurofm.models.base import Backbone, offers
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
@@ -101,6 +101,7 @@ def adapt_subject(
     allow_import: bool = False,
     device: str = "cpu",
     config: Mapping[str, Any] | None = None,
+    check: Callable[[LoadedModel, Corpus], None] | None = None,
 ) -> Iterator[tuple[str, str, Finetuned]]:
     """Fine-tune on every budget with every strategy; yield (budget, strategy, result) as each is saved.
 
@@ -143,6 +144,8 @@ def adapt_subject(
         Where to train.
     config : mapping, optional
         Kept in the run folder.
+    check : callable, optional
+        Gets the checkpoint and the data before the first step; what it raises stops all.
     """
     loaded = load_model(checkpoint, allow_import=allow_import)
     first = int(loaded.card["provenance"]["seed"]) if seed is None else seed
@@ -154,7 +157,10 @@ def adapt_subject(
         own = data or loaded.card["provenance"]["data"]
         data = with_budgets(own, budgets, budget_unit, rate_hz=loaded.facts.rate_hz)
         budgets = [f"{float(b):g}" for b in budgets]
-    parts = calibration_parts(corpus_of(loaded, data=data, task=task), budgets)
+    whole = corpus_of(loaded, data=data, task=task)
+    parts = calibration_parts(whole, budgets)
+    if check is not None:
+        check(loaded, whole)
     folder = Path(run_dir)
     for (budget, part), (strategy, choices), k in product(parts.items(), strategies.items(), range(n_seeds)):
         seed = first + k
@@ -200,7 +206,7 @@ def _save(
     run: RunFolder, result: Finetuned, corpus: Corpus, part: str, *, checkpoint: LoadedModel, budget: str,
     budget_unit: str, seed: int, data: Mapping[str, Any] | None, task: Mapping[str, Any] | None,
 ) -> None:  # fmt: skip
-    card, origin = result.loaded.card, checkpoint.card
+    origin = checkpoint.card
     own = origin["provenance"]
     # a vocabulary that was solved in pretraining stays in a network from scratch
     saw_nothing = result.strategy in FROM_NOTHING and not getattr(result.loaded.model, "solved", ())
@@ -226,15 +232,9 @@ def _save(
         },
         **environment(),
     }
-    save_model(
+    save_loaded(
         run.model_dir,
-        model=result.loaded.model,
-        objective=result.loaded.objective,
-        model_name=card["model"]["name"],
-        model_choices=card["model"]["choices"],
-        objective_name=card["objective"]["name"],
-        objective_choices=card["objective"]["choices"],
-        facts=result.loaded.facts,
+        result.loaded,
         transforms=[t.to_json() for t in corpus.transform.transforms],
         prep=corpus.dataset.manifest.prep,
         provenance=provenance,

@@ -87,3 +87,10 @@ def sweeping() -> bool:
     from hydra.types import RunMode
 
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def chosen(group: str) -> str:
+    """Return the name of the YAML that was chosen of a group."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return str(HydraConfig.get().runtime.choices[group])

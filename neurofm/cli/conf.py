@@ -55,6 +55,19 @@ def check_data(data: Mapping[str, Any], task: Mapping[str, Any] | None = None) -
     ConfigError
         When a key is unknown, or nothing is prepared; the sentence says how to prepare it.
     """
+    given, name = data["path"], str(data.get("id", ""))
+    several = [e["path"] if isinstance(e, Mapping) else e for e in ([given] if isinstance(given, str) else given)]
+    absent = [str(p) for p in several if "://" not in str(p) and not (Path(p) / "dataset.json").exists()]
+    if absent:
+        path = absent[0]
+        name = name if len(several) == 1 else Path(path).name
+        command = f"neurofm prep dataset={name if name in options('dataset') else '…'}"
+        if path != f"shards/{name}":
+            command += f" out={path}"
+        raise ConfigError(
+            f"{path}: is not a prepared dataset; run `{command}` first, or say where it is with data.path=…"
+        )
+    # torch comes with it, so it is not imported before the data are found
     from neurofm.data.corpus import LABELS, Corpus
     from neurofm.data.task import Task
 
@@ -63,14 +76,3 @@ def check_data(data: Mapping[str, Any], task: Mapping[str, Any] | None = None) -
         for key in choices:
             if key not in known:
                 raise ConfigError(f"{section} has no key '{key}': {nearest(key, known)}")
-    given, name = data["path"], str(data.get("id", ""))
-    several = [e["path"] if isinstance(e, Mapping) else e for e in ([given] if isinstance(given, str) else given)]
-    absent = [str(p) for p in several if "://" not in str(p) and not (Path(p) / "dataset.json").exists()]
-    if not absent:
-        return
-    path = absent[0]
-    name = name if len(several) == 1 else Path(path).name
-    command = f"neurofm prep dataset={name if name in options('dataset') else '…'}"
-    if path != f"shards/{name}":
-        command += f" out={path}"
-    raise ConfigError(f"{path}: is not a prepared dataset; run `{command}` first, or say where it is with data.path=…")

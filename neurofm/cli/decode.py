@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from neurofm.cli.app import run_app
+from neurofm.hub.folder import read_card
 
 
 def main(argv: list[str]) -> int:
@@ -16,6 +17,7 @@ def main(argv: list[str]) -> int:
 
 def decode(config: dict[str, Any]) -> dict[str, float]:
     """Decode one source, write what was said, and print how late it was."""
+    read_card(config["checkpoint"])
     from neurofm.api.decode import write_decoded
     from neurofm.api.pretrained import load
 

@@ -8,6 +8,7 @@ from typing import Any
 from neurofm.cli.app import run_app
 from neurofm.cli.conf import check_data
 from neurofm.cli.embed_stimuli import embed_stimuli_of
+from neurofm.hub.folder import read_card
 from neurofm.schema.errors import ConfigError
 
 STIMULI = "stimuli"
@@ -29,6 +30,7 @@ def embed(config: dict[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"{name} is for the stimuli of a dataset: add data=stimuli to the command")
     if config["checkpoint"] is None:
         raise ConfigError("'checkpoint' must be given: add checkpoint=… to the command")
+    read_card(config["checkpoint"])
     if config["data"] is not None:
         check_data(config["data"], config["task"])
     from neurofm.api.dataset import embed_dataset

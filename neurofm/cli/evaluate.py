@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neurofm.cli.app import run_app
+from neurofm.cli.app import chosen, run_app
+from neurofm.schema.errors import ConfigError, NeurofmError, nearest
 
 if TYPE_CHECKING:
     from neurofm.cli.part import Part
@@ -21,12 +22,15 @@ def main(argv: list[str]) -> int:
 def evaluate(config: dict[str, Any]) -> Path:
     """Score what the benchmark's parts find, write the report, and return its path."""
     from neurofm.cli.part import Part
-    from neurofm.training.run import environment
 
     if config.get("leaderboard"):
         return leaderboard(config)
     suite = config.get("suite")
     benchmarks = list(suite["benchmarks"].values()) if suite else [config["benchmark"]]
+    if not suite:
+        check_runs(benchmarks[0])
+    from neurofm.training.run import environment
+
     about = environment()
     versions = " ".join(f"{k}={v}" for k, v in about["versions"].items())
     common = {
@@ -39,7 +43,26 @@ def evaluate(config: dict[str, Any]) -> Path:
     git = about["git"] or {}
     total.facts |= {"versions": versions, "commit": git.get("commit", "not from a repository")}
     title = (suite or config["benchmark"])["title"]
-    return _written(config, title, f"run {common['run_id']}", total, common["allow_leak"])
+    name = f"suite-{chosen('suite')}" if suite else str(config["benchmark"]["name"])
+    return _written(config, name, title, f"run {common['run_id']}", total, common["allow_leak"])
+
+
+def check_runs(benchmark: dict[str, Any]) -> None:
+    """Refuse a benchmark of decoders whose folder is not there, before anything heavy is imported.
+
+    Raises
+    ------
+    ConfigError
+        Naming the folder.
+    """
+    for part in benchmark["parts"]:
+        arms = [arm["runs"] for arm in (part.get("arms") or {}).values() if "runs" in arm]
+        for runs in [part["runs"], *arms] if part.get("runs") else arms:
+            if part.get("kind") != "training" and not Path(runs).exists():
+                raise ConfigError(
+                    f"{runs}: no such folder; benchmark '{benchmark['name']}' scores what `neurofm train` and `neurofm finetune` "
+                    "leave behind: make some, or say where they are with runs=…"
+                )
 
 
 def _scored(benchmark: dict[str, Any], common: dict[str, Any], *, control: Any, go_on: bool) -> Part:
@@ -48,7 +71,6 @@ def _scored(benchmark: dict[str, Any], common: dict[str, Any], *, control: Any, 
     from neurofm.cli.part import Part, published_section
     from neurofm.report import ceiling
     from neurofm.report.content import Claim
-    from neurofm.schema.errors import ConfigError, NeurofmError, nearest
 
     total = Part()
     for part in benchmark["parts"]:
@@ -92,21 +114,23 @@ def leaderboard(config: dict[str, Any]) -> Path:
     boards, rows = standings_of(files, metric=config.get("metric"))
     part = Part(claims=claims_of(boards), sections=sections_of(boards), rows=rows)
     part.facts = {f"file {i}": str(path) for i, path in enumerate(files, 1)}
-    return _written(config, "Leaderboard", f"{len(files)} files of results", part, "")
+    return _written(config, "leaderboard", "Leaderboard", f"{len(files)} files of results", part, "")
 
 
-def _written(config: dict[str, Any], title: str, subtitle: str, part: Part, leak_reason: str) -> Path:
-    from neurofm.report.content import Report
+def _written(config: dict[str, Any], name: str, title: str, subtitle: str, part: Part, leak_reason: str) -> Path:
+    """Write the report into its own folder, so that one benchmark's never takes the place of another's."""
+    from neurofm.report.content import Report, folded
     from neurofm.report.html import write_report
 
+    claims = folded(part.claims)
     path = write_report(
-        Path(config["out"]),
+        Path(config["out"] or Path(config["runs"]) / f"report-{name}"),
         Report(
-            title=title, subtitle=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {subtitle}", claims=part.claims,
+            title=title, subtitle=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {subtitle}", claims=claims,
             sections=part.sections, scores=part.rows, looks=part.looks, facts=part.facts, leak_reason=leak_reason,
         ),
     )  # fmt: skip
-    for claim in sorted(part.claims, key=lambda c: c.held is not False):
+    for claim in sorted(claims, key=lambda c: c.held is not False):
         print(f"{claim.verdict:<10} {claim.text}\n           {claim.detail}")
     print(f"report: {path}")
     return path

@@ -179,11 +179,12 @@ def adaptation(
 
 def curves(
     *, strategy: str = "full", metric: str = "balanced_accuracy", title: str = "Which strategy at which budget",
-    judged_by: str = "area", note: str = "", **choices: Any,
+    judged_by: str = "area", note: str = "", pairs: Sequence[Sequence[str]] = (), **choices: Any,
 ) -> Part:  # fmt: skip
     """Draw adaptation curves on labelled trials, beside classical baselines on the same calibration.
 
-    Of every strategy found under `runs`, or of the models named as `arms`, the first of which is compared with each.
+    Of every strategy found under `runs`, or of the models named as `arms`, the first of which is compared with each;
+    `pairs` of others are compared in a table.
     """
     if metric not in TRIAL_METRICS:
         raise ConfigError(
@@ -193,7 +194,7 @@ def curves(
     found = last_of(score_trial_curves(**choices))
     return Part(
         claims=trial_curves.claims_of(found, first, metric, title, judged_by),
-        sections=[trial_curves.section_of(found, first, metric, title, note)],
+        sections=[trial_curves.section_of(found, first, metric, title, note, pairs)],
         rows=found.rows,
         looks={f"{choices['task']}, test trials of {who}": n for who, n in found.looks.items()},
     )

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from neurofm.cli.inspect_dataset import inspect_dataset
-from neurofm.cli.inspect_tables import some
+from neurofm.hub.folder import read_card
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import read_json, sha256_file
 from neurofm.schema.tables import read_table
+from neurofm.schema.words import some
 
 
 def main(argv: list[str]) -> int:
@@ -48,8 +49,6 @@ def main(argv: list[str]) -> int:
 
 def inspect_checkpoint(folder: Path, *, verify: bool = False) -> int:
     """Print what a model is, what it was trained on, and how it scored."""
-    from neurofm.hub.load import read_card  # torch comes with it
-
     card = read_card(folder)
     facts, provenance = card["facts"], card["provenance"]
     console = Console(highlight=False)

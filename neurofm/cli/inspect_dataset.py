@@ -59,7 +59,7 @@ def inspect_dataset(path: str, *, verify: bool = False, plot: str | None = None,
     ]
     for table in shown:
         if table.row_count:
-            console.print("", table)
+            tables.show(console, table)
     said: dict[tuple[str, str], list[str]] = defaultdict(list)
     for c in channels:
         if c["reason"]:

@@ -8,19 +8,37 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from rich.cells import cell_len
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+
+from neurofm.schema.words import some
 
 Row = Mapping[str, Any]
 # More rows than this are summed up in a last line; `--all` shows them.
 SHOWN = 40
 
 
+# Columns of free text may break their lines; of all others no letter is lost on a narrow terminal.
+TEXTS = ("channels", "events", "positions", "reason", "which")
+
+
 def plain_table(title: str, *columns: str) -> Table:
     """Make an empty table in the house's look."""
     table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
     for name in columns:
-        table.add_column(name)
+        table.add_column(name, no_wrap=name not in TEXTS, overflow="fold")
     return table
+
+
+def show(console: Console, table: Table) -> None:
+    """Print a table whole: where it cannot be made as narrow as the terminal, its lines are longer."""
+    for column in table.columns:
+        if column.no_wrap:  # rich measures the longest word of these, too
+            column.min_width = max(cell_len(str(text)) for text in (column.header, *column.cells))
+    needed = Measurement.get(console, console.options.update(width=10_000), table).minimum
+    Console(width=max(console.width, needed)).print("", table)
 
 
 def fill(table: Table, rows: Sequence[Sequence[str]], *, everything: bool) -> Table:
@@ -74,7 +92,9 @@ def recordings_table(
         )
         for r in recordings
     ]  # fmt: skip
-    return fill(plain_table("recordings", *columns), rows, everything=everything)
+    used = [i for i, name in enumerate(columns) if name in ("subject", "minutes") or any(r[i] for r in rows)]
+    table = plain_table("recordings", *(columns[i] for i in used))
+    return fill(table, [[r[i] for i in used] for r in rows], everything=everything)
 
 
 def kinds_table(channels: Iterable[Row]) -> Table:
@@ -139,11 +159,6 @@ def quality_table(recordings: Iterable[Row]) -> Table:
     ]
     columns = ("figure", "recordings", "least", "25 %", "median", "75 %", "most")
     return fill(plain_table("quality", *columns), rows, everything=True)
-
-
-def some(names: Sequence[str], n: int = 8) -> str:
-    """Say how many there are and name the first."""
-    return f"{len(names)} ({', '.join(names[:n])}{' …' if len(names) > n else ''})"
 
 
 def counts(counter: Counter[str]) -> str:

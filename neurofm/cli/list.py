@@ -24,6 +24,10 @@ GROUPS = {
     "strategies": ("adapt", "neurofm finetune adapt="),
     "benchmarks": ("benchmark", "neurofm evaluate benchmark="),
     "suites": ("suite", "neurofm evaluate suite="),
+    "encoders": ("encoder", "neurofm embed data=stimuli encoder="),
+    "optimisers": ("optim", "neurofm train optim="),
+    "trainers": ("trainer", "neurofm train trainer="),
+    "ablations": ("ablation", "neurofm train ablation="),
 }
 
 
@@ -33,14 +37,17 @@ def main(argv: list[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="GROUP", help=f"any of {', '.join(GROUPS)}; default all")
     parser.add_argument("--config-dir", type=Path, help="a configuration folder of your own, as for the other verbs")
     args = parser.parse_args(argv)
-    for name in args.names:
+    # the word of the override means the same: `neurofm list encoder`
+    asked = {group: name for name, (group, _) in GROUPS.items()}
+    names = [asked.get(name, name) for name in args.names]
+    for name in names:
         if name not in GROUPS:
             raise ConfigError(f"cannot list '{name}': {nearest(name, GROUPS)}")
     if args.config_dir is not None and not args.config_dir.is_dir():
         raise ConfigError(f"{args.config_dir}: no such configuration folder")
     folders = [conf_dir(), *([args.config_dir] if args.config_dir else [])]
     console = Console()
-    for name in args.names or GROUPS:
+    for name in names or GROUPS:
         group, command = GROUPS[name]
         table = Table(title=f"{name}  ({command}…)", title_justify="left", box=None, pad_edge=False)
         table.add_column("name", style="bold", no_wrap=True)

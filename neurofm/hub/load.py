@@ -13,16 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from neurofm.hub.save import CARD, SCHEMA_VERSION, WEIGHTS
+from neurofm.hub.folder import CARD, WEIGHTS, model_folder, read_card
 from neurofm.models import MODELS
 from neurofm.models.base import Backbone
 from neurofm.objectives import OBJECTIVES
 from neurofm.objectives.base import Objective
 from neurofm.schema.errors import DataError
 from neurofm.schema.facts import Facts
-from neurofm.schema.hashing import read_json, sha256_file
-
-_FIELDS = ("model", "objective", "facts", "transforms", "provenance", "weights")
+from neurofm.schema.hashing import sha256_file
 
 
 @dataclass
@@ -95,9 +93,7 @@ def load_model(folder: str | Path, *, device: str | torch.device = "cpu", allow_
     ConfigError
         When the card names a model that this version does not know.
     """
-    folder = Path(folder)
-    if not (folder / CARD).exists() and (folder / "model" / CARD).exists():
-        folder = folder / "model"
+    folder = model_folder(folder)
     card = read_card(folder)
     facts = Facts.from_json(card["facts"])
     tensors = _read_tensors(folder, card)
@@ -106,26 +102,6 @@ def load_model(folder: str | Path, *, device: str | torch.device = "cpu", allow_
     model.to(device).eval()
     objective.to(device).eval()
     return LoadedModel(model, objective, facts, list(card["transforms"]), card, folder, allow_import)
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    """Read and check card.json."""
-    path = folder / CARD
-    if not path.exists():
-        raise DataError(
-            f"{path}: no such file; a model folder holds {CARD} and {WEIGHTS}, as `neurofm train` writes it"
-        )
-    card = read_json(path)
-    version = card.get("schema_version") if isinstance(card, dict) else None
-    if version != SCHEMA_VERSION:
-        raise DataError(
-            f"{path}: schema_version is {version}, this neurofm reads {SCHEMA_VERSION}; "
-            "load it with the version of neurofm that wrote it, or export it again"
-        )
-    for field in _FIELDS:
-        if field not in card:
-            raise DataError(f"{path}: field '{field}' is missing; export the model again")
-    return card
 
 
 def _read_tensors(folder: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -19,13 +19,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from neurofm.hub.card import readme
+from neurofm.hub.folder import CARD, SCHEMA_VERSION, WEIGHTS
 from neurofm.schema.errors import DataError
 from neurofm.schema.facts import Facts
 from neurofm.schema.hashing import sha256_file, write_json
-
-SCHEMA_VERSION = 1
-WEIGHTS = "model.safetensors"
-CARD = "card.json"
 
 
 def save_model(

@@ -5,7 +5,7 @@ Shape legend: B batch, T segment, C channel, D width, P samples per patch, S tim
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from neurofm.models.base import Backbone
 from neurofm.nn.patching import join_patches
-from neurofm.objectives.base import Loss, Objective
+from neurofm.objectives.base import Loss
 from neurofm.objectives.grid import grid, patch_samples_of, require_hiding, sample_mask
 from neurofm.objectives.keyed import keyed_uniform, sample_keys
 from neurofm.objectives.ridge_skip import RidgeSkip
 from neurofm.objectives.scores import masked_mse, r_squared
-from neurofm.objectives.skip import SKIPS
+from neurofm.objectives.skip import SKIPS, SkipObjective
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError
 from neurofm.schema.facts import Facts
 
 
-class MaskedRegion(Objective):
+class MaskedRegion(SkipObjective):
     """Hide a random set of channels for the whole window and estimate their signal.
 
     Parameters
@@ -119,16 +119,6 @@ class MaskedRegion(Objective):
             turn = (group == g).expand(len(batch), -1)
             full = torch.where(turn[..., None], self.estimate(model, batch, turn & batch.channel_mask), full)
         return full
-
-    @property
-    def has_closed_form(self) -> bool:
-        """Whether a part of it is solved, not trained, so that `solve` needs data."""
-        return self.skip is not None
-
-    def solve(self, stretches: Iterable[NeuralBatch], *, new_subject: bool) -> None:
-        """Solve what has a closed form, from unbroken stretches of signal, before any gradient step."""
-        if self.skip is not None:
-            self.skip.solve(stretches, new_subject=new_subject)
 
     def estimate(self, model: Backbone, batch: NeuralBatch, hidden: Tensor, *, leave_one_out: bool = False) -> Tensor:
         """Estimate all channels without looking at the `hidden` ones, (B, C, S).

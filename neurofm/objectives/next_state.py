@@ -6,7 +6,7 @@ Shape legend: B batch, T segment, C channel, D width, F features of a patch, S t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,20 +14,20 @@ from torch import Tensor, nn
 
 from neurofm.models.base import Backbone, offers
 from neurofm.nn.patching import cut_patches, join_patches
-from neurofm.objectives.base import Loss, Objective
+from neurofm.objectives.base import Loss
 from neurofm.objectives.grid import grid, patch_samples_of, require_features
 from neurofm.objectives.info_nce import draw_negatives, info_nce
 from neurofm.objectives.over_ranks import gather_uneven, in_turn, world
 from neurofm.objectives.ridge_skip import RidgeSkip
 from neurofm.objectives.rollout import roll_out
 from neurofm.objectives.scores import masked_mse, r_squared
-from neurofm.objectives.skip import SKIPS
+from neurofm.objectives.skip import SKIPS, SkipObjective
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
 
 
-class NextState(Objective):
+class NextState(SkipObjective):
     """From the tokens up to segment t, predict segment t + 1 of the same channel.
 
     Parameters
@@ -248,16 +248,6 @@ class NextState(Objective):
         nn.init.zeros_(self.head.bias)
         self.needs = (*self.needs, "channel_ids")
         return SKIPS.build(choices.pop("name", ""), facts, horizon=1, exclude_self=False, **choices)
-
-    @property
-    def has_closed_form(self) -> bool:
-        """Whether a part of it is solved, not trained, so that `solve` needs data."""
-        return self.skip is not None
-
-    def solve(self, stretches: Iterable[NeuralBatch], *, new_subject: bool) -> None:
-        """Solve what has a closed form, from unbroken stretches of signal, before any gradient step."""
-        if self.skip is not None:
-            self.skip.solve(stretches, new_subject=new_subject)
 
     def _features(self, model: Backbone, batch: NeuralBatch) -> Tensor:
         if self.target == "samples":

@@ -77,16 +77,18 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]], *, size: 
         In data units; the axes' limits must be final.
     """
     low, high = ax.get_ylim()
-    gap = (high - low) * size / 72 * 1.25 / (ax.get_window_extent().height / ax.figure.dpi or 1)
+    line = (high - low) * size / 72 * 1.25 / (ax.get_window_extent().height / ax.figure.dpi or 1)
     order = sorted(ends, key=lambda name: ends[name][1])
+    half = {name: line * (1 + name.count("\n")) / 2 for name in ends}
     places: list[float] = []
-    for name in order:
+    for k, name in enumerate(order):
         y = ends[name][1]
-        places.append(max(y, places[-1] + gap) if places else y)
+        places.append(max(y, places[-1] + half[order[k - 1]] + half[name]) if places else y)
     if places:
         # The stack is centred on where the labels want to be, then kept inside the axes
         shift = float(np.mean([ends[n][1] for n in order]) - np.mean(places))
-        shift = min(shift, high - places[-1]) if places[-1] + shift > high else shift
+        shift = max(shift, low + half[order[0]] - places[0])
+        shift = min(shift, high - half[order[-1]] - places[-1])
         places = [p + shift for p in places]
     # One column at the furthest end, so that no name lies on another series' interval
     x = max((end[0] for end in ends.values()), default=0.0)
@@ -96,6 +98,25 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]], *, size: 
             name, (x, y), xytext=(6, 0), textcoords="offset points", color=tone, fontsize=size, va="center",
             annotation_clip=False,
         )  # fmt: skip
+
+
+def room_for_ends(ax: Axes, names: Iterable[str], end: float, *, size: float = 8.5) -> None:
+    """Move the right limit so far out that the names of `label_ends`, written from `end` on, lie inside the axes.
+
+    The figure must have been drawn once, so that the axes have their size.
+    """
+    renderer = ax.figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    probe = ax.text(0, 0, "", fontsize=size)
+    widths = []
+    for name in names:
+        probe.set_text(name)
+        widths.append(probe.get_window_extent(renderer).width)
+    probe.remove()
+    # the offset of the names, and a little air
+    share = (max(widths, default=0.0) + 10 / 72 * ax.figure.dpi) / ax.get_window_extent().width
+    low = ax.get_xlim()[0]
+    share = min(share, 0.75)
+    ax.set_xlim(low, (end - low * share) / (1 - share))
 
 
 def ticks_within(ax: Axes, low: float, high: float) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurofm.benchmarks.guards.audit import Finding
+if TYPE_CHECKING:
+    from neurofm.benchmarks.guards.audit import Finding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,38 @@ class Claim:
     def verdict(self) -> str:
         """HELD, FAILED or NOT TESTED."""
         return {True: "HELD", False: "FAILED", None: "NOT TESTED"}[self.held]
+
+
+def folded(claims: Iterable[Claim]) -> list[Claim]:
+    """Claims that could not be tested for one and the same reason as one: "ahead of A, B and C". All others as they are."""
+    out: list[Claim] = []
+    untested: dict[str, list[Claim]] = {}
+    for claim in claims:
+        if claim.held is None and claim.detail in untested:
+            untested[claim.detail].append(claim)
+            continue
+        if claim.held is None:
+            untested[claim.detail] = [claim]
+        out.append(claim)
+    return [
+        replace(c, text=_joined([x.text for x in untested[c.detail]])) if c.held is None and c.detail else c
+        for c in out
+    ]
+
+
+def _joined(texts: Sequence[str]) -> str:
+    """Sentences that differ in one place as one sentence, others one after the other."""
+    words = [text.split() for text in dict.fromkeys(texts)]
+    shortest = min(map(len, words))
+    same = [len({tuple(w[:n]) for w in words}) == 1 for n in range(shortest + 1)]
+    head = same.index(False) - 1 if False in same else shortest
+    rest = [w[head:] for w in words]
+    same = [len({tuple(w[len(w) - n :]) for w in rest}) == 1 for n in range(min(map(len, rest)) + 1)]
+    tail = same.index(False) - 1 if False in same else len(same) - 1
+    middle = [" ".join(w[: len(w) - tail]) for w in rest]
+    if len(words) == 1 or not head or not tail or not all(middle):
+        return " ".join(" ".join(w) for w in words)
+    return " ".join([*words[0][:head], f"{', '.join(middle[:-1])} and {middle[-1]}", *rest[0][len(rest[0]) - tail :]])
 
 
 @dataclass(frozen=True, kw_only=True)

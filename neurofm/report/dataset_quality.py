@@ -16,7 +16,7 @@ from neurofm.report.figures_quality import channel_matrix, sensor_positions
 from neurofm.report.figures_signals import dataset_overview
 from neurofm.report.html import write_report
 from neurofm.report.spike_quality import spikes_section
-from neurofm.schema.words import counted
+from neurofm.schema.words import ODD_SCALE, counted, some
 
 SPECTRA = 12  # subjects whose spectra are drawn
 TRACES = 8  # channels of the example
@@ -62,6 +62,14 @@ def quality_report(dataset: Dataset) -> Report:
             detail=", ".join(f"{n} at {r:g} Hz" for r, n in sorted(rates.items())) or "events have none",
         ),
     ]
+    odd, compared = _oddly_scaled(dataset)
+    claims.append(
+        Claim(
+            text="No channel is far off the scale of its kind in its recording.",
+            held=not odd if compared else None,
+            detail=some(odd) if odd else f"amplitudes compared in {counted(compared, 'recording')}",
+        )
+    )
     positions = positions_of(dataset)
     sections = []
     if regular:
@@ -170,6 +178,20 @@ def positions_of(dataset: Dataset) -> Drawing | None:
         frames[frame] = ([np.mean(places[k], axis=0) for k in keys], [np.mean(bad[k]) for k in keys])
         labels += [name for _, name in keys]
     return sensor_positions(frames, labels=labels)
+
+
+def _oddly_scaled(dataset: Dataset) -> tuple[list[str], int]:
+    """Channels that `prep` found far from the median of their kind, as sentences, and in how many recordings it compared."""
+    found, compared = [], 0
+    for r, about in dataset.recordings.items():
+        n = json.loads(about["quality"] or "{}").get("odd_scale")
+        compared += n is not None
+        if not n:
+            continue
+        named = [c for c in dataset.channels(r, include_bad=True) if ODD_SCALE in c["reason"]]
+        # a new reference takes the place of the channels it was found in
+        found += [f"{r}: {c['name']}, {c['reason']}" for c in named] or [f"{r}: {n:g} before it was re-referenced"]
+    return found, compared
 
 
 def _figures(dataset: Dataset) -> Table:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.benchmarks.decoding.task import TIME_ONLY, DecodingScores
+from neurofm.benchmarks.decoding.summary import DecodingScores
+from neurofm.benchmarks.decoding.task import TIME_ONLY
 from neurofm.benchmarks.stats.intervals import mean_over_units
 from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table, notes_of, with_interval
@@ -101,7 +102,8 @@ def _each_person(scored: DecodingScores) -> list[Table]:
     people = sorted({p for m in models for p in scored.people[m, "", first]})
     if len(people) < 2:
         return []
-    rows: list[list[Any]] = [[p, *(scored.people[m, "", first].get(p, float("nan")) for m in models)] for p in people]
+    # as text: set like the line of means below them
+    rows = [[p, *(f"{scored.people[m, '', first].get(p, float('nan')):.3f}" for m in models)] for p in people]
     means = [[v for v in scored.people[m, "", first].values() if np.isfinite(v)] for m in models]
     shown = [with_interval(mean_over_units(v, bounds=bounds_of(first))) if v else "–" for v in means]
     caption = f"{first} of every person; last line: mean over people with interval"

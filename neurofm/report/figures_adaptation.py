@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
 from numpy.typing import ArrayLike, NDArray
 
 from neurofm.benchmarks.stats.intervals import UNBOUNDED, Bounds, Paired, paired_interval, t_interval
-from neurofm.report.canvas import colour, finish, label_ends, limits, new_figure, row, soften, style
+from neurofm.report.canvas import colour, finish, label_ends, limits, new_figure, room_for_ends, row, soften, style
 from neurofm.report.content import Drawing
 from neurofm.schema.errors import DataError
 
@@ -22,6 +24,10 @@ def _tones(names: Sequence[str], tones: Mapping[str, str] | None) -> dict[str, s
     return {n: colour((tones or {}).get(n, n), k) for k, n in enumerate(names)}
 
 
+# letters of a series' name on one line
+NAME_WIDTH = 36
+# interquartile ranges from the quartiles; scores further out do not decide the frame
+FAR = 4.0
 # a colour that comes back has another marker and dash: (marker, the same as a letter for labels, dash)
 _MARKS = (("o", "●", "-"), ("s", "■", (0, (5, 2))), ("^", "▲", (0, (1.5, 1.5))), ("D", "◆", (0, (6, 2, 1.5, 2))))
 
@@ -64,7 +70,7 @@ def adaptation_curve(
     budgets = sorted({b for s in curves.values() for p in s.values() for b in p})
     label = {"x_label": budget_unit, "y_label": metric}
     with style():
-        columns = min(4, max(1, int(np.ceil(len(people) / 2))))
+        columns = min(5, max(1, int(np.ceil(len(people) / 2))))
         n_rows = int(np.ceil(len(people) / columns))
         figure = new_figure(9.2, 3.9)
         left, right = np.ravel(np.asarray(figure.subfigures(1, 2, width_ratios=[1.15, 1], wspace=0.03)))
@@ -83,11 +89,14 @@ def adaptation_curve(
         wide = whole[1] - whole[0] > 2 * (seen[1] - seen[0])
         ax.set_ylim(seen if wide else whole)
         said = f"Mean of {len(people)} people, 95 % interval{' (cut at the frame)' if wide else ''}"
+        said = said if len(people) > 1 else f"One person, {people[0]}"
         ax.set(xlabel=budget_unit, ylabel=metric, title=said)
-        # Room for the labels at the right, in units of one budget
-        ax.set_xlim(-0.4, len(budgets) - 0.8 + 0.03 * max(map(len, curves)) * len(budgets))
         rows += _person_panels(panels, people, curves, budgets, tone, mark)
+        _frame(right, panels, [r["y"] for r in rows if r["panel"] not in ("mean", "")])
+        ends = {fill(name, NAME_WIDTH): end for name, end in ends.items()}
+        ax.set_xlim(-0.4, len(budgets) - 0.4)
         figure.canvas.draw()
+        room_for_ends(ax, ends, max(x for x, *_ in ends.values()))
         label_ends(ax, ends)
         last = budgets[-1]
         said = "; ".join(f"{r['series']} {r['y']:.3f}" for r in rows if r["panel"] == "mean" and r["x"] == last)
@@ -132,6 +141,7 @@ def _person_panels(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Draw one small panel per person; return the numbers."""
     rows = []
+    short = _without_what_all_share(people)
     for panel, person in zip(panels, people, strict=False):
         for series, by_person in curves.items():
             points = dict(sorted(by_person.get(person, {}).items()))
@@ -141,7 +151,7 @@ def _person_panels(
                 x, list(points.values()), color=tone[series], marker=marker, linestyle=dash, markersize=2.5, linewidth=1.1
             )  # fmt: skip
             rows += [row("", panel=person, series=series, x=b, y=v) for b, v in points.items()]
-        panel.set_title(person, fontsize=8, fontweight="normal")
+        panel.set_title(short[person], fontsize=8, fontweight="normal")
         _budget_axis(panel, budgets)
         panel.tick_params(labelsize=6.5)
         soften(panel)
@@ -151,6 +161,28 @@ def _person_panels(
         # Shared axes write their ticks under the last row only, which may be short of a panel
         panel.tick_params(labelbottom=k + columns >= len(people))
     return rows
+
+
+def _without_what_all_share(people: Sequence[str]) -> dict[str, str]:
+    """Names such as "21/day2/velocity" without the parts that all have in common."""
+    parts = [p.split("/") for p in people]
+    if len(people) < 2 or len({len(p) for p in parts}) > 1:
+        return {p: p for p in people}
+    differ = [len(set(column)) > 1 for column in zip(*parts, strict=True)]
+    return {p: "/".join(x for x, d in zip(own, differ, strict=True) if d) for p, own in zip(people, parts, strict=True)}
+
+
+def _frame(figure: SubFigure, panels: NDArray, values: Sequence[float]) -> None:
+    """Give the small panels a frame that a score far from all others does not stretch; say how many lie outside."""
+    x = np.array([v for v in values if np.isfinite(v)])
+    if len(x) < 8:
+        return
+    low, high = np.quantile(x, [0.25, 0.75])
+    reach = FAR * max(high - low, 1e-6)
+    near = (x >= low - reach) & (x <= high + reach)
+    panels[0].set_ylim(limits(x[near].tolist()))
+    if not near.all():
+        figure.supxlabel(f"{(~near).sum()} of {len(x)} scores lie outside the frames", fontsize=7)
 
 
 def _budget_axis(ax: Axes, budgets: Sequence[float]) -> None:

@@ -14,6 +14,9 @@ from neurofm.benchmarks.stats.scores import bounds_of
 from neurofm.report.content import Claim, Section, Table
 from neurofm.report.figures_leaderboard import critical_difference
 
+# models whose names fit into one diagram
+DRAWN = 20
+
 
 def claims_of(boards: Sequence[Board]) -> list[Claim]:
     """Of each board whether its first model beats the best baseline; not tested with fewer than two units."""
@@ -50,7 +53,7 @@ def sections_of(boards: Sequence[Board]) -> list[Section]:
 def _section(b: Board, place: int) -> Section:
     n = int(b.complete.sum())
     drawings: list[Any] = []
-    if n > 1 and len(b.models) > 2:
+    if n > 1 and 2 < len(b.models) <= DRAWN:
         slug = re.sub(r"[^a-z0-9]+", "-", b.title.lower()).strip("-")
         drawing = critical_difference(
             b.models, b.ranks.tolist(), b.critical_difference, name=f"cd-{place}-{slug}",
@@ -58,6 +61,8 @@ def _section(b: Board, place: int) -> Section:
         )  # fmt: skip
         drawings.append((drawing, f"Mean rank over {n} units; models under one bar are not told apart (Nemenyi, .05)."))
     notes = []
+    if len(b.models) > DRAWN:
+        notes.append(f"No diagram: the names of {len(b.models)} models do not fit into one; the table has their ranks.")
     if n < len(b.units):
         notes.append(f"{len(b.units) - n} of {len(b.units)} units lack a model and are not ranked.")
     if np.isfinite(b.friedman_p):

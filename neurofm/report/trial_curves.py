@@ -81,8 +81,13 @@ def _said(gain: Paired) -> str:
     return f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over {gain.n} people, sign-flip p = {gain.p:.3g}"
 
 
-def section_of(found: TrialCurves, strategy: str, metric: str, title: str, note: str = "") -> Section:
-    """The curve of every series, the mean at every budget with its interval, and who was best where."""
+def section_of(
+    found: TrialCurves, strategy: str, metric: str, title: str, note: str = "", pairs: Sequence[Sequence[str]] = ()
+) -> Section:
+    """The curve of every series, the mean at every budget with its interval, and who was best where.
+
+    `pairs` (series, series) are compared in a table of their own: they were not asked for before scoring.
+    """
     curves = found.of(metric)
     drawn = _most_wanted(curves, strategy)
     people = sorted({p for by_person in curves.values() for p in by_person})
@@ -97,7 +102,11 @@ def section_of(found: TrialCurves, strategy: str, metric: str, title: str, note:
         lead=f"Every decoder and baseline saw the beginning of what {len(people)} new "
         f"{'people' if len(people) > 1 else 'person'} gave and was scored on what came later. {best_by_budget(curves)}{' ' * bool(note)}{note}",
         drawings=[(drawing, f"Mean over people with its t interval, and each person.{more}")],
-        tables=[_table(curves, found.unit, metric), _people_table(curves, people, found.unit, metric)],
+        tables=[
+            _table(curves, found.unit, metric),
+            *_pairs_table(curves, pairs, found.unit, metric, title),
+            _people_table(curves, people, found.unit, metric),
+        ],
         notes=[*notes_of(found.findings), *found.notes],
     )
 
@@ -157,6 +166,33 @@ def _table(curves: Mapping[str, Mapping[str, Mapping[float, float]]], unit: str,
         rows.append([_name(series), *cells])
     caption = f"Mean {TITLES[metric]} over people, 95 % t interval, cut at the metric's bounds"
     return Table(caption=caption, columns=["", *(f"{b:g} {unit}" for b in budgets)], rows=rows)
+
+
+def _pairs_table(
+    curves: Mapping[str, Mapping[str, Mapping[float, float]]],
+    pairs: Sequence[Sequence[str]],
+    unit: str,
+    metric: str,
+    title: str,
+) -> list[Table]:
+    """Paired differences at every budget, one line per pair."""
+    rows, budgets = [], sorted({b for people in curves.values() for scores in people.values() for b in scores})
+    for pair in pairs:
+        if len(pair) != 2:
+            raise ConfigError(f"{title}: pairs has {list(pair)}; expected two series")
+        for series in pair:
+            if series not in curves:
+                raise ConfigError(f"{title}: pairs names '{series}': {nearest(series, curves)}")
+        gains = _gains(curves[pair[0]], curves[pair[1]])
+        rows.append(
+            [f"{_name(pair[0])} − {_name(pair[1])}", *(_said(gains[b]) if b in gains else "–" for b in budgets)]
+        )
+    if not rows:
+        return []
+    caption = (
+        f"Further pairs, no part of what was claimed: difference in {TITLES[metric]}, 95 % t interval, no correction"
+    )
+    return [Table(caption=caption, columns=["", *(f"{b:g} {unit}" for b in budgets)], rows=rows)]
 
 
 def _people_table(curves: Mapping[str, Any], people: Sequence[str], unit: str, metric: str) -> Table:

@@ -134,11 +134,6 @@ class RunFolder:
         """Where the exported model goes."""
         return self.path / "model"
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether the run came to its end."""
-        return (self.path / "finished.json").exists()
-
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the configuration as resolved."""
         with atomic_write(self.path / "config.yaml", "w") as f:

@@ -138,6 +138,11 @@ def test_every_dataset_is_in_the_docs():
     assert not [p.stem for p in CONF.glob("dataset/*.yaml") if f"`{p.stem}`" not in page]
 
 
+def test_every_benchmark_is_in_the_docs():
+    pages = " ".join(p.read_text() for p in (CONF.parent / "docs").glob("**/*.md"))
+    assert not [p.stem for p in CONF.glob("benchmark/*.yaml") if p.stem not in pages]
+
+
 @pytest.mark.parametrize(
     ("page", "names"),
     [

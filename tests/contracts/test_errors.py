@@ -55,6 +55,8 @@ CASES = [
     ("embed checkpoint=nowhere", "nowhere/card.json: no such file"),
     ("embed checkpoint=nowhere checkpnt=x", "no key or group 'checkpnt' in embed.yaml: did you mean 'checkpoint'"),
     ("evaluate benchmark=hcp", "did you mean 'hcp7'"),
+    ("evaluate runs=nowhere", "nowhere/hcp7: no such folder"),
+    ("decode checkpoint=nowhere source=x.edf", "nowhere/card.json: no such file"),
     ("list modls", "cannot list 'modls': did you mean 'models'"),
     ("inspect nowhere", "nowhere: no such folder"),
     ("inspect .", "is neither a prepared dataset (dataset.json) nor a checkpoint"),

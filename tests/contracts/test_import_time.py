@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = ("torch", "mne", "pytorch_lightning", "hydra", "wandb", "sklearn", "matplotlib", "transformers", "pyarrow")
 
 
@@ -27,3 +29,16 @@ def test_help_is_light():
     )
     assert out.strip().endswith("[]")
     assert "prep" in out
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train data=simulated data.path=/nowhere held_out=04", "finetune checkpoint=/nowhere", "evaluate runs=/nowhere",
+        "embed checkpoint=/nowhere", "decode checkpoint=/nowhere source=x.edf",
+    ],
+)  # fmt: skip
+def test_a_wrong_path_is_said_before_anything_heavy_is_imported(line):
+    heavy = [m for m in HEAVY if m != "hydra"]
+    code = f"import sys; from neurofm.cli.main import main; main({line.split()}); print([m for m in {heavy} if m in sys.modules])"
+    assert run(code).strip() == "[]"

@@ -63,7 +63,7 @@ def test_budgets_give_one_curve_per_strategy_with_intervals_and_a_figure(flow):
     assert all(r["low"] <= r["value"] <= r["high"] for r in rows)
     # one that says one class of everything is right in half of them for sure
     assert all(r["low"] < r["high"] for r in rows if r["value"] not in (0.0, 0.5, 1.0))
-    page = (flow / "runs/report/report.html").read_text()
+    page = (flow / "runs/curve/report-adaptation_curve/report.html").read_text()
     for text in (
         "Which strategy at which budget",
         "full fine-tuning",
@@ -72,7 +72,7 @@ def test_budgets_give_one_curve_per_strategy_with_intervals_and_a_figure(flow):
         "1 person is too few",
     ):
         assert text in page, text
-    assert list((flow / "runs/report/figures").glob("curve-*.png"))
+    assert list((flow / "runs/curve/report-adaptation_curve/figures").glob("curve-*.png"))
 
 
 def test_a_new_head_is_never_left_as_it_came(flow):

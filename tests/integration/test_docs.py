@@ -59,7 +59,7 @@ def test_own_recording(tmp_path, monkeypatch):
         raw.export(tmp_path / f"recordings/{who}.edf", verbose="error")
     for line in commands("own_recording.md"):
         run(line, tmp_path)
-    page = (tmp_path / "runs/anna/report/report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "runs/anna/report-adaptation_curve/report.html").read_text(encoding="utf-8")
     assert "Which strategy at which budget" in page
     decoded = (tmp_path / "runs/anna/full-5-decoded/anna01/decoded.csv").read_text(encoding="utf-8").splitlines()
     assert decoded[0].startswith("start_s,label,p_left,p_right")

@@ -45,7 +45,7 @@ def test_a_few_trials_become_the_context_and_the_curve_stands_beside_ridge(tmp_p
     assert found["in_context", 100.0]["value"] == pytest.approx(correlation(said, measured))
     # ridge on 100 trials of 16 dimensions knows the person well
     assert found["ridge on the same trials", 100.0]["value"] > 0.4
-    assert "1 person is too few" in (tmp_path / "runs/report/report.html").read_text()
+    assert "1 person is too few" in (tmp_path / "runs/new/report-encoding_curve/report.html").read_text()
     # decoders that would read their context from the test trials are refused
     do(
         "finetune",

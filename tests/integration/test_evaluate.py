@@ -16,7 +16,7 @@ import torch
 
 from neurofm.benchmarks.adapted import trials as trials_benchmark
 from neurofm.benchmarks.adapted.decoders import RegionPredictor, find_decoders, open_decoder
-from neurofm.benchmarks.adapted.new_subject import MODEL, SKIP
+from neurofm.benchmarks.adapted.new_subject import MODEL, SKIP, score_new_subjects
 from neurofm.benchmarks.adapted.trials import ENSEMBLE, TrialScores, score_trials
 from neurofm.benchmarks.results import read_results, scores_only
 from neurofm.cli.main import main
@@ -138,7 +138,7 @@ def rows_of(folder="runs", **where):
 
 
 def test_every_decoder_and_bar_has_its_row(flow):
-    rows = read_table("runs/report", "report_scores")
+    rows = read_table("runs/report-people", "report_scores")
     assert {r["benchmark"] for r in rows} == {"people"}
     assert all(np.isfinite(r["value"]) and r["looks"] >= 1 and r["date"] for r in rows)
     for who in ("03", "04"):
@@ -155,7 +155,7 @@ def test_every_decoder_and_bar_has_its_row(flow):
 
 
 def test_an_untouched_network_adds_nothing_to_the_closed_form(flow):
-    rows = read_table("runs/report", "report_scores")
+    rows = read_table("runs/report-people", "report_scores")
     untouched = [r for r in rows if r["strategy"] == "scratch" and r["task"] == "masked_region"]
     for who in ("03", "04"):
         for budget in (40.0, 80.0):
@@ -177,7 +177,7 @@ def test_pretraining_helps_where_structure_is_shared(flow):
 
 
 def test_the_report_stands_alone_and_judges_nothing_on_two_people(flow):
-    page = Path("runs/report/report.html").read_text()
+    page = Path("runs/report-people/report.html").read_text()
     assert not re.search(r"<script|<link|<img|@import|url\((?!#)|\bsrc=", page)
     body = re.sub(r"<[^>]+>", "\n", page.partition("<main>")[2])
     first = [line for line in body.splitlines() if line.strip()][2]
@@ -233,6 +233,23 @@ def test_a_planted_leak_is_refused(copied, capsys, what):
     assert not Path("leaky").exists()
     # what is refused has looked at nobody
     assert len(read_results("runs")) == len(before)
+
+
+def test_what_evaluation_would_refuse_is_said_before_the_first_step(copied, capsys):
+    own = ["--config-dir=conf", "data=people", "task=regions8", "loop.steps=0", "budgets=[short]", "from_scratch=false"]
+    do("finetune", "checkpoint=runs/regions/04", *own, "held_out=04", "run_dir=runs/new")
+    assert "warning" not in capsys.readouterr().err
+    do("finetune", "checkpoint=runs/regions/04", *own, "held_out=03", "run_dir=runs/met")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "`neurofm evaluate` will refuse these decoders" in said
+    assert "tests new people, but 03 took part in pretraining" in said
+    # and it does
+    with pytest.raises(DataError, match="03 took part in pretraining"):
+        list(score_new_subjects(name="t", runs="runs/met", results="scores", run_id="1", task="regions8"))
+    # a network from scratch has met nobody
+    do("finetune", "checkpoint=runs/regions/04", *own, "held_out=03", "run_dir=runs/fresh", "adapt=scratch")
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_a_leak_is_allowed_for_a_reason_that_is_printed(copied):
@@ -340,8 +357,10 @@ def test_trials_are_scored_beside_their_baselines(copied):
 
 
 def test_trials_through_the_command_line(copied):
-    do("evaluate", "--config-dir=conf", "benchmark=labelled", "out=trials-report")
-    page = Path("trials-report/report.html").read_text()
+    other = Path("runs/report-people/report.html").read_bytes()
+    do("evaluate", "--config-dir=conf", "benchmark=labelled")
+    page = Path("runs/report-labelled/report.html").read_text()
+    assert Path("runs/report-people/report.html").read_bytes() == other, "another benchmark's report was replaced"
     assert "classes: the pretrained model reaches shrinkage LDA" in page
     assert "no sub-window that ends before the movement is decoded above chance" in page
 

@@ -102,10 +102,10 @@ def test_network_and_estimators_by_import_path_with_controls(folder, monkeypatch
 
 def test_suite_goes_on_where_data_are_missing(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    assert main(["evaluate", "--config-dir", "conf", "suite=two", "out=suite", "results=other"]) == 0
+    assert main(["evaluate", "--config-dir", "conf", "suite=two", "results=other"]) == 0
     said = capsys.readouterr().out
     assert "NOT TESTED Sleep-EDF, part decoding, can be scored." in said
-    assert "My suite" in (folder / "suite/report.html").read_text()
+    assert "My suite" in (folder / "runs/report-suite-two/report.html").read_text()
 
 
 def test_leaderboard_of_several_files(folder, monkeypatch, capsys):

@@ -111,5 +111,12 @@ def test_gains_are_paired_over_people_and_judged_by_the_rule_that_was_chosen():
     assert by_area.held
     (other,) = claims_of(found, "y", "accuracy", "T", "budgets")
     assert other.held is False
+    (pairs,) = [t for t in section_of(found, "x", "accuracy", "T", pairs=[["y", "x"]]).tables if "pairs" in t.caption]
+    ((name, at_2, _, at_8),) = pairs.rows
+    assert name == "y − x"
+    assert at_2.startswith("-0.099")
+    assert at_8.startswith("+0.05")
+    with pytest.raises(ConfigError, match="pairs names 'z'"):
+        section_of(found, "x", "accuracy", "T", pairs=[["y", "z"]])
     with pytest.raises(ConfigError, match="judged_by"):
         claims_of(found, "x", "accuracy", "T", "areas")

@@ -161,6 +161,8 @@ def test_inspect_and_list(flow, capsys, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert main(["inspect", str(tmp_path), "--verify"]) == 1
     assert main(["list"]) == 0
+    assert main(["list", "encoder", "optimisers"]) == 0
+    assert "adamw_wsd" in capsys.readouterr().out
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "ours.yaml").write_text("# Ours, of 2026. And more.\n")
     assert main(["list", "datasets", "--config-dir", str(tmp_path)]) == 0

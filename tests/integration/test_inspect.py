@@ -82,6 +82,48 @@ def test_every_question_has_its_table(toy, capsys):
     assert said[figures + 1].split()[1] == "3"
 
 
+class Mixed(Toy):
+    """EEG in µV with one channel in nV, and a second recording in V throughout."""
+
+    def list(self):
+        return [Item(key=k, fingerprint="1", open=partial(self.load, k), subject=k) for k in ("one", "volts")]
+
+    def load(self, who):
+        x = 20 * np.random.default_rng(0).standard_normal((3000, 5))
+        x = x * [1, 1, 1, 1000, 1] if who == "one" else x * 1e-6
+        channels = tuple(Channel(name=n, kind="eeg", unit="uV") for n in ("Fz", "Cz", "Pz", "C3", "C4"))
+        return Recording(dataset="toy", subject=who, modality="eeg",
+                         streams=(Stream.from_arrays([x], rate_hz=100.0, channels=channels),))  # fmt: skip
+
+
+def test_wrong_units_are_said_by_prep_inspect_and_the_report(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    stages = [{"name": "unit_repair"}, {"name": "quality"}]
+    report = prepare(source=Mixed(), stages=stages, out="d", dask="none", progress=False)
+    assert report.sentence().endswith(
+        "; units repaired in 1 recording; 1 channel far off the scale of its kind, first in toy_sub-one (see neurofm inspect)"
+    )
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["inspect", "d", "--plot"]) == 0
+    said = " ".join(lines(capsys))
+    assert re.search(r"toy_sub-one C3: amplitude is \d{3,4} times the median of its kind \(eeg\); check its unit", said)
+    page = (tmp_path / "d-quality/report.html").read_text()
+    assert "No channel is far off the scale of its kind in its recording." in page
+    assert "1 (toy_sub-one: C3, amplitude is " in page
+
+
+def test_no_letter_is_lost_on_a_narrow_terminal(toy, capsys, monkeypatch):
+    """A pipe counts as narrow, too."""
+    wide, narrow = [], []
+    for columns, said in (("200", wide), ("30", narrow)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert main(["inspect", "d"]) == 0
+        tables = capsys.readouterr().out.split("subjects × sessions")[1].split("toy_sub-a")[0]
+        said += sorted("".join(tables.split()))
+        assert "bad_channels" in tables
+    assert wide == narrow
+
+
 def test_long_tables_are_cut_unless_asked_for(toy, capsys, monkeypatch):
     monkeypatch.setattr("neurofm.cli.inspect_tables.SHOWN", 1)
     assert main(["inspect", "d"]) == 0

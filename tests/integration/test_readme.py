@@ -32,4 +32,4 @@ def test_the_commands_run(tmp_path):
             [sys.executable, "-c", start, *words[1:]], cwd=tmp_path, env=env, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-    assert (tmp_path / "runs/report/report.html").exists()
+    assert (tmp_path / "runs/report-hcp7/report.html").exists()

@@ -324,7 +324,7 @@ def test_things_eeg2_from_raw_files_to_retrieval(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "stimulus, 8 candidates, subject" in said
     assert "class_centre, 8 candidates, subject" in said
-    page = (tmp_path / "runs/report/report.html").read_text()
+    page = (tmp_path / "runs/report-things_eeg2/report.html").read_text()
     assert "<img" in page or "data:image" in page
     assert "means of the other stimuli of each tested concept" in page
 

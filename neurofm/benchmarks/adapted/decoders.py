@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from neurofm.adapt.new_subject import CALIBRATION
 from neurofm.benchmarks.guards.audit import Finding, audit
 from neurofm.data.corpus import Corpus
 from neurofm.data.dataset import Dataset
@@ -23,6 +24,8 @@ from neurofm.training.reopen import corpus_of
 
 # windows per forward pass
 CHUNK = 64
+# of the gap that a split promises between parts
+ROUNDING_S = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,28 +61,12 @@ class Decoder:
         """What its pretraining saw; empty for one from scratch, None when its card does not say."""
         if "pretrained" not in self.loaded.card["provenance"]:
             return None
-        return [Span(*s) for before in self._before() for s in before["split"]["spans"]]
-
-    @property
-    def people_trained_on(self) -> list[str]:
-        """Subjects of the scored dataset that its card names as pretrained on."""
-        named = (str(s).rpartition("/") for before in self._before() for s in before["subjects"])
-        return sorted({subject for dataset, _, subject in named if dataset == self.corpus.dataset.id})
+        return [s for before in self._before() for s in _spans(before)]
 
     @property
     def calibrated_on(self) -> list[Span]:
         """What its adaptation and its transforms saw."""
-        return [Span(*s) for s in self.loaded.card["provenance"]["split"]["spans"]]
-
-    @property
-    def content_of(self) -> dict[str, str]:
-        """Recording → fingerprint of its values, of the scored dataset and of all that the cards name."""
-        return contents(self.corpus.dataset, self.loaded.card["provenance"])
-
-    @property
-    def promised_gap_s(self) -> float:
-        """Gap that its split says lies between parts, less a microsecond of rounding."""
-        return max(0.0, self.corpus.split.gap_s - 1e-6)
+        return _spans(self.loaded.card["provenance"])
 
     @property
     def volumes(self) -> int:
@@ -114,12 +101,47 @@ def audit_decoder(decoder: Decoder, **promises: Any) -> list[Finding]:
     Recordings are compared by their values as well, so that a copy under another name is found. `promises` are those of
     `audit.audit`: new_subject, new_stimulus, chronological. The gap is the one that its split promises.
     """
-    dataset = decoder.corpus.dataset
-    return audit(
-        train=decoder.trained_on, test=decoder.test, calibration=decoder.calibrated_on, content_of=decoder.content_of,
-        train_subjects=decoder.people_trained_on, subject_of={r: dataset.subject(r) for r in dataset.recordings},
-        gap_s=decoder.promised_gap_s, **promises,
+    own = decoder.loaded.card["provenance"]
+    return _audited(decoder.corpus, own, decoder._before(), train=decoder.trained_on, calibration=decoder.calibrated_on,
+                    **promises)  # fmt: skip
+
+
+def audit_start(checkpoint: LoadedModel, corpus: Corpus) -> list[Finding]:
+    """Find what `audit_decoder` will find in any decoder adapted from `checkpoint` on a corpus, before one is.
+
+    The tested people must be new where the split calibrates on them (parts "calibration-…"); tested time always.
+    """
+    own, parts = checkpoint.card["provenance"], corpus.split.parts
+    if not parts.get("test") or "split" not in own:
+        return []
+    before = list(lineage(own))
+    return _audited(
+        corpus, own, before, train=[s for card in before for s in _spans(card)],
+        new_subject=any(p.startswith(CALIBRATION) for p in parts),
     )  # fmt: skip
+
+
+def _audited(
+    corpus: Corpus,
+    own: Mapping[str, Any],
+    before: Sequence[Mapping[str, Any]],
+    *,
+    train: list[Span] | None,
+    **choices: Any,
+) -> list[Finding]:
+    """Audit a corpus's test part against what the cards `before` saw; contents are those that the card `own` leads to."""
+    dataset = corpus.dataset
+    named = (str(s).rpartition("/") for card in before for s in card["subjects"])
+    return audit(
+        train=train, test=corpus.split["test"], content_of=contents(dataset, own),
+        train_subjects=sorted({subject for whose, _, subject in named if whose == dataset.id}),
+        subject_of={r: dataset.subject(r) for r in dataset.recordings}, gap_s=max(0.0, corpus.split.gap_s - ROUNDING_S),
+        **choices,
+    )  # fmt: skip
+
+
+def _spans(card: Mapping[str, Any]) -> list[Span]:
+    return [Span(*s) for s in card["split"]["spans"]]
 
 
 def find_decoders(runs: str | Path, *, task: str, dataset: str | None = None) -> list[Path]:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from data_prep.sources.sim_base import rng_of
 from data_prep.sources.sim_image_eeg import SimImageEeg, simulate
-from data_prep.sources.sim_image_model import lead_field, person_of, rng_of, world_of
+from data_prep.sources.sim_image_model import lead_field, person_of, world_of
 from data_prep.sources.sim_image_oracle import information, oracle, ranks_known, whitened
 from neurofm.schema.embeddings import EmbeddingFile
 from neurofm.schema.hashing import read_json

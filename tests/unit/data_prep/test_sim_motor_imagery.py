@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from data_prep.sources.sim_base import rng_of
 from data_prep.sources.sim_motor_imagery import SimMotorImagery, simulate
 from data_prep.sources.sim_motor_model import (
     MONTAGES,
@@ -12,7 +13,6 @@ from data_prep.sources.sim_motor_model import (
     narrow_band,
     one_over_f,
     person_of,
-    rng_of,
 )
 from data_prep.sources.sim_motor_oracle import oracle
 from neurofm.schema.errors import ConfigError

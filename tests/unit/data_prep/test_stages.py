@@ -252,6 +252,27 @@ def test_quality_rejects_when_nothing_is_left():
         staged(recording([np.full((50, 2), np.nan)]), {"name": "quality"})
 
 
+@pytest.mark.parametrize("factor", [1e3, 1e-3])
+def test_quality_names_a_single_channel_in_another_unit_and_leaves_it_alone(factor):
+    rng = np.random.default_rng(0)
+    x = 20 * rng.standard_normal((3000, 6)) * [1, 0.3, 3, 1, 5, 0.2]
+    drifting = x + [[0, 0, 0, 1e5, 0, 0]] * np.linspace(0, 1, 3000)[:, None]  # a drift is no scale
+    x[:, 2] *= factor
+    out, flow = staged(recording([x]), {"name": "unit_repair"}, {"name": "quality"})
+    assert [bool(c.reason) for c in flow.info.channels] == [False, False, True, False, False, False]
+    assert "times the median of its kind (eeg); check its unit" in flow.info.channels[2].reason
+    assert not any(c.bad for c in flow.info.channels)
+    assert flow.figures["odd_scale"] == 1
+    assert np.array_equal(out[0], x)
+    _, flow = staged(recording([drifting]), {"name": "quality"})
+    assert flow.figures["odd_scale"] == 0
+    # two channels have no usual size, and cells are not alike
+    _, flow = staged(recording([x[:, 1:3]]), {"name": "quality"})
+    assert "odd_scale" not in flow.figures
+    _, flow = staged(recording([x], chans=channels(6, "calcium", "dF/F")), {"name": "quality"})
+    assert "odd_scale" not in flow.figures
+
+
 def test_stages_after_a_gap_see_each_piece_by_itself():
     x = np.random.default_rng(0).standard_normal((4000, 2))
     x[2000:2010] = np.nan

@@ -67,7 +67,7 @@ def test_what_is_saved_is_what_is_loaded(tiny, tmp_path):
         assert not loaded.model.training
     assert {p.name for p in (tmp_path / "run" / "model").iterdir()} == {"model.safetensors", "card.json", "README.md"}
     assert {p.name for p in (tmp_path / "run").iterdir()} == {"model"}
-    save_loaded(tmp_path / "again", loaded, provenance={"seed": 7}, metrics={"x": 1.0})
+    save_loaded(tmp_path / "again", loaded, provenance={**PROVENANCE, "seed": 7}, metrics={"x": 1.0})
     again = load_model(tmp_path / "again")
     assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), loaded.model.parameters(), strict=True))
     assert again.card["provenance"] == {**PROVENANCE, "seed": 7}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,8 +12,8 @@ import pytest
 from neurofm.benchmarks.adapted.trial_decoders import time_resolved
 from neurofm.benchmarks.results import row as score_row
 from neurofm.benchmarks.stats.intervals import sign_flip_p, t_interval
-from neurofm.report.canvas import PALETTE
-from neurofm.report.content import Claim, Drawing, Report, Section, Table
+from neurofm.report.canvas import PALETTE, label_ends, new_figure, room_for_ends, style
+from neurofm.report.content import Claim, Drawing, Report, Section, Table, folded
 from neurofm.report.figures_adaptation import adaptation_curve, paired_gains, region_scores
 from neurofm.report.figures_decoding import confusion_matrix, time_resolved_accuracy
 from neurofm.report.figures_signals import dataset_overview, traces, training_curves
@@ -261,3 +262,53 @@ def test_a_report_without_claims_and_with_an_allowed_leak_says_so() -> None:
     assert "No claim was stated" in text
     assert "to measure it" in text
     assert page(Report(title="x", claims=[Claim(text="t", held=True)])).count("leaks") == 0
+
+
+def test_what_could_not_be_tested_for_one_reason_is_one_line():
+    few = "1 person is too few to judge by."
+    names = ("LoRA", "the frozen probe", "CSP")
+    claims = [Claim(text=f"Ours is ahead of {n} (area).", held=None, detail=few) for n in names]
+    held = Claim(text="It holds.", held=True, detail="0.7")
+    other = Claim(text="Another thing is so.", held=None, detail="no data")
+    assert folded([held, *claims, other]) == [
+        held, Claim(text="Ours is ahead of LoRA, the frozen probe and CSP (area).", held=None, detail=few), other,
+    ]  # fmt: skip
+    # failed and held ones never, and sentences without a common frame stay whole
+    assert folded([held, held]) == [held, held]
+    (one,) = folded(
+        [Claim(text="A is so.", held=None, detail=few), Claim(text="B was never so.", held=None, detail=few)]
+    )
+    assert one.text == "A is so. B was never so."
+
+
+def test_names_at_the_ends_of_lines_lie_inside_the_axes_and_apart():
+    with style():
+        figure = new_figure(4.0, 3.0)
+        ax = figure.subplots()
+        ax.set(xlim=(-0.4, 3), ylim=(0, 1))
+        ends = {n: (2.0, y, "#000000") for n, y in (("a short one", 0.01), ("of two\nlines", 0.02), ("w" * 20, 0.03))}
+        figure.canvas.draw()
+        room_for_ends(ax, ends, 2.0)
+        label_ends(ax, ends)
+        figure.canvas.draw()
+        boxes = [t.get_window_extent() for t in ax.texts]
+        frame = ax.get_window_extent()
+    assert len(boxes) == 3
+    assert all(b.x1 <= frame.x1 + 1 and b.y0 >= frame.y0 - 1 for b in boxes)
+    assert all(low.y1 <= high.y0 + 1 for low, high in pairwise(sorted(boxes, key=lambda b: b.y0)))
+
+
+def text_of(drawing: Drawing) -> str:
+    """Letters are paths; matplotlib notes beside them what they say."""
+    return " ".join(re.findall(r"<!--\s*(.*?)\s*-->", drawing.svg))
+
+
+def test_one_person_is_called_so_and_one_wild_score_does_not_stretch_every_frame():
+    people = {f"{k}/day2": {5: 0.5 + 0.01 * k, 30: 0.7} for k in range(8)}
+    alone = adaptation_curve({"ours": {"04": {5: 0.5, 30: 0.7}}})
+    assert "One person, 04" in text_of(alone)
+    wild = adaptation_curve({"ours": people, "ridge": {**people, "3/day2": {5: -40.0, 30: 0.6}}})
+    assert "1 of 32 scores lie outside the frames" in text_of(wild)
+    assert "day2" not in text_of(wild)
+    # the table has it all the same
+    assert [r["y"] for r in wild.rows if r["panel"] == "3/day2" and r["x"] == 5] == [0.53, -40.0]

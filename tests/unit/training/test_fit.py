@@ -98,14 +98,14 @@ def test_resume_in_mid_epoch_gives_the_same_bits(tiny, tmp_path):
             checkpoint_every=5, log_every=2, progress=False)  # fmt: skip
     run = RunFolder(tmp_path / "run", resume=True)
     assert run.resumed
-    assert not run.is_finished
+    assert not (run.path / "finished.json").exists()
     second = make_module(tiny, 30)
     fit(module=second, loader=Loader(tiny), run=run, max_steps=30, checkpoint_every=5, log_every=2, progress=False)
     assert torch.equal(weights(second), weights(whole))
     kept = ("step", "train/loss", "train/gradient_norm", "lr")
     a, b = ([{k: r[k] for k in kept} for r in read_metrics(x.metrics_path)] for x in (straight, run))
     assert a == b
-    assert run.is_finished
+    assert (run.path / "finished.json").exists()
 
 
 def test_average_of_weights_is_what_the_module_ends_with(tiny, tmp_path):
@@ -143,7 +143,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tiny, tmp_path):
     with pytest.raises(NeurofmError, match="5 steps in a row"):
         fit(module=make_module(tiny, 30), loader=Loader(tiny, spoil=range(2, 30)), run=RunFolder(tmp_path / "bad"),
             max_steps=30, guard_patience=5, progress=False)  # fmt: skip
-    assert not RunFolder(tmp_path / "bad", resume=True).is_finished
+    assert not (tmp_path / "bad" / "finished.json").exists()
 
 
 def test_a_skipped_step_moves_nothing(tiny, tmp_path):

@@ -121,4 +121,4 @@ def test_only_the_first_rank_makes_and_claims(tmp_path):
     assert not (tmp_path / "one").exists()
     run = finished(tmp_path / "two")
     RunFolder(run.path, owner=False, overwrite=True)
-    assert run.is_finished
+    assert (run.path / "finished.json").exists()

@@ -29,7 +29,7 @@ from neurofm.data.windows import Window
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import write_json
 
-DOCS = Path(__file__).parents[3] / "docs" / "evaluation.md"
+DOCS = Path(__file__).parents[4] / "docs" / "evaluation.md"
 
 
 def examples(n=40, *, start=0.0, recording="r1", subject="1", seed=0, **changed):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neurofm.benchmarks.decoding.task import compare, permutation_p
+from neurofm.benchmarks.decoding.summary import compare, permutation_p
 from neurofm.benchmarks.leaderboard import board
 from neurofm.benchmarks.stats.intervals import holm, uniform_p
 from neurofm.benchmarks.stats.scores import METRICS, Said, check_metrics, default_metrics, noise_ceiling
