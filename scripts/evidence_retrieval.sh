@@ -10,10 +10,11 @@ score() { neurofm evaluate benchmark="$1" runs="$2" results="$2" out="$2/report"
 prepared() { [ -e "shards/$1/dataset.json" ] || neurofm prep dataset="$1" "${@:2}"; }
 
 case "$1" in
-within) # NICE within each of ten people, three seeds; for two of them also with the stimulus's side as it is
+within) # NICE within each of ten people, three seeds for four of them; for two also with the stimulus's side as it is
   prepared sim_image_eeg
-  for who in 01 02 03 04 05 06 07 08 09 10; do
-    for seed in 0 1 2; do train within/sim_image_eeg/$who-seed$seed experiment=sim_image_eeg data.split.subject=$who seed=$seed; done
+  for who in 01 02 03 04 05 06 07 08 09 10; do train within/sim_image_eeg/$who-seed0 experiment=sim_image_eeg data.split.subject=$who; done
+  for who in 01 02 03 04; do
+    for seed in 1 2; do train within/sim_image_eeg/$who-seed$seed experiment=sim_image_eeg data.split.subject=$who seed=$seed; done
   done
   score sim_image_eeg runs/within
   for who in 05 06; do train within_plain/sim_image_eeg/$who-seed0 experiment=sim_image_eeg data.split.subject=$who objective.stimulus_head=null; done
