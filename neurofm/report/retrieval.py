@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.retrieval.average import WORDS
-from neurofm.benchmarks.retrieval.line import BARS, Line, shown_as
+from neurofm.benchmarks.retrieval.line import BARS, NEW_PERSON, Line, shown_as
 from neurofm.benchmarks.retrieval.scores import RetrievalScores
 from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures_retrieval import panels, parts_of_signal, repetition_curves
@@ -18,7 +18,7 @@ from neurofm.report.figures_retrieval import panels, parts_of_signal, repetition
 def claims_of(scored: RetrievalScores, title: str) -> list[Claim]:
     """Whether models beat their controls and the classical bars, each person by person, on the most averaged data."""
     claims = []
-    for model in dict.fromkeys(line.model for line in scored.lines if line.model not in BARS):
+    for model in dict.fromkeys(scored.kind(line.model) for line in scored.lines if line.model not in BARS):
         mine = _last(scored, model)
         lost = [x for x in mine if x.verdict]
         claims.append(
@@ -37,7 +37,7 @@ def claims_of(scored: RetrievalScores, title: str) -> list[Claim]:
                     Claim(
                         text=f"{title}: {model} reaches the bar '{bar}'.",
                         held=bool(ours >= top),
-                        detail=f"Mean top-1 over {len(pairs)} people and galleries: {ours:.3f}, {bar} {top:.3f}.",
+                        detail=f"Mean top-1 over {_counted([x for x, _ in pairs])}: {ours:.3f}, {bar} {top:.3f}.",
                     )
                 )
     return claims
@@ -48,10 +48,7 @@ def section_of(scored: RetrievalScores, title: str, *, files: str | None = None)
     drawings: list[Any] = []
     chance = 1 / len(scored.lines[0].gallery.keys)
     slug = scored.task.replace("_", "-")
-    curves: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for (model, _), points in scored.curves.items():
-        for n, (top1, _) in points.items():
-            curves[model][n].append(top1)
+    curves = _by_kind(scored)
     if curves:
         best: dict[int, list[float]] = defaultdict(list)
         for points in scored.oracle.values():
@@ -67,13 +64,13 @@ def section_of(scored: RetrievalScores, title: str, *, files: str | None = None)
     if scored.resolved:
         drawings.append(
             (
-                parts_of_signal(scored.resolved, chance=chance, name=f"parts-{slug}"),
+                parts_of_signal(_parts_by_kind(scored), chance=chance, name=f"parts-{slug}"),
                 "A trained model sees zeros outside the part and is not fitted anew; ridge is. So compare parts within a "
                 "decoder, not decoders within a part.",
             )
         )
     for k, (model, shown) in enumerate(scored.panels.items()):
-        galleries = [x.gallery for x in scored.lines if model in (x.model, shown_as(x.model, x.rule))]
+        galleries = [x.gallery for x in scored.lines if model == shown_as(scored.kind(x.model), x.rule)]
         if not galleries or galleries[0].source != "stimulus":
             # pictures of class centres and segments do not exist
             continue
@@ -90,6 +87,33 @@ def section_of(scored: RetrievalScores, title: str, *, files: str | None = None)
         tables=[table_of(scored), *shares_of(scored)],
         notes=[*dict.fromkeys(scored.notes), *_beaten(scored), *notes_of(scored.findings)],
     )
+
+
+def _by_kind(scored: RetrievalScores) -> dict[str, dict[int, list[float]]]:
+    """Decoder → repetitions → top-1 of each person, mean over trainings of one recipe."""
+    seen: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for (model, person), points in scored.curves.items():
+        for n, (top1, _) in points.items():
+            seen[_story(scored, model), n][person].append(top1)
+    curves: dict[str, dict[int, list[float]]] = defaultdict(dict)
+    for (model, n), people in seen.items():
+        curves[model][n] = [float(np.mean(v)) for v in people.values()]
+    return dict(curves)
+
+
+def _parts_by_kind(scored: RetrievalScores) -> dict[str, dict[tuple[str, str], float]]:
+    """Decoder → part of the signal → top-1, mean over trainings of one recipe."""
+    found: dict[str, dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
+    for model, parts in scored.resolved.items():
+        for part, value in parts.items():
+            found[_story(scored, model)][part].append(value)
+    return {model: {part: float(np.mean(v)) for part, v in parts.items()} for model, parts in found.items()}
+
+
+def _story(scored: RetrievalScores, shown: str) -> str:
+    """Name of a model's recipe in figures; `shown` is the model's own."""
+    model = shown.removesuffix(NEW_PERSON)
+    return scored.kind(model) + shown[len(model) :]
 
 
 def table_of(scored: RetrievalScores) -> Table:
@@ -134,7 +158,7 @@ def shares_of(scored: RetrievalScores) -> list[Table]:
 
 
 def _last(scored: RetrievalScores, model: str) -> list[Line]:
-    mine = [x for x in scored.lines if x.model == model]
+    mine = [x for x in scored.lines if scored.kind(x.model) == model]
     averaged = [x for x in mine if x.mode == "subject"]
     return averaged or mine
 
@@ -147,9 +171,15 @@ def _detail(lines: list[Line]) -> str:
     values = [x.scores.top[1].value for x in lines]
     worst = [max((c.top1 for c in x.controls.values()), default=0.0) for x in lines]
     return (
-        f"Top-1 {min(values):.3f} to {max(values):.3f} over {len(lines)} people and galleries ({WORDS[lines[0].mode]}), best "
+        f"Top-1 {min(values):.3f} to {max(values):.3f} over {_counted(lines)} ({WORDS[lines[0].mode]}), best "
         f"control {max(worst):.3f}, chance {lines[0].scores.chance(1):.4f}."
     )
+
+
+def _counted(lines: list[Line]) -> str:
+    """People and galleries, and trainings where one person had several."""
+    places = len({_key(x) for x in lines})
+    return f"{places} people and galleries" + (f", {len(lines)} trainings" if len(lines) > places else "")
 
 
 def _beaten(scored: RetrievalScores) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from neurofm.benchmarks.retrieval.controls import Control, verdict
 from neurofm.benchmarks.retrieval.line import Line
 from neurofm.benchmarks.retrieval.ranks import summarise
-from neurofm.schema.hashing import read_json
+from neurofm.schema.hashing import hash_of, read_json
 
 
 def labels_of(folders: Sequence[Path]) -> dict[Path, str]:
@@ -20,6 +20,25 @@ def labels_of(folders: Sequence[Path]) -> dict[Path, str]:
     plain = {f: plain_name(read_json(f / "card.json")) for f in folders}
     several = {n for n in plain.values() if list(plain.values()).count(n) > 1}
     return {f: f"{n}, {f.parent.name}" if n in several else n for f, n in plain.items()}
+
+
+def kinds_of(labels: Mapping[Path, str]) -> dict[str, str]:
+    """Label of a model → what those of one recipe are called together: seeds, folds and people of it are one story in a report.
+
+    The model's name; where several recipes share it, the label of the first of each.
+    """
+    cards = {f: read_json(f / "card.json") for f in labels}
+    recipe = {
+        f: hash_of([c["model"], c.get("objective"), [[t["name"], t["choices"]] for t in c.get("transforms", [])]])
+        for f, c in cards.items()
+    }
+    name = {f: c["model"]["name"] for f, c in cards.items()}
+    found: dict[str, str] = {}
+    for f, label in labels.items():
+        alike = {recipe[g] for g in labels if name[g] == name[f]}
+        first = next(labels[g] for g in labels if recipe[g] == recipe[f])
+        found[label] = name[f] if len(alike) == 1 else first
+    return found
 
 
 def pooled(model: str, folds: Sequence[Line]) -> Line:

@@ -18,6 +18,7 @@ from neurofm.schema.hashing import hash_of
 
 RIDGE, ENCODING = "ridge", "encoding model"
 BARS = (RIDGE, ENCODING)
+NEW_PERSON = ", new person"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,4 +146,4 @@ def sentence_of(line: Line) -> str:
 
 def shown_as(model: str, rule: str) -> str:
     """Name in figures: within people and for new ones are two stories."""
-    return f"{model}, new person" if rule == "new person" else model
+    return model + NEW_PERSON if rule == "new person" else model

@@ -15,7 +15,7 @@ from neurofm.benchmarks.adapted.decoders import contents, lineage
 from neurofm.benchmarks.guards.audit import Finding, audit, refuse_on_leak
 from neurofm.benchmarks.results import append_results, record_look, span_hash
 from neurofm.benchmarks.retrieval.curves import Tops, curve_over_repetitions, examples, parts_of_signal
-from neurofm.benchmarks.retrieval.folds import labels_of, plain_name, pooled
+from neurofm.benchmarks.retrieval.folds import kinds_of, labels_of, plain_name, pooled
 from neurofm.benchmarks.retrieval.gallery import Gallery, build_gallery, lonely_concepts, words_of
 from neurofm.benchmarks.retrieval.line import (
     BARS,
@@ -57,7 +57,7 @@ NO_ORACLE = (float("nan"), float("nan"))
 @dataclass
 class RetrievalScores:
     """What an evaluation found; `curves` [model, subject] → repetitions → (top-1, top-5), `resolved` [model] → (kind, part) → top-1,
-    `panels` [model] → (shown, retrieved …) of some queries.
+    `panels` [kind] → (shown, retrieved …) of some queries; `kinds` [model] → what models of its recipe are called together.
     """  # noqa: D205
 
     task: str
@@ -70,6 +70,11 @@ class RetrievalScores:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     looks: int = 0
+    kinds: dict[str, str] = field(default_factory=dict)
+
+    def kind(self, model: str) -> str:
+        """What a model and those of its recipe are called together."""
+        return self.kinds.get(model, model)
 
 
 def find_retrievers(runs: str | Path, *, task: str, dataset: str | None = None) -> list[Path]:
@@ -142,6 +147,7 @@ def score_retrieval(
     ridges: dict[str, tuple[str, str]] = {}
     found = find_retrievers(runs, task=task, dataset=dataset)
     names = labels_of(found)
+    out.kinds = kinds_of(names)
     folds: dict[tuple[str, ...], dict[str, Line]] = defaultdict(dict)
     for folder in found:
         loaded = load_model(folder, allow_import=allow_import)
@@ -224,13 +230,13 @@ def score_retrieval(
                         reconstructing(loaded, corpus)(mean.values, mean.recording), format=decoded_as,
                         reference=stimuli.files[chosen], source=str(folder.name),
                     )  # fmt: skip
-                shown = shown_as(model, rule)
+                shown = shown_as(out.kind(model), rule)
                 if n_panels > 0 and shown not in out.panels:
                     mean = own.averaged("subject")
                     out.panels[shown] = examples(decode, mean, gallery, answer, n=n_panels)
             # an encoding model would have to be taught anew on each part, and its space with it
             if resolved and model != ENCODING:
-                out.resolved[shown] = parts_of_signal(
+                out.resolved[shown_as(model, rule)] = parts_of_signal(
                     decode, asked, gallery, answer, rate_hz=loaded.facts.rate_hz, width_s=width_s,
                     step_s=step_s, names=[channel_name(c) for c in corpus.dataset.channels(test.recording[0])],
                     taught=train, teach=partial(_again, teach=ridge, centred=centred) if model == RIDGE else None,

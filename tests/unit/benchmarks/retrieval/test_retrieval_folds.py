@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from neurofm.benchmarks.retrieval.controls import Control
-from neurofm.benchmarks.retrieval.folds import labels_of, pooled
+from neurofm.benchmarks.retrieval.folds import kinds_of, labels_of, pooled
 from neurofm.benchmarks.retrieval.gallery import Gallery
 from neurofm.benchmarks.retrieval.line import Line, line_of
 from neurofm.benchmarks.retrieval.ranks import cosine, summarise
@@ -42,6 +42,19 @@ def test_models_of_one_kind_and_seed_are_told_apart_by_their_run(tmp_path):
         (tmp_path / run / "model/card.json").write_text(json.dumps(card))
     names = labels_of(sorted(tmp_path.glob("*/model")))
     assert list(names.values()) == ["nice, seed 0, a", "nice, seed 0, b", "nice, seed 1"]
+
+
+def test_seeds_and_people_of_one_recipe_are_one_story(tmp_path):
+    for run, filters, seed in (("a", 16, 0), ("b", 16, 1), ("wide", 40, 0)):
+        (tmp_path / run / "model").mkdir(parents=True)
+        card = {"model": {"name": "nice", "choices": {"n_filters": filters}}, "provenance": {"seed": seed}}
+        (tmp_path / run / "model/card.json").write_text(json.dumps(card))
+    a, b, wide = sorted(tmp_path.glob("*/model"))
+    assert kinds_of(labels_of([a, b])) == {"nice, seed 0": "nice", "nice, seed 1": "nice"}
+    # two recipes of one model are not mixed
+    assert kinds_of(labels_of([a, b, wide])) == {
+        "nice, seed 0, a": "nice, seed 0, a", "nice, seed 1": "nice, seed 0, a", "nice, seed 0, wide": "nice, seed 0, wide",
+    }  # fmt: skip
 
 
 def test_backward_asks_which_answer_is_to_a_stimulus():
