@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_prep.readers.nwb_channels import electrode_facts
 from data_prep.readers.nwb_series import Series, series_of
-from data_prep.readers.nwb_units import Spans, electrode_facts
+from data_prep.readers.nwb_units import Spans
 from neurofm.schema.errors import DataError, nearest
 from neurofm.schema.recording import Channel, Stream
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.privacy import code_of
 from neurofm.schema.errors import DataError
 from neurofm.schema.recording import Channel, EventStream
 
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
 # spikes are found again by the number of those before each of these spans
 PIECE_S = 60.0
 CHUNK = 1 << 20
-QUALITY = ("quality", "unit_quality", "group", "ks_label", "KSLabel")
-NOISE = ("noise", "artifact", "artefact", "bad")
-REGION = ("location", "region", "brain_area", "brain_region", "area")
-MICRON = 1e-6
 
 Spans = tuple[tuple[float, float], ...]
 
@@ -150,73 +145,6 @@ def covered(spans: Spans, by: Spans) -> float:
     passed = np.concatenate([[0], np.cumsum(np.diff(edges) * (np.arange(len(edges) - 1) % 2 == 0))])
     a, b = np.array(spans).T
     return float((np.interp(b, edges, passed) - np.interp(a, edges, passed)).sum() / (b - a).sum())
-
-
-def unit_channels(units: Units, *, owner: str, partly: dict[int, str], quality: Sequence[str] | None) -> list[Channel]:
-    """One channel per unit: region, position and quality where the file has them.
-
-    Parameters
-    ----------
-    units : Units
-        The table.
-    owner : str
-        What makes the unit's name unique among recordings.
-    partly : dict of int to str
-        Units that are bad because they were not observed throughout, and the reason.
-    quality : sequence of str, optional
-        Labels that are good; None = all but those that say noise.
-    """
-    n = len(units.id)
-    label = _texts(units, QUALITY)
-    region = _texts(units, REGION)
-    place = _electrodes(units)
-    channels = []
-    for i in range(n):
-        facts = place[i] if place else {}
-        reasons = [partly[i]] if i in partly else []
-        wrong = bool(label) and (label[i].lower() in NOISE if quality is None else label[i] not in quality)
-        if wrong:
-            reasons.append(f"quality '{label[i]}'")
-        name = str(units.id[i])
-        channels.append(
-            Channel(
-                name=name, canonical=f"{owner}/{name}", kind="unit", unit="au", bad=bool(reasons),
-                reason="; ".join(reasons), **{**facts, **({"region": region[i]} if region and region[i] else {})},
-            )
-        )  # fmt: skip
-    return channels
-
-
-def _texts(units: Units, names: Sequence[str]) -> list[str]:
-    name = next((c for c in names if c in units.colnames), None)
-    return [] if name is None else [code_of(v) for v in units[name][:]]
-
-
-def _electrodes(units: Units) -> list[dict[str, Any]]:
-    """Region and position of each unit's first electrode."""
-    if "electrodes" not in units.colnames:
-        return []
-    # the region behind the ragged column: reading it row by row would build a table for every unit
-    region = units.electrodes
-    ends = np.asarray(units.electrodes_index.data[:], np.int64)
-    starts = np.concatenate([[0], ends[:-1]])
-    at = np.asarray(getattr(region, "target", region).data[:], np.int64)
-    table = getattr(region, "target", region).table
-    each = electrode_facts(table)
-    return [each[at[a]] if b > a else {} for a, b in zip(starts, ends, strict=True)]
-
-
-def electrode_facts(table: Any) -> list[dict[str, Any]]:
-    """Region, and position in metres (the format states microns), of each row of an electrode table."""
-    n = len(table.id)
-    regions = [code_of(v) for v in table["location"][:]] if "location" in table.colnames else [""] * n
-    facts: list[dict[str, Any]] = [{"region": "" if r.lower() in ("unknown", "none", "nan") else r} for r in regions]
-    if all(c in table.colnames for c in "xyz"):
-        places = np.stack([np.asarray(table[c][:], np.float64) for c in "xyz"], axis=1)
-        for f, p in zip(facts, places, strict=True):
-            if np.isfinite(p).all() and p.any():
-                f |= {"x": float(p[0] * MICRON), "y": float(p[1] * MICRON), "z": float(p[2] * MICRON)}
-    return facts
 
 
 def spike_stream(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.privacy import code_of
+from data_prep.readers.nwb_channels import unit_channels
 from data_prep.readers.nwb_series import Series, rows, series_of
-from data_prep.readers.nwb_units import spike_stream, spike_table, unit_channels
+from data_prep.readers.nwb_units import spike_stream, spike_table
 from neurofm.schema.errors import DataError, nearest
 from neurofm.schema.recording import Channel, Event, EventStream, Stream
 

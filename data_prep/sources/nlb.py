@@ -12,6 +12,7 @@ import numpy as np
 
 from data_prep.privacy import code_of
 from data_prep.readers.nwb_behaviour import covariates_of, trial_events
+from data_prep.readers.nwb_channels import unit_channels
 from data_prep.readers.nwb_units import (
     Spans,
     common_spans,
@@ -19,7 +20,6 @@ from data_prep.readers.nwb_units import (
     partly_observed,
     spike_stream,
     spike_table,
-    unit_channels,
 )
 from data_prep.sources.base import Item, Source, file_fingerprint
 from data_prep.sources.nwb import opened

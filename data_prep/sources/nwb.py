@@ -17,6 +17,7 @@ from data_prep.layout.tree import nothing_fits
 from data_prep.privacy import undated, without_date
 from data_prep.readers.hdf5 import open_hdf5
 from data_prep.readers.nwb_behaviour import covariates_of, trial_events
+from data_prep.readers.nwb_channels import unit_channels
 from data_prep.readers.nwb_signal import SIGNALS, electrical_stream, roi_stream, signal_kind
 from data_prep.readers.nwb_units import (
     Spans,
@@ -25,7 +26,6 @@ from data_prep.readers.nwb_units import (
     partly_observed,
     spike_stream,
     spike_table,
-    unit_channels,
 )
 from data_prep.sources.base import Item, Source, file_fingerprint, size_of
 from neurofm.schema.errors import ConfigError, DataError, nearest

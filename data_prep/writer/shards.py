@@ -31,7 +31,7 @@ VERSIONED_FOR = {
 }
 # The tables of a dataset; the schema knows others, which belong to runs and reports.
 TABLES = ("recordings", "streams", "channels", "events", "rejected")
-NAN_COLUMNS = ("x", "y", "z", "value", "rate_hz")
+NAN_COLUMNS = ("x", "y", "z", "value", "rate_hz", "depth_um")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ SHOWN = 40
 
 
 # Columns of free text may break their lines; of all others no letter is lost on a narrow terminal.
-TEXTS = ("channels", "events", "positions", "reason", "which")
+TEXTS = ("channels", "events", "positions", "quality", "reason", "which")
 
 
 def plain_table(title: str, *columns: str) -> Table:
@@ -113,6 +113,24 @@ def kinds_table(channels: Iterable[Row]) -> Table:
         ))  # fmt: skip
     columns = ("kind", "unit", "channels", "bad", "recordings", "names", "positions")
     return fill(plain_table("channel kinds", *columns), rows, everything=True)
+
+
+def regions_table(channels: Iterable[Row], *, everything: bool) -> Table:
+    """Channels by kind and region, with their depths and quality; those of which none is known are left out."""
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for c in channels:
+        if c["region"] or c["quality"] or np.isfinite(c["depth_um"]):
+            groups[c["kind"], c["region"]].append(c)
+    rows = []
+    for (kind, region), there in sorted(groups.items()):
+        depths = [c["depth_um"] for c in there if np.isfinite(c["depth_um"])]
+        span = f"{min(depths):.6g} to {max(depths):.6g}" if depths else ""
+        quality = counts(Counter(c["quality"] for c in there if c["quality"]))
+        rows.append((kind, region, str(len(there)), str(sum(bool(c["bad"]) for c in there)), span, quality))
+    columns = ("kind", "region", "channels", "bad", "depth µm", "quality")
+    used = [i for i, name in enumerate(columns) if name in ("kind", "channels") or any(r[i] for r in rows)]
+    table = plain_table("regions", *(columns[i] for i in used))
+    return fill(table, [[r[i] for i in used] for r in rows], everything=everything)
 
 
 def rates_table(streams: Iterable[Row]) -> Table:

@@ -45,6 +45,10 @@ class Channel:
         Position in metres in `frame`; NaN where unknown.
     frame, region, reference : str
         Coordinate frame ("head", "mni"), anatomical region, reference.
+    depth_um : float
+        Depth as the source states it, from the probe's tip or from the surface; NaN where unknown.
+    quality : str
+        The sorter's or the lab's label of a unit ("good", "mua", "noise"); "" where unknown.
     bad, reason : bool, str
         Whether the channel is left out when reading, and why.
     """
@@ -61,6 +65,8 @@ class Channel:
     reference: str = ""
     bad: bool = False
     reason: str = ""
+    depth_um: float = float("nan")
+    quality: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

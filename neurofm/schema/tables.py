@@ -26,7 +26,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "channels": {
         "recording_id": "s", "stream": "s", "index": "i", "name": "s", "canonical": "s", "kind": "s", "unit": "s",
         "x": "f", "y": "f", "z": "f", "frame": "s", "region": "s", "reference": "s", "scale": "f", "offset": "f",
-        "bad": "b", "reason": "s",
+        "bad": "b", "reason": "s", "depth_um": "f", "quality": "s",
     },
     "events": {
         "recording_id": "s", "onset_s": "f", "duration_s": "f", "kind": "s", "label": "s", "value": "f",
@@ -63,6 +63,7 @@ COLUMNS["report_scores"] = COLUMNS["results"]
 # columns that older files lack, and what stands for them
 ADDED: dict[str, dict[str, Any]] = {
     "recordings": {"content": ""},
+    "channels": {"depth_um": float("nan"), "quality": ""},
     "results": {"control": "", "fold": "", "unit": "", "p": float("nan"), "ceiling": float("nan")},
 }
 
@@ -83,7 +84,8 @@ def write_table(folder: str | Path, table: str, rows: Iterable[Mapping[str, Any]
     import pyarrow.parquet as pq
 
     path = Path(folder) / f"{table}.parquet"
-    data = pa.Table.from_pylist([dict(r) for r in rows], schema=_schema(table))
+    added = ADDED.get(table, {})
+    data = pa.Table.from_pylist([{**added, **r} for r in rows], schema=_schema(table))
     with atomic_write(path) as f:
         pq.write_table(data, f, compression="zstd")
     return path

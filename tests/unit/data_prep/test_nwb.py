@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.behavior import Position, SpatialSeries
@@ -18,6 +19,7 @@ from data_prep.privacy import undated, without_date
 from data_prep.readers.nwb_units import covered
 from data_prep.readers.timeline import on_grid, survey
 from data_prep.sources.nwb import Nwb
+from neurofm.cli.inspect_dataset import inspect_dataset
 from neurofm.data.dataset import Dataset
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import EventStream
@@ -107,6 +109,62 @@ def test_units_regions_quality_trials_and_behaviour(tmp_path):
     lick = by_name["lick"].read(0, 0, 8)[:, 0]
     np.testing.assert_array_equal(lick, [np.nan, np.nan, 0, 1, 1, 0, np.nan, np.nan])
     assert [c.name for c in by_name["lick"].channels] == ["beam"]
+
+
+def test_depth_and_quality_of_units_reach_whoever_reads(tmp_path, capsys):
+    """A unit's own columns go before its electrode's; a description says of a depth that it is in millimetres."""
+    nwb = new_file()
+    electrodes(nwb, 3)
+    nwb.add_electrode_column("depth", "from the surface, in mm", data=[0.1, 0.25, np.nan])
+    nwb.add_unit_column("KSLabel", "of the sorter")
+    for i, label in ((1, "good"), (2, "mua"), (0, "noise")):
+        nwb.add_unit(spike_times=np.arange(1.0, 9.0), electrodes=[i], KSLabel=label)
+    write(nwb, tmp_path / "in" / "a.nwb")
+    found = load(tmp_path / "in").first.channels
+    assert [(c.quality, c.bad) for c in found] == [("good", False), ("mua", False), ("noise", True)]
+    np.testing.assert_allclose([c.depth_um for c in found], [250.0, np.nan, 100.0])
+    prepare(source={"name": "nwb", "root": tmp_path / "in"}, out=tmp_path / "d", dask="none", progress=False)
+    dataset = Dataset(tmp_path / "d", bin_s=0.02)
+    (rid,) = dataset.recordings
+    rows = dataset.channels(rid, include_bad=True)
+    assert [(c["region"], c["quality"]) for c in rows] == [("CA1", "good"), ("CA2", "mua"), ("CA0", "noise")]
+    np.testing.assert_allclose([c["depth_um"] for c in rows], [250.0, np.nan, 100.0])
+    assert inspect_dataset(str(tmp_path / "d")) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "unit CA0 1 1 100 to 100 1 noise unit CA1 1 0 250 to 250 1 good unit CA2 1 0 1 mua" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "cells", "expected"),
+    [
+        ("depth", "depth of the unit", [120, 80], [120.0, 80.0]),
+        ("depths", "in metres", [0.00012, np.nan], [120.0, np.nan]),
+        ("depth_um", "in mm?", [120.0, 80.0], [120.0, 80.0]),
+        ("depth", "layer", ["deep", "superficial"], [np.nan, np.nan]),
+        ("rel_y", "place on the array", [1.0, 2.0], [np.nan, np.nan]),
+    ],
+)
+def test_depth_in_microns_whatever_its_column_is_called(tmp_path, name, said, cells, expected):
+    nwb = new_file()
+    nwb.add_unit_column(name, said)
+    for cell in cells:
+        nwb.add_unit(spike_times=np.array([1.0, 2.0]), **{name: cell})
+    write(nwb, tmp_path / "a.nwb")
+    np.testing.assert_allclose([c.depth_um for c in load(tmp_path).first.channels], expected, rtol=1e-12)
+
+
+def test_a_dataset_prepared_before_depth_and_quality_opens(tmp_path, capsys):
+    nwb = new_file()
+    units(nwb, [[1.0, 2.0], [1.5]])
+    write(nwb, tmp_path / "in" / "a.nwb")
+    prepare(source={"name": "nwb", "root": tmp_path / "in"}, out=tmp_path / "d", dask="none", progress=False)
+    table = pq.read_table(tmp_path / "d" / "channels.parquet")
+    pq.write_table(table.drop_columns(["depth_um", "quality"]), tmp_path / "d" / "channels.parquet")
+    dataset = Dataset(tmp_path / "d", bin_s=0.02)
+    rows = dataset.channels(next(iter(dataset.recordings)))
+    assert [(c["name"], c["quality"], np.isnan(c["depth_um"])) for c in rows] == [("0", "", True), ("1", "", True)]
+    assert inspect_dataset(str(tmp_path / "d")) == 0
+    assert "depth" not in capsys.readouterr().out
 
 
 def test_nothing_personal_reaches_the_dataset(tmp_path):
