@@ -6,17 +6,20 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from neurofm.schema.words import counted
+from neurofm.schema.words import SILENT, counted
 
 
 def findings_of(receipts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Say of how many recordings units were repaired, and how many channels are of another scale than their kind.
+    """Say what was repaired (units of measurement), and what a user should look at before trusting the data.
+
+    Channels of another scale than their kind, units of populations without a spike.
 
     Parameters
     ----------
     receipts : iterable of mapping
         Rows of the prepared recordings, as `running.worker` writes them.
     """
+    receipts = list(receipts)
     repaired, odd, first = 0, 0, ""
     for receipt in receipts:
         about = receipt["recording"]
@@ -30,4 +33,14 @@ def findings_of(receipts: Iterable[Mapping[str, Any]]) -> list[str]:
         said.append(
             f"{counted(odd, 'channel')} far off the scale of {'its' if odd == 1 else 'their'} kind, first in {first}"
         )
+    said += _silent(receipts)
     return [*said[:-1], f"{said[-1]} (see neurofm inspect)"] if said else []
+
+
+def _silent(receipts: Iterable[Mapping[str, Any]]) -> list[str]:
+    silent = [c for r in receipts for c in r["channels"] if SILENT in c["reason"]]
+    if not silent:
+        return []
+    first = silent[0]
+    never = "fires" if len(silent) == 1 else "fire"
+    return [f"{counted(len(silent), 'unit')} never {never}, first '{first['name']}' in {first['recording_id']}"]

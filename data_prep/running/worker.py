@@ -27,6 +27,7 @@ from data_prep.writer.quantize import DTYPES
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.hashing import canonical_json, hash_of, read_json
 from neurofm.schema.recording import Channel, EventStream, Recording, Stream, slug
+from neurofm.schema.words import SILENT
 
 # What readers of other people's files raise when a file is not what it claims to be.
 READER_ERRORS = (
@@ -171,7 +172,11 @@ def event_rows_of(recording: Recording, figures: dict[str, float], fragment: Fra
     """Return the table rows of a recording of events, as JSON can hold them."""
     valid = [[a, b] for a, b in recording.valid]
     stream = _further_row(recording.recording_id, recording.first)
-    return _rows(recording, valid, figures, fragment, stream, recording.first.channels)
+    channels = tuple(
+        c if n or c.bad else replace(c, reason="; ".join(filter(None, (c.reason, SILENT))))
+        for c, n in zip(recording.first.channels, fragment.counts, strict=True)
+    )
+    return _rows(recording, valid, figures, fragment, stream, channels)
 
 
 def _rows(
@@ -203,7 +208,7 @@ def _rows(
             "valid": valid,
             "source_file": recording.source_file,
             "source_sha256": recording.source_sha256,
-            "quality": json.dumps({k: float(v) for k, v in figures.items()}, sort_keys=True),
+            "quality": json.dumps({k: float(v) for k, v in {**figures, **fragment.figures}.items()}, sort_keys=True),
         },
         "streams": [stream, *(_further_row(rid, s) for s in recording.streams[1:])],
         "channels": channels,

@@ -14,6 +14,7 @@ from data_prep.stages.base import EventStage, Stage
 from data_prep.writer.atomic import writing
 from data_prep.writer.fragment import Fragment
 from data_prep.writer.members import members_of
+from data_prep.writer.noticed import SpikesSeen
 from data_prep.writer.segment import check_segment_s, event_row, write_segment
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import EventStream, Recording, Stream
@@ -80,9 +81,11 @@ def write_event_fragment(recording: Recording, path: Path, *, segment_s: float |
     n_units = len(signal.channels)
     fragment = Fragment(scale=np.ones(n_units), offset=np.zeros(n_units), n_samples=[])
     rates = {s.name: s.rate_hz for s in recording.streams if isinstance(s, Stream)}
+    seen = SpikesSeen(n_units)
     with writing(path) as f:
         for i, (origin_s, duration_s) in enumerate(zip(recording.interval_start_s, signal.duration_s, strict=True)):
             digest, n_events = hashlib.blake2b(f"{n_units}".encode(), digest_size=16), 0
+            seen.begin(origin_s)
             for start_s, begin_s, end_s in segments_of(origin_s, duration_s, segment_s):
                 arrays: dict[str, np.ndarray] = {}
                 for stream in recording.streams:
@@ -91,6 +94,7 @@ def write_event_fragment(recording: Recording, path: Path, *, segment_s: float |
                 digest.update((time_s + begin_s).astype("<f8").data)
                 digest.update(unit.data)
                 n_events += len(unit)
+                seen.push(time_s + start_s, unit)
                 counts = np.bincount(unit, minlength=n_units)
                 meta = {
                     "recording_id": rid,
@@ -107,7 +111,10 @@ def write_event_fragment(recording: Recording, path: Path, *, segment_s: float |
                 fragment.segments.append(write_segment(f, rid, i, start_s, meta, arrays))
             # an interval without a single event is not the same as another one without
             fragment.content.append(digest.hexdigest() if n_events else "")
+            seen.end(origin_s + duration_s)
         fragment.bytes = f.tell()
+    fragment.counts = seen.counts
+    fragment.figures |= seen.figures()
     return fragment
 
 

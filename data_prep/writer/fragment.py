@@ -41,6 +41,10 @@ class Fragment:
         Largest |stored − original| / channel range.
     content : list of str
         Hash of the values (as float32) of each valid interval that has samples; "" where none of its channels moves.
+    figures : dict of str to float
+        What was noticed on the way (`writer.noticed`), beside the figures of the stages.
+    counts : array of int, shape (unit,)
+        Spikes of each unit; empty where the signal is regular.
     """
 
     segments: list[Segment] = field(default_factory=list)
@@ -50,6 +54,8 @@ class Fragment:
     round_trip_error: float = 0.0
     content: list[str] = field(default_factory=list)
     bytes: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def write_fragment(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 # what the channel table says of a channel that was probably stored in another unit than its like
 ODD_SCALE = "times the median of its kind"
+# … and of a unit without a spike, which is no fault
+SILENT = "never fires"
 
 
 def counted(n: float, one: str, several: str = "") -> str:

@@ -1,0 +1,74 @@
+"""What `prep` notices in populations is said in one clause each, and nothing of it keeps a recording out."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.pipeline import PrepReport, prepare
+from data_prep.sources.base import Item, Source
+from neurofm.data.dataset import Dataset
+from neurofm.schema.recording import Channel, EventStream, Recording
+
+DURATION_S = 60.0
+
+
+class Population(Source):
+    """Recordings of spikes: units that fire ten times a second, but for what a test changes."""
+
+    name = id = "toy"
+    licence = "CC0"
+    modalities = ("spikes",)
+
+    def __init__(self, **recordings) -> None:
+        self.recordings = recordings
+
+    def list(self):
+        return [
+            Item(key=k, fingerprint="1", open=partial(self.load, k, v), subject=k) for k, v in self.recordings.items()
+        ]
+
+    def load(self, who, given):
+        times, names = given.get("spikes", regular(2)), given.get("names")
+        channels = tuple(Channel(name=names[i] if names else f"u{i}", kind="unit") for i in range(len(times)))
+        time_s = np.concatenate(times)
+        unit = np.concatenate([np.full(len(t), i) for i, t in enumerate(times)])
+        order = np.argsort(time_s, kind="stable")
+        spikes = EventStream.from_arrays(
+            [(time_s[order], unit[order])], duration_s=[given.get("duration_s", DURATION_S)], channels=channels
+        )
+        return Recording(dataset="toy", subject=who, modality="spikes", streams=(spikes, *given.get("beside", ())))
+
+
+def regular(n: int) -> list[np.ndarray]:
+    """Trains that tick ten times a second."""
+    return [np.arange(0.05, DURATION_S, 0.1) + 0.001 * i for i in range(n)]
+
+
+@pytest.fixture
+def prep(tmp_path):
+    def run(**recordings) -> PrepReport:
+        return prepare(source=Population(**recordings), out=tmp_path / "d", dask="none", progress=False, strict=True,
+                       segment_s=7.0)  # fmt: skip
+
+    return run
+
+
+def said(report: PrepReport) -> list[str]:
+    return [f.removesuffix(" (see neurofm inspect)") for f in report.findings]
+
+
+def test_a_sound_population_is_no_news(prep):
+    assert prep(a={}, b={"spikes": regular(3)}).findings == []
+
+
+def test_units_that_never_fire_are_told_and_kept(prep, tmp_path: Path):
+    trains = [*regular(7), np.empty(0), np.empty(0)]
+    report = prep(a={}, b={"spikes": trains})
+    assert said(report) == ["2 units never fire, first 'u7' in toy_sub-b"]
+    assert report.sentence().endswith("; 2 units never fire, first 'u7' in toy_sub-b (see neurofm inspect)")
+    rows = Dataset(tmp_path / "d", bin_s=0.02).channels("toy_sub-b")
+    assert [(c["bad"], c["reason"]) for c in rows] == [(False, "")] * 7 + [(False, "never fires")] * 2
