@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from neurofm.schema.words import SILENT, counted
@@ -12,7 +12,7 @@ from neurofm.schema.words import SILENT, counted
 def findings_of(receipts: Iterable[Mapping[str, Any]]) -> list[str]:
     """Say what was repaired (units of measurement), and what a user should look at before trusting the data.
 
-    Channels of another scale than their kind, units of populations without a spike.
+    Channels of another scale than their kind; units without a spike; behaviour that is missing for a time.
 
     Parameters
     ----------
@@ -34,6 +34,7 @@ def findings_of(receipts: Iterable[Mapping[str, Any]]) -> list[str]:
             f"{counted(odd, 'channel')} far off the scale of {'its' if odd == 1 else 'their'} kind, first in {first}"
         )
     said += _silent(receipts)
+    said += _behaviour([r["recording"] for r in receipts])
     return [*said[:-1], f"{said[-1]} (see neurofm inspect)"] if said else []
 
 
@@ -44,3 +45,21 @@ def _silent(receipts: Iterable[Mapping[str, Any]]) -> list[str]:
     first = silent[0]
     never = "fires" if len(silent) == 1 else "fire"
     return [f"{counted(len(silent), 'unit')} never {never}, first '{first['name']}' in {first['recording_id']}"]
+
+
+def _behaviour(recordings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say what of behaviour is missing: the first stream in words, further ones by their number."""
+    holes = []
+    for about in recordings:
+        for key, value in json.loads(about["quality"]).items():
+            if key.startswith("missing_s_"):
+                name = key.removeprefix("missing_s_")
+                holes.append(
+                    f"stream '{name}' is missing for {value:.4g} s of {about['duration_s']:.4g} s in {about['recording_id']}"
+                )
+    return _first(holes)
+
+
+def _first(clauses: Sequence[str]) -> list[str]:
+    more = f", and {len(clauses) - 1} more like it" if len(clauses) > 1 else ""
+    return [f"{clauses[0]}{more}"] if clauses else []

@@ -14,7 +14,7 @@ from data_prep.stages.base import EventStage, Stage
 from data_prep.writer.atomic import writing
 from data_prep.writer.fragment import Fragment
 from data_prep.writer.members import members_of
-from data_prep.writer.noticed import SpikesSeen
+from data_prep.writer.noticed import SpikesSeen, coverages, covered, follow
 from data_prep.writer.segment import check_segment_s, event_row, write_segment
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import EventStream, Recording, Stream
@@ -81,7 +81,7 @@ def write_event_fragment(recording: Recording, path: Path, *, segment_s: float |
     n_units = len(signal.channels)
     fragment = Fragment(scale=np.ones(n_units), offset=np.zeros(n_units), n_samples=[])
     rates = {s.name: s.rate_hz for s in recording.streams if isinstance(s, Stream)}
-    seen = SpikesSeen(n_units)
+    seen, behaviour = SpikesSeen(n_units), coverages(recording.streams[1:])
     with writing(path) as f:
         for i, (origin_s, duration_s) in enumerate(zip(recording.interval_start_s, signal.duration_s, strict=True)):
             digest, n_events = hashlib.blake2b(f"{n_units}".encode(), digest_size=16), 0
@@ -95,6 +95,7 @@ def write_event_fragment(recording: Recording, path: Path, *, segment_s: float |
                 digest.update(unit.data)
                 n_events += len(unit)
                 seen.push(time_s + start_s, unit)
+                follow(behaviour, arrays, begin_s, end_s)
                 counts = np.bincount(unit, minlength=n_units)
                 meta = {
                     "recording_id": rid,
@@ -114,7 +115,7 @@ def write_event_fragment(recording: Recording, path: Path, *, segment_s: float |
             seen.end(origin_s + duration_s)
         fragment.bytes = f.tell()
     fragment.counts = seen.counts
-    fragment.figures |= seen.figures()
+    fragment.figures |= seen.figures() | covered(behaviour)
     return fragment
 
 

@@ -7,7 +7,7 @@ tar's end. A shard is a few fragments in a row and an end, so packing copies byt
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -17,6 +17,7 @@ import numpy as np
 from data_prep.flow import Flow
 from data_prep.writer.atomic import writing
 from data_prep.writer.members import members_of
+from data_prep.writer.noticed import Coverage, coverages, covered, follow
 from data_prep.writer.quantize import DTYPES, Range, encode, find_range, quantizer
 from data_prep.writer.segment import STATISTICS_SAMPLES, Segment, check_segment_s, event_row, statistics, write_segment
 from neurofm.schema.errors import ConfigError, DataError
@@ -99,12 +100,14 @@ def write_fragment(
         raise DataError(f"channel '{name}' reaches {biggest.max():.4g}, beyond {storage_dtype}; store as int16")
     fragment = Fragment(scale=scale, offset=offset, n_samples=found.n_samples)
     extent = np.where(found.high > found.low, found.high - found.low, np.maximum(biggest, 1e-300))
+    behaviour = coverages(recording.streams[1:])
     with writing(path) as f:
         for i in range(len(flow.intervals)):
             if found.n_samples[i]:
-                content = _write_interval(f, recording, flow, i, found, fragment, dtype, extent, segment_s)
+                content = _write_interval(f, recording, flow, i, found, fragment, dtype, extent, segment_s, behaviour)
                 fragment.content.append(content)
         fragment.bytes = f.tell()
+    fragment.figures |= covered(behaviour)
     found.spool.close()
     return fragment
 
@@ -119,6 +122,7 @@ def _write_interval(
     dtype: str,
     extent: np.ndarray,
     segment_s: float | None,
+    behaviour: Mapping[str, Coverage],
 ) -> str:
     """Write the segments of one valid interval; return the hash of its values."""
     rate, interval, total = flow.info.rate_hz, flow.intervals[i], found.n_samples[i]
@@ -138,6 +142,7 @@ def _write_interval(
         begin_s, end_s = (interval.offset_s + (t - interval.start_s) for t in (start_s, stop_s))
         for stream in recording.streams[1:]:
             arrays |= members_of(stream, interval.source, begin_s, end_s)
+        follow(behaviour, arrays, begin_s, end_s)
         rates = {s.name: s.rate_hz for s in recording.streams if isinstance(s, Stream)} | {recording.signal.name: rate}
         meta = {
             "recording_id": recording.recording_id,

@@ -5,10 +5,16 @@ Nothing is read a second time for it, and nothing is refused: `data_prep.finding
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+
+from neurofm.schema.recording import EventStream, Stream
 
 # A silence shorter than this is no stray spike, however short the recording.
 LEAST_SILENCE_S = 10.0
+# Holes that last less than this altogether are jitter and edges.
+LEAST_HOLE_S = 1.0
 
 
 class SpikesSeen:
@@ -54,3 +60,57 @@ class SpikesSeen:
         if lasts_s < LEAST_SILENCE_S or lasts_s <= self._total_s - lasts_s:
             return {}
         return {"silence_from_s": start_s, "silence_to_s": stop_s}
+
+
+class Coverage:
+    """Follows one stream of behaviour over the time of the signal.
+
+    A sample counts as missing where one of its values is not finite, as the loader masks it, and where the stream has
+    ended. What is missing before the first and behind the last sample is another matter than holes between them.
+
+    Parameters
+    ----------
+    stream : Stream
+        What is beside the signal.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._total = self._present = self._leading = self._trailing = 0
+
+    def push(self, values: np.ndarray, begin_s: float, end_s: float) -> None:
+        """Take the samples of one segment, which lies there in its valid interval."""
+        expected = max(len(values), round(end_s * self._stream.rate_hz) - round(begin_s * self._stream.rate_hz))
+        at = np.flatnonzero(np.isfinite(values).all(axis=1))
+        if not len(at):
+            self._trailing += expected
+        else:
+            if not self._present:
+                self._leading = self._trailing + int(at[0])
+            self._trailing = expected - 1 - int(at[-1])
+        self._present += len(at)
+        self._total += expected
+
+    def figures(self) -> dict[str, float]:
+        """Return how long the stream is missing between its first and its last sample, where that is long."""
+        name, rate = self._stream.name, self._stream.rate_hz
+        if not self._present:
+            return {f"missing_s_{name}": self._total / rate} if self._total else {}
+        holes = (self._total - self._leading - self._trailing - self._present) / rate
+        return {f"missing_s_{name}": holes} if holes >= LEAST_HOLE_S else {}
+
+
+def coverages(streams: Sequence[Stream | EventStream]) -> dict[str, Coverage]:
+    """Return what follows the behaviour among streams; stimuli have pauses by right."""
+    return {s.name: Coverage(s) for s in streams if isinstance(s, Stream) and s.role == "covariate"}
+
+
+def follow(found: Mapping[str, Coverage], arrays: Mapping[str, np.ndarray], begin_s: float, end_s: float) -> None:
+    """Show a segment's members to those that follow them."""
+    for name, coverage in found.items():
+        coverage.push(arrays[name], begin_s, end_s)
+
+
+def covered(found: Mapping[str, Coverage]) -> dict[str, float]:
+    """Return the figures of all."""
+    return {k: v for coverage in found.values() for k, v in coverage.figures().items()}

@@ -11,7 +11,7 @@ import pytest
 from data_prep.pipeline import PrepReport, prepare
 from data_prep.sources.base import Item, Source
 from neurofm.data.dataset import Dataset
-from neurofm.schema.recording import Channel, EventStream, Recording
+from neurofm.schema.recording import Channel, EventStream, Recording, Stream
 
 DURATION_S = 60.0
 
@@ -32,9 +32,10 @@ class Population(Source):
         ]
 
     def load(self, who, given):
-        times, names = given.get("spikes", regular(2)), given.get("names")
-        channels = tuple(Channel(name=names[i] if names else f"u{i}", kind="unit") for i in range(len(times)))
-        time_s = np.concatenate(times)
+        times = given.get("spikes", regular(2))
+        channels = tuple(Channel(name=f"u{i}", kind="unit") for i in range(len(times)))
+        # recordings of equal values are one recording twice
+        time_s = np.concatenate(times) + 1e-4 * ord(who)
         unit = np.concatenate([np.full(len(t), i) for i, t in enumerate(times)])
         order = np.argsort(time_s, kind="stable")
         spikes = EventStream.from_arrays(
@@ -57,6 +58,16 @@ def prep(tmp_path):
     return run
 
 
+def velocity(**changes) -> Stream:
+    """Behaviour at 50 Hz throughout, with other values at some samples (start, stop)."""
+    x = np.ones((round(DURATION_S * 50), 2))
+    for (a, b), value in changes.get("spoiled", {}).items():
+        x[a:b, 1] = value
+    channels = tuple(Channel(name=n) for n in "xy")
+    return Stream.from_arrays([x[: changes.get("stop")]], rate_hz=50.0, channels=channels, name="velocity",
+                              role=changes.get("role", "covariate"))  # fmt: skip
+
+
 def said(report: PrepReport) -> list[str]:
     return [f.removesuffix(" (see neurofm inspect)") for f in report.findings]
 
@@ -72,3 +83,34 @@ def test_units_that_never_fire_are_told_and_kept(prep, tmp_path: Path):
     assert report.sentence().endswith("; 2 units never fire, first 'u7' in toy_sub-b (see neurofm inspect)")
     rows = Dataset(tmp_path / "d", bin_s=0.02).channels("toy_sub-b")
     assert [(c["bad"], c["reason"]) for c in rows] == [(False, "")] * 7 + [(False, "never fires")] * 2
+
+
+def test_holes_in_behaviour_are_told(prep):
+    holed = velocity(spoiled={(500, 1000): np.nan, (1500, 1600): np.nan})
+    report = prep(a={"beside": [velocity()]}, b={"beside": [holed]}, c={"beside": [holed]})
+    assert said(report) == ["stream 'velocity' is missing for 12 s of 60 s in toy_sub-b, and 1 more like it"]
+
+
+def test_behaviour_that_is_never_there_is_told(prep):
+    report = prep(a={"beside": [velocity(spoiled={(0, 3000): np.nan})]})
+    assert said(report) == ["stream 'velocity' is missing for 60 s of 60 s in toy_sub-a"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"spoiled": {(500, 540): np.nan}}, {"role": "stimulus", "spoiled": {(500, 1000): np.nan}}]
+)
+def test_jitter_and_pauses_of_a_stimulus_are_no_news(prep, changes):
+    assert prep(a={"beside": [velocity(**changes)]}).findings == []
+
+
+def test_holes_beside_a_regular_signal_are_told(tmp_path):
+    class Regular(Population):
+        def load(self, who, given):
+            channels = (Channel(name="Cz", kind="eeg", unit="uV"),)
+            x = np.random.default_rng(0).standard_normal((6000, 1))
+            signal = Stream.from_arrays([x], rate_hz=100.0, channels=channels)
+            return Recording(dataset="toy", subject=who, modality="eeg", streams=(signal, *given["beside"]))
+
+    source = Regular(a={"beside": [velocity(spoiled={(500, 1000): np.nan})]})
+    report = prepare(source=source, out=tmp_path / "d", dask="none", progress=False, strict=True, segment_s=7.0)
+    assert said(report) == ["stream 'velocity' is missing for 10 s of 60 s in toy_sub-a"]
