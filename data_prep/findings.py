@@ -8,11 +8,15 @@ from typing import Any
 
 from neurofm.schema.words import SILENT, counted
 
+# a difference between clocks that is none
+SAME_S = 5e-4
+
 
 def findings_of(receipts: Iterable[Mapping[str, Any]]) -> list[str]:
     """Say what was repaired (units of measurement), and what a user should look at before trusting the data.
 
-    Channels of another scale than their kind; units without a spike; behaviour that is missing for a time.
+    Channels of another scale than their kind; units without a spike; behaviour that is missing for a
+    time, or covers clearly less than the signal.
 
     Parameters
     ----------
@@ -49,15 +53,19 @@ def _silent(receipts: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _behaviour(recordings: Iterable[Mapping[str, Any]]) -> list[str]:
     """Say what of behaviour is missing: the first stream in words, further ones by their number."""
-    holes = []
+    holes, short = [], []
     for about in recordings:
-        for key, value in json.loads(about["quality"]).items():
+        figures, rid = json.loads(about["quality"]), about["recording_id"]
+        for key, value in figures.items():
             if key.startswith("missing_s_"):
                 name = key.removeprefix("missing_s_")
-                holes.append(
-                    f"stream '{name}' is missing for {value:.4g} s of {about['duration_s']:.4g} s in {about['recording_id']}"
-                )
-    return _first(holes)
+                holes.append(f"stream '{name}' is missing for {value:.4g} s of {about['duration_s']:.4g} s in {rid}")
+            elif key.startswith("covers_"):
+                name = key.removeprefix("covers_")
+                by_s = figures[f"begins_s_{name}"]
+                when = "with it" if abs(by_s) < SAME_S else f"{abs(by_s):.3f} s {'after' if by_s > 0 else 'before'} it"
+                short.append(f"stream '{name}' covers {100 * value:.0f} % of the signal and begins {when} in {rid}")
+    return [*_first(holes), *_first(short)]
 
 
 def _first(clauses: Sequence[str]) -> list[str]:

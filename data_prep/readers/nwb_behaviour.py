@@ -25,6 +25,8 @@ OTHER = ("ElectricalSeries", "RoiResponseSeries", "ImageSeries", "AnnotationSeri
 
 # A time further from its trial than this is on another clock: that of the day, which is nobody's business.
 DAY_S = 86_400.0
+# Three years: a clock that counts from 1970 or the like, on which a time tells the date of a visit.
+CALENDAR_S = 1e8
 
 
 def trial_events(nwb: NWBFile, *, label: str | Sequence[str] | None, may_overlap: bool = False) -> tuple[Event, ...]:
@@ -182,8 +184,14 @@ def _same_clock(series: Series, spans: Spans) -> None:
     t = series.timeline
     if t.start_s < last and t.stop_s > first:
         return
+    if abs(t.start_s) > CALENDAR_S:
+        raise DataError(
+            f"series '{series.name}' lasts {t.stop_s - t.start_s:.3f} s on a clock that counts from a date (its times are "
+            f"not shown for that), the signal runs from {first:.3f} to {last:.3f} s: subtract the start of the recording "
+            "from its times, or name the series to be read in source.covariates"
+        )
     raise DataError(
-        f"series '{series.name}' runs from {t.start_s:g} to {t.stop_s:g} s, the signal from {first:g} to {last:g} s: another "
-        f"clock, ahead by {t.start_s - first:g} s if both began together; correct its times, or name the series to be "
-        "read in source.covariates"
+        f"series '{series.name}' runs from {t.start_s:.3f} to {t.stop_s:.3f} s, the signal from {first:.3f} to {last:.3f} s: "
+        f"another clock, {'ahead' if t.start_s > first else 'behind'} by {abs(t.start_s - first):.3f} s if both began "
+        "together; correct its times, or name the series to be read in source.covariates"
     )

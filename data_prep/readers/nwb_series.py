@@ -165,5 +165,6 @@ def beside(
         rate_hz=rate,
         channels=tuple(Channel(name=c, kind="misc", unit=s.unit) for s in members for c in s.columns),
         n_samples=tuple(round(d * rate) for d in lengths_s),
+        begins_s=members[0].timeline.start_s - min(starts_s),
         read=read,
     )

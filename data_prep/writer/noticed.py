@@ -15,6 +15,8 @@ from neurofm.schema.recording import EventStream, Stream
 LEAST_SILENCE_S = 10.0
 # Holes that last less than this altogether are jitter and edges.
 LEAST_HOLE_S = 1.0
+# Behaviour that covers less of the signal than this is on another clock, or was stopped early.
+MOST = 0.95
 
 
 class SpikesSeen:
@@ -92,12 +94,23 @@ class Coverage:
         self._total += expected
 
     def figures(self) -> dict[str, float]:
-        """Return how long the stream is missing between its first and its last sample, where that is long."""
+        """Return how long the stream is missing between its first and its last sample, where that is long.
+
+        Where the time from its first to its last sample is clearly less than the signal's: which part of it that is,
+        and when the stream begins.
+        """
         name, rate = self._stream.name, self._stream.rate_hz
         if not self._present:
             return {f"missing_s_{name}": self._total / rate} if self._total else {}
-        holes = (self._total - self._leading - self._trailing - self._present) / rate
-        return {f"missing_s_{name}": holes} if holes >= LEAST_HOLE_S else {}
+        spanned = self._total - self._leading - self._trailing
+        found, holes = {}, (spanned - self._present) / rate
+        if holes >= LEAST_HOLE_S:
+            found[f"missing_s_{name}"] = holes
+        if spanned < MOST * self._total:
+            begins_s = self._stream.begins_s
+            found[f"covers_{name}"] = spanned / self._total
+            found[f"begins_s_{name}"] = begins_s if np.isfinite(begins_s) else self._leading / rate
+        return found
 
 
 def coverages(streams: Sequence[Stream | EventStream]) -> dict[str, Coverage]:

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -97,6 +98,9 @@ class Stream:
         Columns of what `read` returns.
     n_samples : tuple of int
         Length of each valid interval in samples; intervals share no sample grid.
+    begins_s : float
+        Of a stream beside the signal that has times of its own: when it begins in the source, in seconds from the
+        signal's start (below 0: before it); NaN = with its first sample here.
     read : callable (interval, start, stop) -> array, shape (stop - start, channel), float
         Values of one valid interval in physical units.
     """
@@ -107,11 +111,12 @@ class Stream:
     rate_hz: float
     channels: tuple[Channel, ...]
     n_samples: tuple[int, ...]
+    begins_s: float = float("nan")
     read: Callable[[int, int, int], np.ndarray] = field(repr=False)
 
     @classmethod
     def from_arrays(
-        cls, arrays: list[np.ndarray], *, rate_hz: float, channels: tuple[Channel, ...], **rest: str
+        cls, arrays: list[np.ndarray], *, rate_hz: float, channels: tuple[Channel, ...], **rest: Any
     ) -> Stream:
         """Wrap arrays already in memory, one per valid interval, each of shape (time, channel)."""
         for a in arrays:

@@ -53,7 +53,7 @@ def regular(n: int) -> list[np.ndarray]:
 def prep(tmp_path):
     def run(**recordings) -> PrepReport:
         return prepare(source=Population(**recordings), out=tmp_path / "d", dask="none", progress=False, strict=True,
-                       segment_s=7.0)  # fmt: skip
+                       segment_s=7.0, overwrite=True)  # fmt: skip
 
     return run
 
@@ -114,3 +114,13 @@ def test_holes_beside_a_regular_signal_are_told(tmp_path):
     source = Regular(a={"beside": [velocity(spoiled={(500, 1000): np.nan})]})
     report = prepare(source=source, out=tmp_path / "d", dask="none", progress=False, strict=True, segment_s=7.0)
     assert said(report) == ["stream 'velocity' is missing for 10 s of 60 s in toy_sub-a"]
+
+
+def test_behaviour_that_ends_early_is_told(prep):
+    report = prep(a={"beside": [velocity(stop=2400)]}, b={"beside": [velocity(stop=2880)]})
+    assert said(report) == ["stream 'velocity' covers 80 % of the signal and begins with it in toy_sub-a"]
+    report = prep(a={"beside": [velocity(spoiled={(0, 1000): np.nan, (2000, 2100): np.nan})]})
+    assert said(report) == [
+        "stream 'velocity' is missing for 2 s of 60 s in toy_sub-a",
+        "stream 'velocity' covers 67 % of the signal and begins 20.000 s after it in toy_sub-a",
+    ]

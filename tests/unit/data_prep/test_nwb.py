@@ -293,16 +293,53 @@ def test_wrong_spikes(tmp_path, train, sentence):
         load(tmp_path)
 
 
-def test_behaviour_on_another_clock_says_by_how_much(tmp_path):
+def with_wheel(path: Path, *, begins_s: float) -> Path:
     nwb = new_file()
-    units(nwb, [[1.0, 59.0], []])
+    units(nwb, [np.arange(0.5, 60.0, 0.25), [59.9995]])
     nwb.create_processing_module("behavior", "b").add(
-        TimeSeries(name="wheel", data=np.zeros(6000), unit="rad", rate=100.0, starting_time=1000.0)
+        TimeSeries(name="wheel", data=np.zeros(6000), unit="rad", rate=100.0, starting_time=begins_s)
     )
-    write(nwb, tmp_path / "a.nwb")
-    with pytest.raises(DataError, match=r"series 'wheel' runs from 1000 to 1060 s, .* another clock, ahead by 1000 s"):
+    return write(nwb, path)
+
+
+@pytest.mark.parametrize(
+    ("begins_s", "sentence"),
+    [
+        (1000.0, "runs from 1000.000 to 1060.000 s, the signal from 0.000 to 60.000 s: another clock, ahead by 1000.000 s"),
+        (-90.5, "runs from -90.500 to -30.500 s, .* behind by 90.500 s"),
+    ],
+)  # fmt: skip
+def test_behaviour_on_another_clock_says_by_how_much(tmp_path, begins_s, sentence):
+    with_wheel(tmp_path / "a.nwb", begins_s=begins_s)
+    with pytest.raises(DataError, match=f"series 'wheel' {sentence} if both began together"):
         load(tmp_path)
     assert load(tmp_path, covariates=[]).streams[0].channels[1].name == "1"
+
+
+def test_a_clock_that_tells_the_date_is_told_without_it(tmp_path):
+    with_wheel(tmp_path / "a.nwb", begins_s=1.6e9)
+    with pytest.raises(DataError, match=r"series 'wheel' lasts 60.000 s on a clock that counts from a date") as error:
+        load(tmp_path)
+    assert "16000" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("begins_s", "findings"),
+    [
+        (20.0, ["stream 'wheel' covers 67 % of the signal and begins 20.000 s after it in nwb_sub-m1_ses-probea"]),
+        (-20.0, ["stream 'wheel' covers 67 % of the signal and begins 20.000 s before it in nwb_sub-m1_ses-probea"]),
+        (-1.5, []),
+        (0.0, []),
+    ],
+)
+def test_shifted_behaviour_is_told_and_kept(tmp_path, begins_s, findings):
+    with_wheel(tmp_path / "in" / "a.nwb", begins_s=begins_s)
+    report = prepare(source={"name": "nwb", "root": tmp_path / "in"}, out=tmp_path / "d", dask="none", progress=False)
+    assert [f.removesuffix(" (see neurofm inspect)") for f in report.findings] == findings
+    dataset = Dataset(tmp_path / "d", bin_s=0.02)
+    x, time_s = dataset.read_stream("nwb_sub-m1_ses-probea", 0.0, 60.0, stream="wheel")
+    inside = (time_s >= begins_s) & (time_s < begins_s + 60)
+    np.testing.assert_array_equal(np.isfinite(x[:, 0]), inside)
 
 
 def test_trials_that_overlap_are_refused_and_those_that_touch_are_not(tmp_path):
