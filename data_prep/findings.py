@@ -15,7 +15,8 @@ SAME_S = 5e-4
 def findings_of(receipts: Iterable[Mapping[str, Any]]) -> list[str]:
     """Say what was repaired (units of measurement), and what a user should look at before trusting the data.
 
-    Channels of another scale than their kind; units without a spike; behaviour that is missing for a
+    Channels of another scale than their kind; units without a spike; silence longer than
+    all the rest; behaviour that is missing for a
     time, or covers clearly less than the signal.
 
     Parameters
@@ -38,6 +39,7 @@ def findings_of(receipts: Iterable[Mapping[str, Any]]) -> list[str]:
             f"{counted(odd, 'channel')} far off the scale of {'its' if odd == 1 else 'their'} kind, first in {first}"
         )
     said += _silent(receipts)
+    said += _silence([r["recording"] for r in receipts])
     said += _behaviour([r["recording"] for r in receipts])
     return [*said[:-1], f"{said[-1]} (see neurofm inspect)"] if said else []
 
@@ -49,6 +51,19 @@ def _silent(receipts: Iterable[Mapping[str, Any]]) -> list[str]:
     first = silent[0]
     never = "fires" if len(silent) == 1 else "fire"
     return [f"{counted(len(silent), 'unit')} never {never}, first '{first['name']}' in {first['recording_id']}"]
+
+
+def _silence(recordings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say where no unit fires for longer than all the rest of a recording: one stray spike makes hours of it."""
+    found = []
+    for about in recordings:
+        figures = json.loads(about["quality"])
+        if "silence_from_s" in figures:
+            found.append(
+                f"no unit fires between {figures['silence_from_s']:.3f} and {figures['silence_to_s']:.3f} s in "
+                f"{about['recording_id']}, longer than all the rest of it (a stray spike, or another clock?)"
+            )
+    return _first(found)
 
 
 def _behaviour(recordings: Iterable[Mapping[str, Any]]) -> list[str]:

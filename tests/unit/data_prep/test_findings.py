@@ -124,3 +124,26 @@ def test_behaviour_that_ends_early_is_told(prep):
         "stream 'velocity' is missing for 2 s of 60 s in toy_sub-a",
         "stream 'velocity' covers 67 % of the signal and begins 20.000 s after it in toy_sub-a",
     ]
+
+
+def test_one_stray_spike_is_told(prep):
+    stray = [*regular(2), np.array([1000.0])]
+    report = prep(a={}, b={"spikes": stray, "duration_s": 1000.5})
+    last_s, stray_s = 59.951 + 1e-4 * ord("b"), 1000.0 + 1e-4 * ord("b")
+    assert said(report) == [
+        f"no unit fires between {last_s:.3f} and {stray_s:.3f} s in toy_sub-b, longer than all the rest of it "
+        "(a stray spike, or another clock?)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("start_s", "duration_s", "told"),
+    [(50.0, 110.0, False), (70.0, 130.0, True), (0.0, 119.0, False), (0.0, 121.0, True)],
+)
+def test_silence_before_and_behind_all_spikes_counts_likewise(prep, start_s, duration_s, told):
+    trains = [t + start_s for t in regular(2)]
+    assert bool(prep(a={"spikes": trains, "duration_s": duration_s}).findings) == told
+
+
+def test_a_short_recording_of_few_spikes_is_no_news(prep):
+    assert prep(a={"spikes": [np.array([0.5]), np.array([5.0])], "duration_s": 6.0}).findings == []
