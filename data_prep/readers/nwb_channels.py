@@ -115,6 +115,7 @@ def electrode_facts(table: Any) -> list[dict[str, Any]]:
             if np.isfinite(p).all() and p.any():
                 f |= {"x": float(p[0] * MICRON), "y": float(p[1] * MICRON), "z": float(p[2] * MICRON)}
     depth = depths_um(table)
-    for i in [] if depth is None else np.flatnonzero(np.isfinite(depth)):
-        facts[i]["depth_um"] = float(depth[i])
+    if depth is not None:
+        for i in np.flatnonzero(np.isfinite(depth)):
+            facts[i]["depth_um"] = float(depth[i])
     return facts
