@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from neurofm.data.dataset import Dataset
 from neurofm.data.keyed import keyed_generator
-from neurofm.data.splits.parts import cut, length_s, whole
+from neurofm.data.splits.parts import check_lengths, cut, length_s, whole
 from neurofm.data.splits.spans import Span, Split
 from neurofm.schema.errors import ConfigError, nearest
 
@@ -71,6 +71,7 @@ def by_subject(
     subject = str(subject)
     if subject not in tested:
         raise ConfigError(f"{dataset.path}: subject '{subject}' is not one of the tested: {nearest(subject, tested)}")
+    check_lengths(gap_s=gap_s, test_s=test_s, budgets_s=budgets_s)
     parts |= _calibrated(dataset, subject, dict(budgets_s or {}), test_s, gap_s)
     return Split(parts=parts, gap_s=gap_s, rule=f"{rule}, calibrated on {subject}", seed=seed)
 
@@ -106,7 +107,7 @@ def within_subject(
     Raises
     ------
     ConfigError
-        When a person is unknown or has too little data.
+        When a person is unknown or has too little data, the gap is below 0, or the test or a budget holds nothing.
     """
     people = dataset.subjects
     if subject is not None and str(subject) not in people:
@@ -114,12 +115,13 @@ def within_subject(
     budgets = dict(budgets_s or {}) if subject is not None else {}
     if subject is not None and not budgets:
         raise ConfigError(f"subject '{subject}' is to be calibrated on, but budgets_s is empty; give label: seconds")
+    check_lengths(gap_s=gap_s, test_s=test_s, budgets_s=budgets)
     parts: dict[str, list[Span]] = {"pretrain": [], **{f"calibration-{label}": [] for label in budgets}, "test": []}
     for person in people:
         ids = dataset.select(subject=person)
         total = length_s(dataset, ids)
         early = total - gap_s - test_s
-        if test_s <= 0 or early <= max(budgets.values() if person == str(subject) else (), default=0.0) - 1e-9:
+        if early <= max(budgets.values() if person == str(subject) else (), default=0.0) - 1e-9:
             raise ConfigError(
                 f"subject '{person}' has {total:g} s, less than gap {gap_s:g} + test {test_s:g} s and what comes before them"
             )
