@@ -15,6 +15,7 @@ from data_prep.stages import STAGES
 from neurofm.adapt import ADAPT
 from neurofm.adapt.finetune import finetune
 from neurofm.cli import main
+from neurofm.cli.list import GROUPS, first_sentence, summary
 from neurofm.data.corpus import Corpus
 from neurofm.data.splits.rules import RULES
 from neurofm.data.task import Task
@@ -131,6 +132,14 @@ def test_first_line_says_what_it_is(file):
 
 def test_every_verb_has_its_yaml():
     assert set(VERBS) == set(main.VERBS) - {"list", "inspect", "doctor"}  # doctor takes the arguments of train
+
+
+def test_a_summary_is_a_whole_sentence():
+    said = {p: summary(p) for group, _ in GROUPS.values() for p in (CONF / group).glob("*.yaml")}
+    assert not [str(p) for p, s in said.items() if s.endswith("al") and s.split()[-1] == "al" or s.count("(") != s.count(")")]
+    assert said[CONF / "model" / "nice.yaml"].startswith("NICE (Song et al. 2024, ")
+    assert said[CONF / "dataset" / "celegans.yaml"].startswith("Whole-brain calcium of C. elegans, ")
+    assert first_sentence("As X et al. do. And (of B. C.) more.") == "As X et al. do"
 
 
 def test_every_dataset_is_in_the_docs():

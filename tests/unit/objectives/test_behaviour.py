@@ -14,6 +14,7 @@ from neurofm.adapt.ridge_head import PENALTIES
 from neurofm.hub.load import LoadedModel
 from neurofm.models import MODELS
 from neurofm.objectives import OBJECTIVES
+from neurofm.objectives.base import Objective
 from neurofm.schema.batch import Events, NeuralBatch, StreamValues
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.facts import Facts
@@ -146,7 +147,7 @@ def test_what_a_linear_head_is_regressed_on_is_in_its_own_units():
     with pytest.raises(ConfigError, match="no targets that a linear head could be regressed on"):
         made()[1].regression_targets(data)
     with pytest.raises(ConfigError, match="no targets that a linear head could be regressed on"):
-        OBJECTIVES.build("masked_counts", model, FACTS).regression_targets(data)
+        Objective().regression_targets(data)
 
 
 def test_a_closed_form_readout_is_ridge_and_chooses_its_penalty_on_stretches_of_time():
