@@ -102,6 +102,16 @@ def check(config):
             named(STAGES, stage)
 
 
+@pytest.mark.parametrize("data", ["mine", "mine_new_subject"])
+def test_own_spikes_need_no_new_keys(data):
+    calibration = ["held_out=a", "data.split.budgets_s=[20,80]"] if data == "mine_new_subject" else []
+    config = composed("train", f"data={data}", "data.path=x", "data.bin_s=0.01", "data.events=true",
+                      "data.streams=[velocity]", *calibration)  # fmt: skip
+    check(config)
+    assert (config["data"]["events"], config["data"]["streams"]) == (True, ["velocity"])
+    assert config["data"]["split"].get("budgets_s", [20, 80]) == [20, 80]
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_verb(verb):
     config = composed(verb)

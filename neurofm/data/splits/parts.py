@@ -65,6 +65,13 @@ def label_of(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
+def by_label(budgets_s: Sequence[float] | Mapping[str, float] | None) -> dict[str, float]:
+    """Seconds of each budget by its label; budgets without labels are called by their seconds."""
+    if isinstance(budgets_s, Mapping):
+        return dict(budgets_s)
+    return {label_of(b): float(b) for b in budgets_s or ()}
+
+
 def new_subject(
     dataset: Dataset,
     *,
@@ -105,7 +112,7 @@ def new_subject(
     others = [s for s in dataset.subjects if s != subject]
     if not others:
         raise ConfigError(f"{dataset.path}: '{subject}' is its only subject, so nobody is left to pretrain on")
-    budgets = dict(budgets_s) if isinstance(budgets_s, Mapping) else {label_of(b): float(b) for b in budgets_s}
+    budgets = by_label(budgets_s)
     check_lengths(gap_s=gap_s, test_s=test_s, budgets_s=budgets)
     total = length_s(dataset, held_out)
     longest = max(budgets.values(), default=0.0)

@@ -41,6 +41,7 @@ def test_within_subject_pretrains_on_nobodys_end(ramps):
     assert s["calibration-5s"] == [Span("sim_sub-2", 0.0, 5.0)]
     assert s["test"] == [Span("sim_sub-2", 30.0, 40.0)]
     assert [x for x in s["pretrain"] if x.recording_id == "sim_sub-2"] == [Span("sim_sub-2", 0.0, 28.0)]
+    assert within_subject(d, subject="2", budgets_s=[5, 12], test_s=10, gap_s=2) == s
     everybody = within_subject(d, test_s=10, gap_s=2)
     assert everybody["pretrain"] == s["pretrain"]
     assert list(everybody.parts) == ["pretrain", "test"]
