@@ -38,7 +38,7 @@ for card in sorted(Path(runs).glob("**/card.json")):
         part="test", split_hash=corpus.split.hash, test_hash=span_hash([s._asdict() for s in corpus.split["test"]]),
     )  # fmt: skip
     encoder = origin["data"]["embedding"]
-    decode, place, compared = model_decoder(loaded, corpus)
+    decode, place, compared, _ = model_decoder(loaded, corpus)
     test = trials_of_part(corpus, "test", loaded.facts, encoder).placed(place)
     assert corpus.stimuli is not None
     gallery = build_gallery(corpus.stimuli, encoder, test.stimulus).placed(place, compared)

@@ -13,7 +13,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from data_prep.sources.sim_image_eeg import SimImageEeg
 from data_prep.sources.sim_image_model import person_of, world_of
 from data_prep.sources.sim_image_oracle import ranks_by_cosine
 from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge, LaggedEmbeddingRidge
@@ -32,7 +31,8 @@ def sim_image_eeg(path: str = "shards/sim_image_eeg") -> Iterator[str]:
     with open(f"{path}/stimuli/oracle.json", encoding="utf-8") as f:
         oracle = json.load(f)["by_subject"]
     subjects = Dataset(path).subjects
-    choices = SimImageEeg().choices
+    with open(f"{path}/dataset.json", encoding="utf-8") as f:
+        choices = json.load(f)["prep"]["source"]
     world = world_of(choices)
     prior = np.cov(world.features["train"].T)
     for subject in subjects:

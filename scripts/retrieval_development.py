@@ -47,7 +47,7 @@ for card in cards:
         told.add(key)
         decoders["ridge"] = ridge_decoder(trials_of_part(corpus, "train", loaded.facts, encoder))
         decoders["encoding model"] = encoding_decoder(trials_of_part(corpus, "train", loaded.facts, encoder))
-    for name, (decode, place, _) in decoders.items():
+    for name, (decode, place, *_) in decoders.items():
         said = []
         for subject in sorted(set(trials.subject)):
             mean = trials.of(subject).averaged("subject")

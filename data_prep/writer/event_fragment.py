@@ -14,6 +14,7 @@ from data_prep.stages.base import EventStage, Stage
 from data_prep.writer.atomic import writing
 from data_prep.writer.fragment import Fragment
 from data_prep.writer.members import members_of
+from data_prep.writer.onsets import Onsets
 from data_prep.writer.segment import check_segment_s, event_row, write_segment
 from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import EventStream, Recording, Stream
@@ -80,6 +81,7 @@ def write_event_fragment(recording: Recording, path: Path, *, segment_s: float |
     n_units = len(signal.channels)
     fragment = Fragment(scale=np.ones(n_units), offset=np.zeros(n_units), n_samples=[])
     rates = {s.name: s.rate_hz for s in recording.streams if isinstance(s, Stream)}
+    onsets = Onsets(recording.events)
     with writing(path) as f:
         for i, (origin_s, duration_s) in enumerate(zip(recording.interval_start_s, signal.duration_s, strict=True)):
             digest, n_events = hashlib.blake2b(f"{n_units}".encode(), digest_size=16), 0
@@ -101,7 +103,9 @@ def write_event_fragment(recording: Recording, path: Path, *, segment_s: float |
                     "rate_hz": rates,
                     "channel_statistics": {signal.name: {"count": counts.tolist()}},
                     "events": [
-                        event_row(e) for e in recording.events if begin_s <= e.onset_s - origin_s < end_s
+                        event_row(e)
+                        for e in onsets.about(origin_s + begin_s, origin_s + end_s)
+                        if begin_s <= e.onset_s - origin_s < end_s
                     ],
                 }  # fmt: skip
                 fragment.segments.append(write_segment(f, rid, i, start_s, meta, arrays))

@@ -17,6 +17,7 @@ import numpy as np
 from data_prep.flow import Flow
 from data_prep.writer.atomic import writing
 from data_prep.writer.members import members_of
+from data_prep.writer.onsets import Onsets
 from data_prep.writer.quantize import DTYPES, Range, encode, find_range, quantizer
 from data_prep.writer.segment import STATISTICS_SAMPLES, Segment, check_segment_s, event_row, statistics, write_segment
 from neurofm.schema.errors import ConfigError, DataError
@@ -93,10 +94,11 @@ def write_fragment(
         raise DataError(f"channel '{name}' reaches {biggest.max():.4g}, beyond {storage_dtype}; store as int16")
     fragment = Fragment(scale=scale, offset=offset, n_samples=found.n_samples)
     extent = np.where(found.high > found.low, found.high - found.low, np.maximum(biggest, 1e-300))
+    onsets = Onsets(flow.events)
     with writing(path) as f:
         for i in range(len(flow.intervals)):
             if found.n_samples[i]:
-                content = _write_interval(f, recording, flow, i, found, fragment, dtype, extent, segment_s)
+                content = _write_interval(f, recording, flow, i, found, fragment, dtype, extent, segment_s, onsets)
                 fragment.content.append(content)
         fragment.bytes = f.tell()
     found.spool.close()
@@ -113,6 +115,7 @@ def _write_interval(
     dtype: str,
     extent: np.ndarray,
     segment_s: float | None,
+    onsets: Onsets,
 ) -> str:
     """Write the segments of one valid interval; return the hash of its values."""
     rate, interval, total = flow.info.rate_hz, flow.intervals[i], found.n_samples[i]
@@ -139,7 +142,7 @@ def _write_interval(
             "start_s": start_s,
             "n_valid": {name: len(a) for name, a in arrays.items()},
             "rate_hz": rates,
-            "events": [event_row(e) for e in flow.events if start_s <= e.onset_s < stop_s],
+            "events": [event_row(e) for e in onsets.about(start_s, stop_s) if start_s <= e.onset_s < stop_s],
         }
         if len(values) >= STATISTICS_SAMPLES:
             meta["channel_statistics"] = {recording.signal.name: statistics(values)}

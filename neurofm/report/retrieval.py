@@ -126,7 +126,7 @@ def table_of(scored: RetrievalScores) -> Table:
         said = "NOT ABOVE CONTROL" if x.verdict else "above controls"
         lines.append(
             [x.model, x.subject, x.rule, x.gallery.source, len(x.gallery.keys), WORDS[x.mode], *top, x.scores.median_rank,
-             x.scores.mrr, x.two_way, x.ceiling, x.scores.hubness, *controls, said]
+             x.scores.mrr, *("–" if np.isnan(v) else v for v in (x.two_way, x.ceiling)), x.scores.hubness, *controls, said]
         )  # fmt: skip
     ks = [f"top-{k}" for k in scored.lines[0].scores.top]
     return Table(

@@ -12,7 +12,7 @@ from neurofm.benchmarks.retrieval.average import WORDS
 from neurofm.benchmarks.retrieval.controls import Control, controls_of, verdict
 from neurofm.benchmarks.retrieval.gallery import Gallery
 from neurofm.benchmarks.retrieval.ranks import Retrieval, retrieve, subsets_of_k, two_way
-from neurofm.benchmarks.retrieval.trials import Decode, Trials
+from neurofm.benchmarks.retrieval.trials import Decoder, Trials
 from neurofm.hub.load import LoadedModel
 from neurofm.schema.hashing import hash_of
 
@@ -34,12 +34,12 @@ class Line:
         "trial" or "subject": what was averaged before decoding.
     scores : Retrieval
     two_way : float
-        Mean two-way identification of embeddings.
+        Mean two-way identification of embeddings; nan where answers are none.
     controls : dict of str to Control
     verdict : str
         "" or which control it does not beat.
     ceiling : float
-        Top-1 with the stimuli's own embeddings.
+        Top-1 with the stimuli's own embeddings; nan where answers are none.
     backward : Retrieval, optional
         Of all answers, which one is to this stimulus? Where each tested stimulus has one answer.
     """
@@ -58,23 +58,29 @@ class Line:
 
 
 def line_of(
-    decode: Decode, trials: Trials, gallery: Gallery, answer: Mapping[str, int], *, model: str, subject: str,
+    decoder: Decoder, trials: Trials, gallery: Gallery, answer: Mapping[str, int], *, model: str, subject: str,
     rule: str, mode: str, train: Trials, seed: int,
 ) -> Line:  # fmt: skip
     """Score a decoder on a person's (averaged) trials, its controls beside it."""
     target = np.array([answer[s] for s in trials.stimulus])
-    said, candidates = decode(trials.values, trials.recording), gallery.vectors
+    decode, candidates = decoder.answer, gallery.vectors
+    said = decode(trials.values, trials.recording)
     scores = retrieve(said, candidates, target, unit=np.array(trials.stimulus))
-    controls = controls_of(decode, trials, candidates, target, train=train, seed=seed)
-    # with many trials of one stimulus the distractors would be the same item
-    mean = trials.averaged("everybody")
-    pairs = two_way(decode(mean.values, mean.recording), mean.own) if len(set(mean.stimulus)) > 1 else [0.5]
+    controls = controls_of(
+        decode, trials, candidates, target, train=None if decoder.by_likelihood else train, seed=seed
+    )
+    two, ceiling = float("nan"), float("nan")
+    if not decoder.by_likelihood:
+        # with many trials of one stimulus the distractors would be the same item
+        mean = trials.averaged("everybody")
+        alone = len(set(mean.stimulus)) < 2
+        two = 0.5 if alone else float(np.mean(two_way(decode(mean.values, mean.recording), mean.own)))
+        ceiling = retrieve(mean.own, candidates, np.array([answer[s] for s in mean.stimulus])).top[1].value
     once = gallery.source == "stimulus" and len(set(trials.stimulus)) == len(trials.stimulus) > 1
     return Line(
         backward=retrieve(candidates[target], said, np.arange(len(said))) if once else None,
         model=model, subject=subject, rule=rule, gallery=gallery, mode=mode, scores=scores, controls=controls,
-        two_way=float(np.mean(pairs)), verdict=verdict(scores.top[1].low, controls),
-        ceiling=retrieve(mean.own, gallery.vectors, np.array([answer[s] for s in mean.stimulus])).top[1].value,
+        two_way=two, verdict=verdict(scores.top[1].low, controls), ceiling=ceiling,
     )  # fmt: skip
 
 
@@ -117,7 +123,8 @@ def rows_of(
         ("hubness", line.scores.hubness), ("feature_ceiling", line.ceiling),
         *((f"control: {k}", c.top1) for k, c in line.controls.items()),
     ):  # fmt: skip
-        rows.append({**about, "metric": metric, "value": value})
+        if np.isfinite(value):
+            rows.append({**about, "metric": metric, "value": value})
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The retrieval benchmark: every contrastive model found, beside ridge, its controls, the ceiling and the oracle."""
+"""The retrieval benchmark: every contrastive model found, beside ridge and an encoding model, its controls, the ceiling and the oracle."""
 
 from __future__ import annotations
 
@@ -51,6 +51,8 @@ from neurofm.schema.hashing import hash_of, read_json
 from neurofm.schema.recording import slug
 from neurofm.training.reopen import corpus_of
 
+# an encoding model inverts their covariance
+MOST_CHANNELS = 4000
 NO_ORACLE = (float("nan"), float("nan"))
 
 
@@ -105,7 +107,7 @@ def score_retrieval(
     *, name: str, runs: str, results: str, run_id: str, task: str, dataset: str | None = None, encoder: str | None = None,
     galleries: Sequence[str] = ("stimulus",), averages: Sequence[str] = ("trial", "subject"), centred: bool = False,
     candidates: str = "test", ways: Sequence[int] = (), curve: bool = True, resolved: bool = True, width_s: float = 0.1, step_s: float = 0.05,
-    n_panels: int = 4, decoded: str | None = None, decoded_as: str = "clip_image_768", seed: int = 0, allow_leak: str = "", allow_import: bool = False, versions: str = "",
+    n_panels: int = 4, bars: Sequence[str] = BARS, decoded: str | None = None, decoded_as: str = "clip_image_768", seed: int = 0, allow_leak: str = "", allow_import: bool = False, versions: str = "",
 ) -> Iterator[tuple[str, RetrievalScores]]:  # fmt: skip
     """Score every retriever of `task` under `runs`; yield a line of progress each.
 
@@ -134,12 +136,16 @@ def score_retrieval(
         Of the parts of time.
     n_panels : int
         Queries shown with what was found.
+    bars : sequence of str
+        Classical decoders to score beside, of "ridge" and "encoding model" (for stimuli of one vector).
     decoded : str, optional
         Folder for the decoded embeddings of the averaged test trials, one file per model and person, in the format
         `decoded_as` that an image decoder takes (`schema.conditions.FORMATS`).
     seed : int
         Of draws of repetitions and controls.
     """
+    if unknown := [b for b in bars if b not in BARS]:
+        raise ConfigError(f"bars names '{unknown[0]}': {nearest(unknown[0], BARS)}")
     if candidates not in ("test", "all"):
         raise ConfigError(f"candidates='{candidates}': {nearest(candidates, ('test', 'all'))}")
     out = RetrievalScores(task=task)
@@ -183,9 +189,16 @@ def score_retrieval(
         through = hash_of([[t["name"], t["choices"]] for t in loaded.transforms])
         if corpus.split.hash not in ridges:
             ridges[corpus.split.hash] = label, through
-            decoders[RIDGE] = ridge(train)
-            if kinds != ("segment",):
-                decoders[ENCODING] = encoding_decoder(train)
+            if RIDGE in bars:
+                decoders[RIDGE] = ridge(train)
+            if ENCODING in bars and kinds != ("segment",):
+                if train.values.shape[2] <= MOST_CHANNELS:
+                    decoders[ENCODING] = encoding_decoder(train)
+                else:
+                    out.notes.append(
+                        f"no encoding model beside it: the noise of {train.values.shape[2]} channels is too much to invert "
+                        f"(at most {MOST_CHANNELS})"
+                    )
         elif ridges[corpus.split.hash][1] != through:
             beside = ridges[corpus.split.hash][0]
             out.notes.append(
@@ -193,7 +206,9 @@ def score_retrieval(
             )
         out.oracle |= {s: by for s, by in _oracle(corpus).items() if s in set(test.subject)}
         for model, decoder in decoders.items():
-            decode, place, compared = about_the_mean(decoder, train, estimates=model == RIDGE) if centred else decoder
+            if centred:
+                decoder = about_the_mean(decoder, train, estimates=model == RIDGE)
+            decode, place, compared, _ = decoder
             asked, taught = test.placed(place), train.placed(place)
             for subject in sorted(set(test.subject)):
                 rule = "new person" if subject in new or subject not in people else "trained on"
@@ -203,7 +218,7 @@ def score_retrieval(
                     gallery = gallery.placed(place, compared)
                     for mode in averages if kind != "segment" else ("trial",):
                         line = line_of(
-                            decode, own.averaged(mode), gallery, answer, model=model, subject=subject, rule=rule, mode=mode,
+                            decoder, own.averaged(mode), gallery, answer, model=model, subject=subject, rule=rule, mode=mode,
                             train=taught, seed=seed,
                         )  # fmt: skip
                         out.lines.append(line)

@@ -36,11 +36,16 @@ Place = Callable[[NDArray], NDArray]
 
 
 class Decoder(NamedTuple):
-    """Who answers, and where stimuli lie among the answers: two points of one space that a cosine compares."""
+    """Who answers, and where stimuli lie among the answers: two points of one space that a cosine compares.
+
+    With `by_likelihood` that space serves the ranking alone: its points are no embeddings, have no mean that could be taken
+    off, and only those placed together can be compared.
+    """
 
     answer: Decode
     place: Place
     compared: str = "cosine"
+    by_likelihood: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +228,10 @@ def encoding_decoder(train: Trials) -> Decoder:
     """Answer with what an encoding model, taught with single training trials, expects of every candidate."""
     model = EncodingIdentification().fit(train.values, train.own, train.stimulus)
     return Decoder(
-        lambda values, _: model.answer(values), model.place, "likelihood of the response under an encoding model"
+        lambda values, _: model.answer(values),
+        model.place,
+        "likelihood of the response under an encoding model",
+        by_likelihood=True,
     )
 
 
@@ -232,6 +240,8 @@ def about_the_mean(decoder: Decoder, train: Trials, *, estimates: bool) -> Decod
 
     Answers of a contrastive network have a scale of their own, so that mean would swamp them: they are taken about their own.
     """
+    if decoder.by_likelihood:
+        return decoder
     places = decoder.place(train.own).mean(axis=0)
     answers = places if estimates else decoder.answer(train.values, train.recording).mean(axis=0)
     return Decoder(

@@ -6,7 +6,7 @@ import pytest
 from data_prep.sources.sim_base import rng_of
 from data_prep.sources.sim_image_eeg import SimImageEeg, simulate
 from data_prep.sources.sim_image_model import lead_field, person_of, world_of
-from data_prep.sources.sim_image_oracle import information, oracle, ranks_known, whitened
+from data_prep.sources.sim_image_oracle import information, oracle, ranks_by_cosine, ranks_known, whitened
 from neurofm.schema.embeddings import EmbeddingFile
 from neurofm.schema.hashing import read_json
 
@@ -59,6 +59,30 @@ def test_the_short_road_is_the_likelihood(source):
     inverse = np.linalg.inv(covariance)
     slow = [-0.5 * (d := (y - person.mean - person.pattern @ z).ravel()) @ inverse @ d for z in gallery]
     np.testing.assert_allclose(np.diff(score), np.diff(slow), rtol=1e-6, atol=1e-6)
+
+
+def test_an_estimate_compared_by_cosine_is_brute_force(source):
+    """E[z | y] from simulated trials and the full covariance, on one draw of the noise; the short road agrees over many."""
+    world = world_of(source.choices)
+    person, gallery = person_of(source.choices, 1), world.features["test"]
+    prior = np.cov(world.features["train"].T)
+    pattern = person.pattern.reshape(-1, len(prior))
+    covariance = np.kron(person.channel_root @ person.channel_root.T, person.time_root @ person.time_root.T) / 2
+    gain = prior @ pattern.T @ np.linalg.inv(pattern @ prior @ pattern.T + covariance)
+    rng, unit = np.random.default_rng(0), gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
+    slow = []
+    for _ in range(20):
+        noise = (
+            person.channel_root
+            @ rng.standard_normal((len(gallery), *person.mean.shape))
+            @ person.time_root.T
+            / np.sqrt(2)
+        )
+        score = ((gallery @ pattern.T + noise.reshape(len(gallery), -1)) @ gain.T) @ unit.T
+        slow.append((score > np.diag(score)[:, None]).sum(1))
+    short = ranks_by_cosine(person, gallery, 2, np.random.default_rng(1), prior)
+    assert abs((np.concatenate(slow) < 1).mean() - (short < 1).mean()) < 0.05
+    assert (short < 1).mean() < (ranks_known(person, gallery, 2, np.random.default_rng(1)) < 1).mean()
 
 
 def test_averaging_n_is_noise_over_root_n(source):

@@ -213,7 +213,7 @@ def test_about_the_mean_does_not_ask_for_the_scale_of_answers():
     )  # fmt: skip
     for scale, offset in ((1.0, 0.0), (0.01, 0.0), (3.0, 8.0)):
         plain = Decoder(lambda x, _, a=scale, b=offset: a * x[:, 0] + b, lambda e: e)
-        answer, place, compared = about_the_mean(plain, trials, estimates=False)
+        answer, place, compared, _ = about_the_mean(plain, trials, estimates=False)
         said, gallery = answer(trials.values, trials.recording), place(own)
         np.testing.assert_allclose(said.mean(axis=0), 0, atol=1e-5)
         assert retrieve(said, gallery, np.arange(30)).top[1].value == 1

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ import pytest
 from neurofm.benchmarks.retrieval.controls import Control
 from neurofm.benchmarks.retrieval.folds import kinds_of, labels_of, pooled
 from neurofm.benchmarks.retrieval.gallery import Gallery
-from neurofm.benchmarks.retrieval.line import Line, line_of
+from neurofm.benchmarks.retrieval.line import Line, line_of, rows_of
 from neurofm.benchmarks.retrieval.ranks import cosine, summarise
-from neurofm.benchmarks.retrieval.trials import Trials
+from neurofm.benchmarks.retrieval.trials import Decoder, Trials, about_the_mean, as_it_is, encoding_decoder
 
 
 def line(ranks, control):
@@ -57,6 +58,38 @@ def test_seeds_and_people_of_one_recipe_are_one_story(tmp_path):
     }  # fmt: skip
 
 
+def test_answers_that_are_no_embeddings_get_no_figure_that_compares_embeddings():
+    """An encoding model's points serve its likelihood alone: no two-way identification, no ceiling, no mean taken off."""
+    rng = np.random.default_rng(0)
+    own = rng.standard_normal((40, 3))
+    values = (own @ rng.standard_normal((3, 8))).reshape(40, 4, 2) + 0.2 * rng.standard_normal((40, 4, 2))
+    keys = [str(i) for i in range(40)]
+    trials = Trials(
+        values=values, stimulus=keys, subject=["s"] * 40, recording=["r"] * 40, start_s=np.arange(40.0), own=own
+    )
+    train, test = trials.only(range(30)), trials.only(range(30, 40))
+    decoder = encoding_decoder(train)
+    assert about_the_mean(decoder, train, estimates=False) is decoder
+    gallery = Gallery(
+        source="stimulus",
+        keys=tuple(keys[30:]),
+        vectors=decoder.place(own[30:]),
+        encoder="e",
+        embedding_hash="h",
+        embedding="e",
+    )
+    got = line_of(
+        decoder, test.placed(decoder.place), gallery, {k: i for i, k in enumerate(keys[30:])}, model="encoding model", subject="s",
+        rule="trained on", mode="subject", train=train.placed(decoder.place), seed=0,
+    )  # fmt: skip
+    assert got.scores.top[1].value > 0.8
+    assert np.isnan(got.two_way)
+    assert np.isnan(got.ceiling)
+    assert set(got.controls) == {"shuffled labels", "permuted signal", "noise"}
+    rows = rows_of({}, got, False, SimpleNamespace(card={}), ())
+    assert not {"two_way", "feature_ceiling"} & {r["metric"] for r in rows}
+
+
 def test_backward_asks_which_answer_is_to_a_stimulus():
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((6, 4))
@@ -69,7 +102,7 @@ def test_backward_asks_which_answer_is_to_a_stimulus():
     # every answer looks like "a" a little, so forward suffers where backward does not
     said = vectors + 3 * vectors[0]
     got = line_of(
-        lambda values, _: said[: len(values)], trials, gallery, {k: i for i, k in enumerate(keys)}, model="m",
+        Decoder(lambda values, _: said[: len(values)], as_it_is), trials, gallery, {k: i for i, k in enumerate(keys)}, model="m",
         subject="s", rule="trained on", mode="subject", train=trials, seed=0,
     )  # fmt: skip
     similarity = cosine(said, vectors)
