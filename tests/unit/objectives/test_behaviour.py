@@ -188,5 +188,5 @@ def test_a_closed_form_readout_is_ridge_and_chooses_its_penalty_on_stretches_of_
     np.testing.assert_allclose(said, fitted(known, best).predict(x), rtol=1e-4, atol=1e-4)
     # within one window's length nothing can be left out that the rest does not tell of
     data.start_s = 0.004 * torch.arange(n).double()
-    with pytest.raises(DataError, match="199 calibration windows of 1 s all share time .* solver=steps"):
+    with pytest.raises(DataError, match=r"199 calibration windows of 1 s all share time .* solver=steps"):
         finetune(loaded, data, strategy="probe", strategy_choices={"solver": "ridge"}, objective=wish)
