@@ -6,7 +6,10 @@ export OMP_NUM_THREADS=1
 train() { # name, then overrides
   [ -e "runs/$1/finished.json" ] || neurofm train name="$1" trainer.progress=false overwrite=true "${@:2}"
 }
-score() { neurofm evaluate benchmark="$1" runs="$2" results="$2" out="$2/report" +benchmark.parts.0.resolved=false "${@:3}"; }
+score() { # benchmark, folder of runs, folder of the report in it, then overrides
+  neurofm evaluate benchmark="$1" runs="$2" results="$2" out="$2/$3" "${@:4}"
+}
+whole=+benchmark.parts.0.resolved=false # whole trials, no accuracy over time within them
 prepared() { [ -e "shards/$1/dataset.json" ] || neurofm prep dataset="$1" "${@:2}"; }
 
 case "$1" in
@@ -16,9 +19,9 @@ within) # NICE within each of ten people, three seeds for four of them; for two 
   for who in 01 02 03 04; do
     for seed in 1 2; do train within/sim_image_eeg/$who-seed$seed experiment=sim_image_eeg data.split.subject=$who seed=$seed; done
   done
-  score sim_image_eeg runs/within
+  score sim_image_eeg runs/within report $whole
   for who in 05 06; do train within_plain/sim_image_eeg/$who-seed0 experiment=sim_image_eeg data.split.subject=$who objective.stimulus_head=null; done
-  score sim_image_eeg runs/within_plain
+  score sim_image_eeg runs/within_plain report $whole
   ;;
 new) # people nobody was trained on: mean responses taken off; nine others
   prepared sim_image_eeg
@@ -27,7 +30,7 @@ new) # people nobody was trained on: mean responses taken off; nine others
     train new/sim_image_eeg/$who-seed0 experiment=sim_image_eeg held_out=$who "$centre"
   done
   for seed in 1 2; do train new/sim_image_eeg/01-seed$seed experiment=sim_image_eeg held_out=01 "$centre" seed=$seed; done
-  score sim_image_eeg runs/new
+  score sim_image_eeg runs/new report $whole
   ;;
 speech) # ten passages in turn, three lengths
   prepared naplib_speech
@@ -36,8 +39,7 @@ speech) # ten passages in turn, three lengths
       train speech/naplib_speech/$task-fold$fold experiment=naplib_speech task=$task data.split.fold=$fold
     done
     for centred in false true; do
-      neurofm evaluate benchmark=naplib_speech runs=runs/speech results=runs/speech out=runs/speech/$task-$centred \
-        +benchmark.parts.0.resolved=false benchmark.parts.0.task=$task benchmark.parts.0.centred=$centred
+      score naplib_speech runs/speech $task-$centred $whole benchmark.parts.0.task=$task benchmark.parts.0.centred=$centred
     done
   done
   ;;
@@ -57,16 +59,14 @@ grasshopper) # two sounds, five stretches of each in turn; how long to train is 
       # shellcheck disable=SC2086
       train hopper_linear$sound/grasshopper/fold$fold $one objective.linear=true trainer.max_steps=0
     done
-    for runs in hopper$sound hopper_linear$sound; do
-      neurofm evaluate benchmark=grasshopper runs=runs/$runs results=runs/$runs out=runs/$runs/report
-    done
+    for runs in hopper$sound hopper_linear$sound; do score grasshopper runs/$runs report; done
   done
   ;;
 meg) # what a clamp is for
   prepared sim_meg
   train meg_clamp/sim_meg/nice experiment=sim_meg
   train meg_none/sim_meg/nice experiment=sim_meg 'data.transforms=[{name: robust_scale, per: subject, clamp: null}]'
-  for runs in meg_clamp meg_none; do neurofm evaluate benchmark=sim_meg runs=runs/$runs results=runs/$runs out=runs/$runs/report; done
+  for runs in meg_clamp meg_none; do score sim_meg runs/$runs report; done
   ;;
 fmri | native) # a new person from 20 to 1,500 trials, in shared coordinates or in native voxels
   data=$([ "$1" = fmri ] && echo sim_fmri || echo sim_fmri_native)

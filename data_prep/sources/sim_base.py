@@ -25,19 +25,11 @@ TRAIN_AND_TEST = (("01", "", "train"), ("01", "", "test"))
 PAUSE_S = 1.0
 
 
-class SimSource(Source):
-    """A simulated population; a subclass lists (subject, session, part) and makes one recording of it.
-
-    Attributes
-    ----------
-    oracle : dict
-        What the truth itself scores with the default choices, as `scripts/oracles_spiking.py` prints it.
-    """
+class FromChoices(Source):
+    """Simulated recordings, all of which follows from `choices`: plain numbers, checked by their names."""
 
     licence = "simulated, public domain (CC0)"
     citation = "simulated by neurofm; nobody was recorded"
-    modalities: tuple[str, ...] = ("spikes",)
-    oracle: ClassVar[dict[str, float]] = {}
 
     def __init__(self, **choices: Any) -> None:
         self.choices = choices
@@ -51,6 +43,19 @@ class SimSource(Source):
     def fewest(self, name: str) -> int:
         """Return the smallest value that a number of things may have."""
         return 0 if name == "n_held_out" else 1
+
+
+class SimSource(FromChoices):
+    """A simulated population; a subclass lists (subject, session, part) and makes one recording of it.
+
+    Attributes
+    ----------
+    oracle : dict
+        What the truth itself scores with the default choices, as `scripts/oracles_spiking.py` prints it.
+    """
+
+    modalities: tuple[str, ...] = ("spikes",)
+    oracle: ClassVar[dict[str, float]] = {}
 
     def describe(self) -> dict[str, Any]:
         """Return name, choices, that it is simulated, and the oracle's scores where they were measured."""

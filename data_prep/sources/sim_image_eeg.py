@@ -60,10 +60,7 @@ class SimImageEeg(SimShown):
         n_dims: int = 64, n_dipoles: int = 8, rate_hz: float = 100.0, trial_s: float = 0.6, subject_spread: float = 0.3,
         noise: float = 1.0, slope: float = 1.0, outlier_share: float = 0.0, outlier_gain: float = 200.0, seed: int = 0,
     ) -> None:  # fmt: skip
-        self.choices: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        for key, value in self.choices.items():
-            if key.startswith("n_") and value < 1:
-                raise ConfigError(f"source 'sim_image_eeg': {key} is {value}; expected 1 or more")
+        super().__init__(**{k: v for k, v in locals().items() if k not in ("self", "__class__")})
         if n_features > n_dims:
             raise ConfigError(f"source 'sim_image_eeg': n_features is {n_features}, above n_dims, {n_dims}")
         if trial_s < 0.2:

@@ -60,7 +60,7 @@ class SimSharedLatents(SimShown):
         n_test: int = 100, n_latents: int = 12, n_dims: int = 64, n_times: int = 60, rate_hz: float = 100.0, spread: float = 0.3,
         noise: float = 1.0, outlier_share: float = 0.0, outlier_gain: float = 200.0, seed: int = 0,
     ) -> None:  # fmt: skip
-        self.choices: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        super().__init__(**{k: v for k, v in locals().items() if k not in ("self", "__class__")})
         if modality not in KINDS:
             raise ConfigError(f"source '{self.name}': unknown modality '{modality}': {nearest(modality, KINDS)}")
         if n_latents > n_dims:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.sources.base import Item, Source
+from data_prep.sources.base import Item
+from data_prep.sources.sim_base import FromChoices
 from neurofm.schema.embeddings import EMBEDDINGS, write_embeddings
 from neurofm.schema.hashing import hash_of, write_json
 from neurofm.schema.recording import Recording
@@ -17,23 +18,18 @@ from neurofm.schema.recording import Recording
 PARTS = ("train", "test")
 
 
-class SimShown(Source):
+class SimShown(FromChoices):
     """Simulated people and images that do not exist; a subclass says what each image is and simulates the answers to it.
 
     Beside the embedding stands ``stimuli/oracle.json``: what the best possible decoder reaches for each person.
 
     Attributes
     ----------
-    choices : dict
-        The arguments, from which everything follows.
     layer : str
         What the embedding holds, in words.
     """
 
-    licence = "simulated, public domain (CC0)"
-    citation = "simulated by neurofm; no person was recorded"
     layer: str
-    choices: dict[str, Any]
 
     def images(self, part: str) -> Iterator[tuple[str, str, np.ndarray]]:
         """Yield (id, concept, embedding) of every image of a part."""
@@ -44,7 +40,7 @@ class SimShown(Source):
         raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:
-        """Return name and choices."""
+        """Return name and choices; no more than that, as fingerprints of prepared data are made of it."""
         return {"name": self.name, "version": self.version, **self.choices}
 
     def stimuli(self, folder: Path) -> list[dict[str, Any]]:

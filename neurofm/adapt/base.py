@@ -168,6 +168,26 @@ def freeze_all_but(module: nn.Module, names: Iterable[str]) -> None:
         parameter.requires_grad_(name in keep)
 
 
+def new_rows(before: LoadedModel, now: LoadedModel) -> list[str]:
+    """Names of the tables that `begin` gave rows for units or sessions not met before; random until they are trained."""
+    old = {name: weight.shape for name, weight in before.model.named_parameters()}
+    own = dict(now.model.named_parameters())
+    return [name for name in now.model.subject_parameters() if name in old and own[name].shape != old[name]]
+
+
+def refuse_new_rows(before: LoadedModel, now: LoadedModel, how: str) -> None:
+    """Refuse what takes no step of gradient where rows are new: a decoder would be saved with random ones."""
+    if not new_rows(before, now):
+        return
+    news = [("units", now.facts.channels[len(before.facts.channels) :])]
+    news += [("sessions", now.facts.sessions[len(before.facts.sessions) :])]
+    what, names = next((what, names) for what, names in news if names)
+    raise ConfigError(
+        f"{how} trains no embeddings, and {len(names)} {what} of the new data (the first is '{names[0]}') are not in the "
+        "model's vocabulary; use adapt=unit_embedding or adapt=full"
+    )
+
+
 def require_head(loaded: LoadedModel, strategy: str) -> None:
     """Refuse a strategy that relies on the objective's own parameters where there are none."""
     if not any(True for _ in loaded.objective.parameters()):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from neurofm.adapt.base import Adapted, begin, freeze_all_but
+from neurofm.adapt.base import Adapted, begin, freeze_all_but, new_rows
 from neurofm.hub.load import LoadedModel
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
@@ -97,7 +97,7 @@ def lora(
             f"adapt=lora: model '{start.card['model']['name']}' has no attention whose maps are named "
             f"{' or '.join(dict.fromkeys(leaves))}; use adapt=full or probe"
         )
-    freeze_all_but(start.model, ())
+    freeze_all_but(start.model, new_rows(loaded, start))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module, tensor, *rows in maps:

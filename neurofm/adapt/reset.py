@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from neurofm.adapt.base import Adapted, begin, freeze_all_but
+from neurofm.adapt.base import Adapted, begin, freeze_all_but, new_rows
 from neurofm.hub.load import LoadedModel
 from neurofm.schema.errors import ConfigError, nearest
 from neurofm.schema.facts import Facts
@@ -66,6 +66,6 @@ def reset(
                 if n not in fresh or fresh[n].shape != p.shape:
                     raise ConfigError(f"adapt=reset: '{n}' of model '{name}' grew with its subjects; use subject_layer")
                 p.copy_(fresh[n])
-    freeze_all_but(begun.model, chosen)
+    freeze_all_but(begun.model, [*chosen, *new_rows(loaded, begun)])
     begun.objective.requires_grad_(train_head)
     return Adapted("reset", begun, frozen_backbone=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from neurofm.adapt.rows import select
 from neurofm.hub.load import LoadedModel
+from neurofm.models.base import offers
+from neurofm.objectives.base import Objective
 from neurofm.schema.batch import NeuralBatch
 from neurofm.schema.errors import ConfigError, DataError
 
@@ -40,9 +42,9 @@ def ridge_head(loaded: LoadedModel) -> Callable[[NeuralBatch], None]:
     ConfigError
         When the objective has no head that is linear in the model's pooled vector.
     """
-    objective: Any = loaded.objective
+    objective = loaded.objective
     head = objective.linear_head
-    if head is None or not (objective.is_classifier or hasattr(objective, "wanted")):
+    if head is None or not (objective.is_classifier or offers(objective, Objective.regression_targets)):
         raise ConfigError(
             "adapt=probe with solver=ridge needs objective=supervised or behaviour with readout=pool, a head linear in one "
             "vector per window; use solver=steps"
@@ -53,7 +55,7 @@ def ridge_head(loaded: LoadedModel) -> Callable[[NeuralBatch], None]:
         if objective.is_classifier:
             weight, bias = _of_classes(x, windows, len(loaded.facts.classes))
         else:
-            weight, bias = _of_behaviour(x, windows, objective)
+            weight, bias = _of_behaviour(x, windows, *objective.regression_targets(windows))
         with torch.no_grad():
             head.weight.copy_(torch.from_numpy(weight))
             head.bias.copy_(torch.from_numpy(bias))
@@ -86,11 +88,9 @@ def _of_classes(x: Array, windows: NeuralBatch, n_classes: int) -> tuple[Array, 
     return weight, found.intercept_ - weight @ mean
 
 
-def _of_behaviour(x: Array, windows: NeuralBatch, objective: Any) -> tuple[Array, Array]:
-    values, _, mask = objective.wanted(windows)
-    there = mask[:, 0].cpu().numpy()
-    y = ((values - objective.mean) / objective.scale)[:, 0].double().cpu().numpy()[there]
-    x = x[there]
+def _of_behaviour(x: Array, windows: NeuralBatch, values: Tensor, mask: Tensor) -> tuple[Array, Array]:
+    there = mask.cpu().numpy()
+    x, y = x[there], values.double().cpu().numpy()[there]
     if len(x) < 2 * FOLDS:
         raise DataError(
             f"adapt=probe with solver=ridge: {len(x)} calibration windows have behaviour, too few to choose a penalty by; "
@@ -101,17 +101,22 @@ def _of_behaviour(x: Array, windows: NeuralBatch, objective: Any) -> tuple[Array
     start_s = (one_by_one if windows.start_s is None else windows.start_s.double().cpu().numpy())[there]
     names = np.array(windows.recording_id or [""] * len(windows))[there]
     order = np.lexsort((start_s, names))
-    errors = np.zeros(len(PENALTIES))
+    errors, n_left = np.zeros(len(PENALTIES)), 0
     for fold in np.array_split(order, FOLDS):
         # whatever shares time with the windows left out would tell of them
         close = np.abs(start_s[:, None] - start_s[fold]) < window_s - 1e-9
         near = (close & (names[:, None] == names[fold])).any(1)
         if (~near).sum() < 2:
             continue
+        n_left += len(fold)
         for i, (weight, bias) in enumerate(_ridges(x[~near], y[~near])):
             errors[i] += np.square(x[fold] @ weight.T + bias - y[fold]).sum()
-    best = int(errors.argmin()) if errors.any() else len(PENALTIES) // 2
-    return _ridges(x, y)[best]
+    if not n_left:
+        raise DataError(
+            f"adapt=probe with solver=ridge: the {len(x)} calibration windows of {window_s:g} s all share time with one "
+            "another, so none can be left out to choose a penalty by; take a longer calibration or use solver=steps"
+        )
+    return _ridges(x, y)[int(errors.argmin())]
 
 
 def _ridges(x: Array, y: Array) -> list[tuple[Array, Array]]:

@@ -1,11 +1,11 @@
-"""Strategies that choose which of the model's own parameters move."""
+"""Strategies that choose which of the model's own parameters move; rows of units not met before move in all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from neurofm.adapt.base import Adapted, begin, freeze_all_but, require_head
+from neurofm.adapt.base import Adapted, begin, freeze_all_but, new_rows, refuse_new_rows, require_head
 from neurofm.adapt.known_rows import seek_among_known
 from neurofm.adapt.lora import merge_lora
 from neurofm.adapt.ridge_head import ridge_head
@@ -54,12 +54,17 @@ def probe(
     solver: str = "steps",
     seed: int = 0,
 ) -> Adapted:
-    """Train the objective's head on the frozen model: by "steps" of gradient, or as "ridge" regression in closed form."""
+    """Train the objective's head on the frozen model: by "steps" of gradient, or as "ridge" regression in closed form.
+
+    Ridge refuses data with units that the model has not met: their embeddings have no closed form.
+    """
     if solver not in SOLVERS:
         raise ConfigError(f"adapt=probe: unknown solver '{solver}': {nearest(solver, SOLVERS)}")
     start = begin(loaded, facts, objective, seed=seed)
     require_head(start, "probe")
-    freeze_all_but(start.model, ())
+    if solver == "ridge":
+        refuse_new_rows(loaded, start, "adapt=probe with solver=ridge")
+    freeze_all_but(start.model, new_rows(loaded, start))
     return Adapted("probe", start, frozen_backbone=True, solve=ridge_head(start) if solver == "ridge" else None)
 
 
@@ -76,7 +81,7 @@ def bitfit(
     biases = [n for n, _ in start.model.named_parameters() if n.rpartition(".")[2].endswith("bias")]
     if not biases:
         raise ConfigError(f"adapt=bitfit: model '{start.card['model']['name']}' has no biases; use adapt=lora or probe")
-    freeze_all_but(start.model, biases)
+    freeze_all_but(start.model, [*biases, *new_rows(loaded, start)])
     return Adapted("bitfit", start)
 
 
@@ -135,7 +140,7 @@ def norm(
         raise ConfigError(
             f"adapt=norm: model '{start.card['model']['name']}' has no norm layer with weights; use adapt=bitfit or lora"
         )
-    freeze_all_but(start.model, gains)
+    freeze_all_but(start.model, [*gains, *new_rows(loaded, start)])
     return Adapted("norm", start)
 
 

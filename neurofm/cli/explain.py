@@ -92,6 +92,11 @@ def explain(error: Exception, verb: str, argv: list[str]) -> str:
         r"Key '([\w.-]+)' is not in struct", message
     ):
         return _unknown_key(found.group(1), verb, argv)
+    if found := re.search(r"Error merging override ([\w.]+)=", message):
+        config, words = composed(verb, argv), found.group(1).split(".")
+        for key in itertools.accumulate(words, "{}.{}".format):
+            if OmegaConf.is_list(OmegaConf.select(config, key)):
+                return f"'{key}' of {verb}.yaml is a list: write '{key}=[VALUE,VALUE]', all of it"
     return " ".join(message.split("\n\n")[0].split())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import yaml
@@ -59,6 +60,15 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def first_sentence(text: str) -> str:
+    """Return what comes before the first full stop that ends a sentence: none in brackets, after "et al" or an initial."""
+    for stop in re.finditer(r"(?<!\bal)(?<!\b[A-Z])\.\s", text):
+        before = text[: stop.start()]
+        if before.count("(") <= before.count(")"):
+            return before
+    return text
+
+
 def summary(file: Path) -> str:
     """Return the first sentence of a YAML's first comment, which says what it is."""
     text = file.read_text(encoding="utf-8")
@@ -70,6 +80,6 @@ def summary(file: Path) -> str:
             break
         comments.append(line.lstrip("# "))
     if comments:
-        return " ".join(comments).split(". ")[0].rstrip(".")
+        return first_sentence(" ".join(comments)).rstrip(".")
     content = yaml.safe_load(text) or {}
     return str(content.get("name") or content.get("id") or "")

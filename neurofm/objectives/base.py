@@ -94,6 +94,10 @@ class Objective(nn.Module):
         """The map that `predict` is of the model's pooled vector, where it is that and nothing else."""
         return None
 
+    def regression_targets(self, batch: NeuralBatch) -> tuple[Tensor, Tensor]:
+        """Return what `linear_head` is regressed on in its own units, (B, outputs), and in which windows it is there, (B,)."""
+        raise ConfigError(f"{type(self).__name__} has no targets that a linear head could be regressed on")
+
     def rollout(self, model: Backbone, batch: NeuralBatch, n_steps: int) -> Tensor:
         """Return the `n_steps` segments after the batch, each from those before it, the estimated ones included."""
         raise ConfigError(f"{type(self).__name__} cannot be rolled out; use objective=next_state")

@@ -143,6 +143,13 @@ class Behaviour(Objective):
         """The head, where it reads the pooled vector."""
         return self.head if self.readout == "pool" else None
 
+    def regression_targets(self, batch: NeuralBatch) -> tuple[Tensor, Tensor]:
+        """Return the last sample of every window in units of `scale`, (B, Y), and whether it is there, (B,)."""
+        if self.linear_head is None:
+            return super().regression_targets(batch)
+        values, _, mask = self.wanted(batch)
+        return ((values - self.mean) / self.scale)[:, 0], mask[:, 0]
+
     def wanted(self, batch: NeuralBatch) -> StreamValues:
         """Return values, times and mask of what is decoded; for ``pool`` the last sample that is there.
 

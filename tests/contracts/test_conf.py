@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from data_prep.stages import STAGES
 from neurofm.adapt import ADAPT
 from neurofm.adapt.finetune import finetune
 from neurofm.cli import main
+from neurofm.cli.list import GROUPS, first_sentence, summary
 from neurofm.data.corpus import Corpus
 from neurofm.data.splits.rules import RULES
 from neurofm.data.task import Task
@@ -101,6 +103,16 @@ def check(config):
             named(STAGES, stage)
 
 
+@pytest.mark.parametrize("data", ["mine", "mine_new_subject"])
+def test_own_spikes_need_no_new_keys(data):
+    calibration = ["held_out=a", "data.split.budgets_s=[20,80]"] if data == "mine_new_subject" else []
+    config = composed("train", f"data={data}", "data.path=x", "data.bin_s=0.01", "data.events=true",
+                      "data.streams=[velocity]", *calibration)  # fmt: skip
+    check(config)
+    assert (config["data"]["events"], config["data"]["streams"]) == (True, ["velocity"])
+    assert config["data"]["split"].get("budgets_s", [20, 80]) == [20, 80]
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_verb(verb):
     config = composed(verb)
@@ -131,6 +143,15 @@ def test_first_line_says_what_it_is(file):
 
 def test_every_verb_has_its_yaml():
     assert set(VERBS) == set(main.VERBS) - {"list", "inspect", "doctor"}  # doctor takes the arguments of train
+
+
+def test_a_summary_is_a_whole_sentence():
+    said = {p: summary(p) for group, _ in GROUPS.values() for p in (CONF / group).glob("*.yaml")}
+    cut = re.compile(r"\b(et )?al$")
+    assert not [str(p) for p, s in said.items() if cut.search(s) or s.count("(") != s.count(")")]
+    assert said[CONF / "model" / "nice.yaml"].startswith("NICE (Song et al. 2024, ")
+    assert said[CONF / "dataset" / "celegans.yaml"].startswith("Whole-brain calcium of C. elegans, ")
+    assert first_sentence("As X et al. do. And (of B. C.) more.") == "As X et al. do"
 
 
 def test_every_dataset_is_in_the_docs():

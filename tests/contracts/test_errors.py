@@ -45,6 +45,8 @@ CASES = [
     ("train data=simulated held_out=04", "run `neurofm prep dataset=simulated` first"),
     ("train data=mine", "'data.path' must be given"),
     ("train data=mine data.path=elsewhere", "run `neurofm prep dataset=… out=elsewhere` first"),
+    ("train data=mine_new_subject data.split.budgets_s.5=80", "is a list: write 'data.split.budgets_s=[VALUE,VALUE]'"),
+    ("train data=mine_new_subject 'data.split.budgets_s={5s: 5}'", "is a list: write 'data.split.budgets_s=[VALUE,"),
     ("train --cofig-dir=.", "no flag '--cofig-dir=.': did you mean '--config-dir'"),
     ("train --cfg jbo", "invalid choice: 'jbo'"),
     ("train --config-dir nowhere", "nowhere' not found"),

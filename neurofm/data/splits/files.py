@@ -22,7 +22,7 @@ from typing import Any
 
 from neurofm.data.dataset import Dataset
 from neurofm.data.keyed import keyed_generator
-from neurofm.data.splits.parts import whole
+from neurofm.data.splits.parts import check_lengths, whole
 from neurofm.data.splits.spans import Span, Split
 from neurofm.schema.errors import ConfigError, DataError, nearest
 from neurofm.schema.hashing import hash_of, read_json
@@ -45,7 +45,7 @@ def check_rule(rule: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        Naming the key and the nearest known one.
+        Naming the key and the nearest known one, or when a gap below 0 is promised.
     """
     for key in rule:
         if key not in KEYS:
@@ -53,6 +53,7 @@ def check_rule(rule: Mapping[str, Any], where: str) -> dict[str, Any]:
     for key in rule.get("promises") or {}:
         if key not in PROMISES:
             raise ConfigError(f"{where}: a split cannot promise '{key}': {nearest(key, PROMISES)}")
+    check_lengths(gap_s=float((rule.get("promises") or {}).get("gap_s", 0.0)))
     if len([w for w in WAYS if w in rule]) != 1:
         raise ConfigError(f"{where}: a split rule needs exactly one of {', '.join(WAYS)}")
     return dict(rule)

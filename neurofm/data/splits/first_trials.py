@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from neurofm.data.dataset import Dataset
-from neurofm.data.splits.parts import cut, length_s, whole
+from neurofm.data.splits.parts import check_lengths, cut, length_s, whole
 from neurofm.data.splits.spans import Span, Split, overlap
 from neurofm.schema.errors import ConfigError
 
@@ -71,6 +71,7 @@ def new_subject_trials(
         raise ConfigError(f"{dataset.path}: '{subject}' is its only subject, so nobody is left to pretrain on")
     if not budgets or min(budgets) < 1:
         raise ConfigError(f"budgets is {list(budgets)}; expected numbers of trials per class, at least 1")
+    check_lengths(gap_s=gap_s)
     trials = _trials(dataset, held_out, label_kind, around_s)
     early, test = _cut(dataset, trials, subject, test_fraction, test_part)
     parts = _others(dataset, others, validation_fraction, gap_s)

@@ -49,9 +49,27 @@ def length_s(dataset: Dataset, recording_ids: Iterable[str]) -> float:
     return sum(n / dataset.rate_hz(r) for r in recording_ids for n in dataset.interval_samples(r))
 
 
+def check_lengths(*, gap_s: float, test_s: float | None = None, budgets_s: Mapping[str, float] | None = None) -> None:
+    """Refuse a gap below 0, which would let parts overlap, and a test or a budget that holds nothing."""
+    if not gap_s >= 0:
+        raise ConfigError(f"gap_s={gap_s:g} must be 0 s or more; parts with less between them would share signal")
+    if test_s is not None and not test_s > 0:
+        raise ConfigError(f"test_s={test_s:g} must be above 0 s, or nothing is tested")
+    for label, seconds in (budgets_s or {}).items():
+        if not seconds > 0:
+            raise ConfigError(f"budgets_s: '{label}' is {seconds:g} s; a calibration must be above 0 s")
+
+
 def label_of(seconds: float) -> str:
     """Name a budget: 36.0 → "36s"."""
     return f"{seconds:g}s"
+
+
+def by_label(budgets_s: Sequence[float] | Mapping[str, float] | None) -> dict[str, float]:
+    """Seconds of each budget by its label; budgets without labels are called by their seconds."""
+    if isinstance(budgets_s, Mapping):
+        return dict(budgets_s)
+    return {label_of(b): float(b) for b in budgets_s or ()}
 
 
 def new_subject(
@@ -94,7 +112,8 @@ def new_subject(
     others = [s for s in dataset.subjects if s != subject]
     if not others:
         raise ConfigError(f"{dataset.path}: '{subject}' is its only subject, so nobody is left to pretrain on")
-    budgets = dict(budgets_s) if isinstance(budgets_s, Mapping) else {label_of(b): float(b) for b in budgets_s}
+    budgets = by_label(budgets_s)
+    check_lengths(gap_s=gap_s, test_s=test_s, budgets_s=budgets)
     total = length_s(dataset, held_out)
     longest = max(budgets.values(), default=0.0)
     if longest + gap_s + test_s > total * (1 + 1e-9):
@@ -131,6 +150,7 @@ def by_time(
 
     The fractions are of what is left of a recording after the gaps.
     """
+    check_lengths(gap_s=gap_s)
     if not fractions or min(fractions.values()) <= 0 or sum(fractions.values()) > 1 + 1e-9:
         raise ConfigError(f"fractions {dict(fractions)} must be above 0 and sum to at most 1")
     parts: dict[str, list[Span]] = {name: [] for name in fractions}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from neurofm.data.dataset import Dataset
 from neurofm.data.keyed import keyed_generator
-from neurofm.data.splits.parts import cut, length_s, whole
+from neurofm.data.splits.parts import by_label, check_lengths, cut, length_s, whole
 from neurofm.data.splits.spans import Span, Split
 from neurofm.schema.errors import ConfigError, nearest
 
@@ -18,7 +18,7 @@ def by_subject(
     validation: int | Sequence[str] = 0,
     seed: int = 0,
     subject: str | None = None,
-    budgets_s: Mapping[str, float] | None = None,
+    budgets_s: Sequence[float] | Mapping[str, float] | None = None,
     test_s: float | None = None,
     gap_s: float = 0.0,
 ) -> Split:
@@ -35,7 +35,7 @@ def by_subject(
     subject : str, optional
         One of the tested people, to be calibrated on: the first seconds of valid data, by budget, then a gap, and the
         test at the end. Those trained on stay the same, so one pretrained model serves every tested person.
-    budgets_s : mapping of label to seconds
+    budgets_s : sequence or mapping of label to seconds
         Calibration budgets; used with `subject`.
     test_s, gap_s : float
         Length of the test at the end of the person's data (default: all after the longest budget and the gap), and
@@ -71,7 +71,9 @@ def by_subject(
     subject = str(subject)
     if subject not in tested:
         raise ConfigError(f"{dataset.path}: subject '{subject}' is not one of the tested: {nearest(subject, tested)}")
-    parts |= _calibrated(dataset, subject, dict(budgets_s or {}), test_s, gap_s)
+    budgets = by_label(budgets_s)
+    check_lengths(gap_s=gap_s, test_s=test_s, budgets_s=budgets)
+    parts |= _calibrated(dataset, subject, budgets, test_s, gap_s)
     return Split(parts=parts, gap_s=gap_s, rule=f"{rule}, calibrated on {subject}", seed=seed)
 
 
@@ -81,7 +83,7 @@ def within_subject(
     test_s: float,
     gap_s: float,
     subject: str | None = None,
-    budgets_s: Mapping[str, float] | None = None,
+    budgets_s: Sequence[float] | Mapping[str, float] | None = None,
 ) -> Split:
     """Pretrain on everybody's early time, unlabelled; label the first seconds of one person and test on what came later.
 
@@ -95,7 +97,7 @@ def within_subject(
         Length of the test at the end of each person's valid time, and least time before it.
     subject : str, optional
         Whose labels are there, and who is tested; None: everybody is tested and nobody has labels.
-    budgets_s : mapping of label to seconds
+    budgets_s : sequence or mapping of label to seconds
         The first so many seconds, which pretraining has met as well, without labels; used with `subject`.
 
     Returns
@@ -106,20 +108,21 @@ def within_subject(
     Raises
     ------
     ConfigError
-        When a person is unknown or has too little data.
+        When a person is unknown or has too little data, the gap is below 0, or the test or a budget holds nothing.
     """
     people = dataset.subjects
     if subject is not None and str(subject) not in people:
         raise ConfigError(f"{dataset.path}: there is no subject '{subject}': {nearest(str(subject), people)}")
-    budgets = dict(budgets_s or {}) if subject is not None else {}
+    budgets = by_label(budgets_s) if subject is not None else {}
     if subject is not None and not budgets:
-        raise ConfigError(f"subject '{subject}' is to be calibrated on, but budgets_s is empty; give label: seconds")
+        raise ConfigError(f"subject '{subject}' is to be calibrated on, but budgets_s is empty; give seconds")
+    check_lengths(gap_s=gap_s, test_s=test_s, budgets_s=budgets)
     parts: dict[str, list[Span]] = {"pretrain": [], **{f"calibration-{label}": [] for label in budgets}, "test": []}
     for person in people:
         ids = dataset.select(subject=person)
         total = length_s(dataset, ids)
         early = total - gap_s - test_s
-        if test_s <= 0 or early <= max(budgets.values() if person == str(subject) else (), default=0.0) - 1e-9:
+        if early <= max(budgets.values() if person == str(subject) else (), default=0.0) - 1e-9:
             raise ConfigError(
                 f"subject '{person}' has {total:g} s, less than gap {gap_s:g} + test {test_s:g} s and what comes before them"
             )
@@ -138,7 +141,7 @@ def _calibrated(
     ids = dataset.select(subject=subject)
     total, longest = length_s(dataset, ids), max(budgets.values(), default=0.0)
     if not budgets:
-        raise ConfigError(f"subject '{subject}' is to be calibrated on, but budgets_s is empty; give label: seconds")
+        raise ConfigError(f"subject '{subject}' is to be calibrated on, but budgets_s is empty; give seconds")
     left = total - longest - gap_s
     length = left if test_s is None else float(test_s)
     if not 0 < length <= left * (1 + 1e-9):

@@ -104,11 +104,16 @@ RULES: dict[str, Callable[..., Split]] = {
 
 
 def make_split(dataset: Dataset, *, rule: str, window_s: float = 0.0, **choices: Any) -> Split:
-    """Make a split by the name of its rule; `window_s` is the task's, for the gap of "by_time"."""
+    """Make a split by the name of its rule.
+
+    A `gap_s` of None is the window, `window_s` of the task, plus the longest filter of preparation.
+    """
     if rule not in RULES:
         raise ConfigError(f"unknown split rule '{rule}': {nearest(rule, RULES)}")
     if rule == "by_time":
         choices["window_s"] = window_s
+    elif choices.get("gap_s", 0.0) is None:
+        choices["gap_s"] = window_s + filter_length_s(dataset)
     try:
         return RULES[rule](dataset, **choices)
     except TypeError as error:

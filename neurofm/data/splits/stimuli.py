@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from neurofm.data.dataset import Dataset
 from neurofm.data.keyed import keyed_generator
-from neurofm.data.splits.parts import cut, length_s, whole
+from neurofm.data.splits.parts import check_lengths, cut, length_s, whole
 from neurofm.data.splits.spans import Span, Split
 from neurofm.schema.errors import ConfigError, DataError, nearest
 
@@ -137,6 +137,7 @@ def folds_in_time(
     of the tested stretch nothing is trained on. With `validation_after` the stretch so many after the tested one, round
     the end, is for validation: models ("pretrain") leave it out with the same gap, baselines ("train") do not.
     """
+    check_lengths(gap_s=gap_s)
     if n_folds < 2 or not 0 <= fold < n_folds:
         raise ConfigError(f"fold {fold} of {n_folds}: expected two folds or more, and a fold counted from 0")
     if validation_after is not None and not (n_folds > 2 and 1 <= validation_after < n_folds):

@@ -94,12 +94,35 @@ def test_only_rows_of_the_new_session_move(pretrained):
     assert sorted(fresh.trainable()) == ["model.unit.weight", "objective.session.weight"]
 
 
-@pytest.mark.parametrize("strategy", ["full", "probe", "scratch"])
-def test_other_strategies_take_new_units_in_too(pretrained, strategy):
-    result = finetune(pretrained, windows(2, 5, 5), strategy=strategy, facts=NEW, steps=3, tail="none")
-    assert result.loaded.model.unit.weight.shape[0] == 10
+@pytest.mark.parametrize(
+    ("strategy", "choices"),
+    [(s, {}) for s in ("full", "probe", "scratch", "lora", "bitfit", "norm")] + [("reset", {"layers": ["latent"]})],
+)
+def test_other_strategies_take_new_units_in_too(pretrained, strategy, choices):
+    how = dict(strategy=strategy, strategy_choices=choices, facts=NEW, tail="none")
+    result = finetune(pretrained, windows(2, 5, 5), steps=3, **how)
+    start = finetune(pretrained, windows(2, 5, 5), steps=0, **how)
+    table, began = result.loaded.model.unit.weight, start.loaded.model.unit.weight
+    assert table.shape[0] == 10
+    assert (table[5:] != began[5:]).any(1).all()
+    assert torch.equal(table[:5], began[:5])
+    assert not torch.equal(result.loaded.objective.session.weight[2], start.loaded.objective.session.weight[2])
     assert result.loaded.facts.channels == NEW.channels
     assert result.loaded.objective.predict(result.loaded.model, windows(2, 5, 5)).shape == (24, 5, 1)
+
+
+def test_a_probe_moves_nothing_of_the_network_but_new_rows(pretrained):
+    assert [n for n in ADAPT.build("probe", pretrained, NEW, None).trainable() if n.startswith("model.")] == [
+        "model.unit.weight"
+    ]
+    assert not [n for n in ADAPT.build("probe", pretrained, OLD, None).trainable() if n.startswith("model.")]
+
+
+def test_a_closed_form_refuses_units_it_could_not_learn(pretrained):
+    readout = {"name": "behaviour", "stream": "velocity", "n_outputs": 1, "readout": "pool"}
+    with pytest.raises(ConfigError, match=r"5 units .*first is 'b/0'.* use adapt=unit_embedding or adapt=full"):
+        ADAPT.build("probe", pretrained, NEW, readout, solver="ridge")
+    ADAPT.build("probe", pretrained, OLD, readout, solver="ridge")
 
 
 def test_growing_is_the_same_every_time(pretrained):

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurofm.data.dataset import Dataset
+from neurofm.data.splits.files import check_rule
 from neurofm.data.splits.parts import by_time, kfold_trials, new_subject, official_parts, whole
 from neurofm.data.splits.people import within_subject
+from neurofm.data.splits.rules import make_split
 from neurofm.data.splits.spans import Span, Split, overlap, require_inside
 from neurofm.schema.errors import ConfigError, DataError
 
@@ -39,6 +41,7 @@ def test_within_subject_pretrains_on_nobodys_end(ramps):
     assert s["calibration-5s"] == [Span("sim_sub-2", 0.0, 5.0)]
     assert s["test"] == [Span("sim_sub-2", 30.0, 40.0)]
     assert [x for x in s["pretrain"] if x.recording_id == "sim_sub-2"] == [Span("sim_sub-2", 0.0, 28.0)]
+    assert within_subject(d, subject="2", budgets_s=[5, 12], test_s=10, gap_s=2) == s
     everybody = within_subject(d, test_s=10, gap_s=2)
     assert everybody["pretrain"] == s["pretrain"]
     assert list(everybody.parts) == ["pretrain", "test"]
@@ -50,6 +53,44 @@ def test_within_subject_pretrains_on_nobodys_end(ramps):
         within_subject(d, subject="9", budgets_s={"5s": 5}, test_s=10, gap_s=2)
     with pytest.raises(ConfigError, match="budgets_s is empty"):
         within_subject(d, subject="2", test_s=10, gap_s=2)
+
+
+WITHIN = dict(rule="within_subject", subject="2", budgets_s={"5s": 5}, test_s=10, gap_s=2)
+
+
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        ({**WITHIN, "gap_s": -5}, "gap_s=-5 must be 0 s or more"),
+        ({**WITHIN, "test_s": 0}, "test_s=0 must be above 0 s"),
+        ({**WITHIN, "budgets_s": {"none": 0, "5s": 5}}, "'none' is 0 s; a calibration must be above 0 s"),
+        ({**WITHIN, "rule": "new_subject", "gap_s": -5}, "gap_s=-5 must be 0 s or more"),
+        ({**WITHIN, "rule": "new_subject", "test_s": 0}, "test_s=0 must be above 0 s"),
+        ({**WITHIN, "rule": "new_subject", "budgets_s": [0]}, "'0s' is 0 s; a calibration must be above 0 s"),
+        ({**WITHIN, "rule": "by_subject", "test": ["2"], "gap_s": -5}, "gap_s=-5 must be 0 s or more"),
+        ({**WITHIN, "rule": "by_subject", "test": ["2"], "budgets_s": {"none": 0}}, "'none' is 0 s"),
+        (dict(rule="by_time", fractions={"a": 0.5, "b": 0.5}, gap_s=-5, gap_reason="r"), "gap_s=-5 must be"),
+        (dict(rule="folds_in_time", n_folds=3, fold=0, gap_s=-5), "gap_s=-5 must be 0 s or more"),
+        (dict(rule="new_subject_trials", subject="2", budgets=[1], gap_s=-5), "gap_s=-5 must be 0 s or more"),
+    ],
+)
+def test_gaps_below_zero_and_parts_of_nothing_are_a_sentence(ramps, choices, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        make_split(Dataset(ramps), **choices)
+
+
+def test_no_file_of_splits_promises_a_gap_below_zero():
+    with pytest.raises(ConfigError, match="gap_s=-5 must be 0 s or more"):
+        check_rule({"parts": {}, "promises": {"gap_s": -5}}, "x.json")
+
+
+@pytest.mark.parametrize("rule", ["within_subject", "new_subject"])
+def test_without_a_gap_it_is_the_window_and_the_longest_filter(ramps, rule, monkeypatch):
+    monkeypatch.setattr("neurofm.data.splits.rules.filter_length_s", lambda dataset: 1.5)
+    s = make_split(Dataset(ramps), **{**WITHIN, "rule": rule, "gap_s": None}, window_s=2.0)
+    assert s.gap_s == 3.5
+    own = [x for x in s["pretrain"] if x.recording_id == "sim_sub-2"]
+    assert own == ([Span("sim_sub-2", 0.0, 26.5)] if rule == "within_subject" else [])
 
 
 def test_volumes_survive_an_odd_rate(tmp_path, shard_maker):

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from data_prep.sources import SOURCES
 from data_prep.sources.sim_shared_latents import SimSharedLatents, latents, oracle, pattern, simulate
 from neurofm.schema.errors import ConfigError
+from neurofm.schema.hashing import hash_of
 
 SMALL = dict(n_subjects=3, n_channels=20, n_train=30, n_test=60, n_latents=5, n_dims=8, noise=2.0)
 
@@ -48,3 +50,22 @@ def test_outliers_are_as_rare_and_large_as_told():
     signal = simulate(choices, 1, "train").signal
     values = np.concatenate([signal.read(k, 0, 60) for k in range(30)])
     assert (np.abs(values) > 50).mean() == pytest.approx(0.008, abs=0.003)
+
+
+@pytest.mark.parametrize(
+    ("name", "hashes"),
+    [
+        ("sim_image_eeg", ("73581cdc0ee21c3b", "ff43cfd3e425822c", "9cd0e9154fd13afa")),
+        ("sim_shared_latents", ("e9d7795a74768921", "8b2fb3153291f593", "9b05f0e3e95d6add")),
+    ],
+)
+def test_prepared_data_keep_their_fingerprints(name, hashes):
+    source = SOURCES.get(name)()
+    assert (hash_of(source.describe()), *(i.fingerprint for i in source.list()[:2])) == hashes
+
+
+def test_a_simulator_of_nothing_is_a_sentence():
+    with pytest.raises(ConfigError, match="source 'sim_shared_latents': n_channels is 0; expected 1 or more"):
+        SimSharedLatents(n_channels=0)
+    with pytest.raises(ConfigError, match="source 'sim_image_eeg': rate_hz is 0; expected above 0"):
+        SOURCES.get("sim_image_eeg")(rate_hz=0)

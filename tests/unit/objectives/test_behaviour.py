@@ -14,8 +14,9 @@ from neurofm.adapt.ridge_head import PENALTIES
 from neurofm.hub.load import LoadedModel
 from neurofm.models import MODELS
 from neurofm.objectives import OBJECTIVES
+from neurofm.objectives.base import Objective
 from neurofm.schema.batch import Events, NeuralBatch, StreamValues
-from neurofm.schema.errors import DataError
+from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.facts import Facts
 
 FACTS = Facts(rate_hz=100.0, window_s=1.0, max_channels=5, channels=tuple("abcde"), sessions=("one", "two"))
@@ -131,6 +132,24 @@ def test_a_stream_that_is_missing_or_of_another_width_is_a_sentence():
         wide(model, batch())
 
 
+def test_what_a_linear_head_is_regressed_on_is_in_its_own_units():
+    model, objective = made(readout="pool", scale=[2.0], mean=[0.5, -1.0])
+    data = batch()
+    data.streams["velocity"].mask[2] = False
+    values, there = objective.regression_targets(data)
+    truth = data.streams["velocity"].values[:, -1].double()
+    torch.testing.assert_close(values[:2], (truth[:2] - torch.tensor([0.5, -1.0])) / 2)
+    assert there.tolist() == [True, True, False]
+    # its own loss, of a head that says nothing but 0, is their mean square
+    torch.nn.init.zeros_(objective.head.weight)
+    torch.nn.init.zeros_(objective.head.bias)
+    torch.testing.assert_close(objective(model, data).total, values[:2].square().mean())
+    with pytest.raises(ConfigError, match="no targets that a linear head could be regressed on"):
+        made()[1].regression_targets(data)
+    with pytest.raises(ConfigError, match="no targets that a linear head could be regressed on"):
+        Objective().regression_targets(data)
+
+
 def test_a_closed_form_readout_is_ridge_and_chooses_its_penalty_on_stretches_of_time():
     torch.manual_seed(0)
     model = MODELS.build("population_decoder", FACTS, dim=16, depth=1, head_dim=8, dropout=0.0, ffn_dropout=0.0)
@@ -167,3 +186,7 @@ def test_a_closed_form_readout_is_ridge_and_chooses_its_penalty_on_stretches_of_
             errors[penalty] += np.square(fitted(rest, penalty).predict(x[left]) - values[left]).sum()
     best = min(errors, key=errors.get)
     np.testing.assert_allclose(said, fitted(known, best).predict(x), rtol=1e-4, atol=1e-4)
+    # within one window's length nothing can be left out that the rest does not tell of
+    data.start_s = 0.004 * torch.arange(n).double()
+    with pytest.raises(DataError, match=r"199 calibration windows of 1 s all share time .* solver=steps"):
+        finetune(loaded, data, strategy="probe", strategy_choices={"solver": "ridge"}, objective=wish)
