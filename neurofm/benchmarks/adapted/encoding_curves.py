@@ -1,13 +1,14 @@
 """How well a person's responses to new stimuli are predicted, against the number of trials known of that person.
 
-Every decoder that holds a context (adapt=in_context) beside ridge from the embedding to the responses, fitted on the very
-same trials. A score is Pearson's correlation over test trials, averaged over channels.
+Every decoder that holds a context (adapt=in_context) beside ridge from the embedding to the responses, and banded ridge from all
+embeddings that the data name, a band each; both fitted on the very same trials. A score is Pearson's correlation over test trials, averaged over channels.
 
 Shape legend: n trials, C channel, E embedding.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,13 +19,16 @@ from numpy.typing import NDArray
 from neurofm.benchmarks.adapted.decoders import CHUNK, Decoder, audit_decoder, by_strategy, open_decoder
 from neurofm.benchmarks.adapted.trial_curves import OWN, TrialCurves, budget_of, common_of
 from neurofm.benchmarks.adapted.trials import MODEL
+from neurofm.benchmarks.baselines.banded_ridge import BandedRidge
 from neurofm.benchmarks.baselines.ridge_embedding import EmbeddingRidge
 from neurofm.benchmarks.guards.audit import refuse_on_leak
 from neurofm.benchmarks.results import append_results, record_look
 from neurofm.benchmarks.stats.intervals import bootstrap
 from neurofm.schema.errors import ConfigError
 
-RIDGE = "ridge on the same trials"
+RIDGE, BANDED = "ridge on the same trials", "banded ridge on the same trials"
+# of the cross-validation of banded ridge
+FOLDS = 5
 Array = NDArray[np.float64]
 
 
@@ -55,13 +59,17 @@ def score_encoding(
             common = common_of(name, decoder, run_id, versions, allow_leak, budget, out.unit, kind="encoding")
             if person not in out.looks:
                 out.looks[person] = record_look(results, **{k: v for k, v in common.items() if k not in OWN})
-            embedding, measured, said = answers(decoder, "test")
+            bands, measured, said = answers(decoder, "test")
             if (person, budget) not in done:
                 done.add((person, budget))
                 x, y, _ = answers(decoder, decoder.loaded.card["provenance"]["split"]["part"])
-                ridge = EmbeddingRidge().fit(x, y).predict(embedding)
-                about = {**common, "model": RIDGE, "baseline": True}
-                out.add(RIDGE, person, budget, {"r": _write(out, results, about, ridge, measured)})
+                own = next(iter(x))
+                bars = {RIDGE: EmbeddingRidge().fit(x[own], y).predict(bands[own])}
+                if len(y) >= FOLDS:
+                    bars[BANDED] = BandedRidge(n_folds=FOLDS).fit(x, y).predict(bands)
+                for bar, estimate in bars.items():
+                    about = {**common, "model": bar, "baseline": True}
+                    out.add(bar, person, budget, {"r": _write(out, results, about, estimate, measured)})
             about = {
                 **common, "model": MODEL, "strategy": strategy, "seed": decoder.seed,
                 "checkpoint_hash": decoder.loaded.card["weights"]["sha256"],
@@ -72,18 +80,23 @@ def score_encoding(
 
 
 @torch.inference_mode()
-def answers(decoder: Decoder, part: str) -> tuple[Array, Array, Array]:
-    """Embeddings (n, E) of the trials of a part, responses measured and said (n, C)."""
+def answers(decoder: Decoder, part: str) -> tuple[dict[str, Array], Array, Array]:
+    """Embeddings (n, E) of the trials of a part, the model's own first, responses measured and said (n, C)."""
     objective: Any = decoder.loaded.objective
     loader = decoder.corpus.loader(part, decoder.loaded.facts, batch_size=CHUNK, seed=0, training=False)
-    found: list[tuple[Array, ...]] = []
+    bands: dict[str, list[Array]] = defaultdict(list)
+    measured, told = [], []
     for batch in loader:
         there = batch.channel_mask.all(0)
         embedding, response = objective.trials(batch)
         said = objective.predict(decoder.loaded.model, batch)[..., 0]
-        found.append(tuple(t.double().numpy() for t in (embedding, response[:, there], said[:, there])))
-    a, b, c = (np.concatenate(x) for x in zip(*found, strict=True))
-    return a, b, c
+        own = objective.embedding or next(iter(batch.stimulus_embedding))
+        others = {n: e.flatten(1) for n, e in batch.stimulus_embedding.items() if n != own}
+        for name, values in {own: embedding, **others}.items():
+            bands[name].append(values.double().numpy())
+        measured.append(response[:, there].double().numpy())
+        told.append(said[:, there].double().numpy())
+    return {n: np.concatenate(x) for n, x in bands.items()}, np.concatenate(measured), np.concatenate(told)
 
 
 def correlation(one: Array, other: Array) -> float:
