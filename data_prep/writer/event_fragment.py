@@ -21,6 +21,9 @@ from neurofm.schema.errors import ConfigError, DataError
 from neurofm.schema.recording import EventStream, Recording, Stream
 from neurofm.schema.segments import TIME, UNIT
 
+# a clock that counts from 1970 would make millions of empty segments
+LONGEST_S = 366 * 86400.0
+
 
 def run_event_stages(recording: Recording, stages: Sequence[Stage | EventStage]) -> tuple[Recording, dict[str, float]]:
     """Return the recording after the stages, and the quality figures they gathered.
@@ -65,6 +68,10 @@ def check_events(recording: Recording) -> None:
         raise DataError(f"{len(s.duration_s)} intervals have a length, {len(recording.interval_start_s)} have a start")
     if not s.duration_s or not all(np.isfinite(d) and d > 0 for d in s.duration_s):
         raise DataError(f"a valid interval is {min(s.duration_s, default=0.0)} s long; expected seconds above 0")
+    if max(s.duration_s) > LONGEST_S:
+        raise DataError(
+            f"a valid interval is {max(s.duration_s) / 86400:.0f} days long; spike times count seconds of the recording, not of a calendar"
+        )
 
 
 def write_event_fragment(recording: Recording, path: Path, *, segment_s: float | None) -> Fragment:

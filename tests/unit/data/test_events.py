@@ -250,6 +250,7 @@ def test_no_units_no_time_twice_a_name(tmp_path):
     for stream, sentence in (
         (EventStream(channels=(), duration_s=(1.0,), read=None), "unit table is empty"),
         (EventStream(channels=units(1), duration_s=(0.0,), read=None), "0.0 s long"),
+        (EventStream(channels=units(1), duration_s=(1.6e9,), read=None), "18519 days long"),
         (EventStream(channels=units(1) * 2, duration_s=(1.0,), read=None), "'u0' occurs 2 times"),
     ):
         with pytest.raises(DataError, match=sentence):
