@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from neurofm.benchmarks.retrieval.average import WORDS
-from neurofm.benchmarks.retrieval.line import BARS, NEW_PERSON, Line, shown_as
+from neurofm.benchmarks.retrieval.line import BARS, Line, shown_as
 from neurofm.benchmarks.retrieval.scores import RetrievalScores
 from neurofm.report.content import Claim, Section, Table, notes_of
 from neurofm.report.figures_retrieval import panels, parts_of_signal, repetition_curves
@@ -94,7 +94,7 @@ def _by_kind(scored: RetrievalScores) -> dict[str, dict[int, list[float]]]:
     seen: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for (model, person), points in scored.curves.items():
         for n, (top1, _) in points.items():
-            seen[_story(scored, model), n][person].append(top1)
+            seen[scored.kind(model), n][person].append(top1)
     curves: dict[str, dict[int, list[float]]] = defaultdict(dict)
     for (model, n), people in seen.items():
         curves[model][n] = [float(np.mean(v)) for v in people.values()]
@@ -106,14 +106,8 @@ def _parts_by_kind(scored: RetrievalScores) -> dict[str, dict[tuple[str, str], f
     found: dict[str, dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     for model, parts in scored.resolved.items():
         for part, value in parts.items():
-            found[_story(scored, model)][part].append(value)
+            found[scored.kind(model)][part].append(value)
     return {model: {part: float(np.mean(v)) for part, v in parts.items()} for model, parts in found.items()}
-
-
-def _story(scored: RetrievalScores, shown: str) -> str:
-    """Name of a model's recipe in figures; `shown` is the model's own."""
-    model = shown.removesuffix(NEW_PERSON)
-    return scored.kind(model) + shown[len(model) :]
 
 
 def table_of(scored: RetrievalScores) -> Table:

@@ -18,7 +18,6 @@ from neurofm.schema.hashing import hash_of
 
 RIDGE, ENCODING = "ridge", "encoding model"
 BARS = (RIDGE, ENCODING)
-NEW_PERSON = ", new person"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +90,7 @@ def _about(common: Mapping[str, Any], line: Line, centred: bool, loaded: LoadedM
         "seed": -1 if bar else int(loaded.card["provenance"].get("seed", 0)), "n": len(line.scores.ranks),
         "checkpoint_hash": "" if bar else loaded.card["weights"]["sha256"],
         "protocol_hash": hash_of([line.gallery.hash, line.mode, centred]),
-        "note": f"{line.gallery.sentence()}; {averaged}{'; about the training mean' if centred else ''}",
+        "note": f"{line.gallery.sentence()}; {averaged}",
     }  # fmt: skip
 
 
@@ -153,4 +152,4 @@ def sentence_of(line: Line) -> str:
 
 def shown_as(model: str, rule: str) -> str:
     """Name in figures: within people and for new ones are two stories."""
-    return model + NEW_PERSON if rule == "new person" else model
+    return f"{model}, new person" if rule == "new person" else model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -184,8 +184,9 @@ def score_retrieval(
         kinds = _kinds(out, stimuli, chosen, galleries, test)
         train = trials_of_part(corpus, "train" if "train" in corpus.split.parts else "pretrain", loaded.facts, chosen)
         label = names[folder]
-        ridge = partial(ridge_decoder, rate_hz=_frames(corpus, chosen))
-        decoders = {label: model_decoder(loaded, corpus)}
+        ridge = partial(_ridge, rate_hz=_frames(corpus, chosen), centred=centred)
+        own_answers = model_decoder(loaded, corpus)
+        decoders = {label: about_the_mean(own_answers, train, estimates=False) if centred else own_answers}
         through = hash_of([[t["name"], t["choices"]] for t in loaded.transforms])
         if corpus.split.hash not in ridges:
             ridges[corpus.split.hash] = label, through
@@ -206,12 +207,11 @@ def score_retrieval(
             )
         out.oracle |= {s: by for s, by in _oracle(corpus).items() if s in set(test.subject)}
         for model, decoder in decoders.items():
-            if centred:
-                decoder = about_the_mean(decoder, train, estimates=model == RIDGE)
             decode, place, compared, _ = decoder
             asked, taught = test.placed(place), train.placed(place)
             for subject in sorted(set(test.subject)):
                 rule = "new person" if subject in new or subject not in people else "trained on"
+                out.kinds[shown_as(model, rule)] = shown_as(out.kind(model), rule)
                 own = asked.of(subject)
                 for kind in kinds:
                     gallery, answer = _gallery(corpus, chosen, kind, test, everything=candidates == "all")
@@ -254,7 +254,7 @@ def score_retrieval(
                 out.resolved[shown_as(model, rule)] = parts_of_signal(
                     decode, asked, gallery, answer, rate_hz=loaded.facts.rate_hz, width_s=width_s,
                     step_s=step_s, names=[channel_name(c) for c in corpus.dataset.channels(test.recording[0])],
-                    taught=train, teach=partial(_again, teach=ridge, centred=centred) if model == RIDGE else None,
+                    taught=train, teach=ridge if model == RIDGE else None,
                 )  # fmt: skip
     for (whose, *_), by_split in folds.items():
         if len(by_split) > 1:
@@ -265,8 +265,8 @@ def score_retrieval(
             yield sentence_of(line), out
 
 
-def _again(taught: Trials, *, teach: Callable[[Trials], Decoder], centred: bool) -> Decoder:
-    decoder = teach(taught)
+def _ridge(taught: Trials, *, rate_hz: float | None, centred: bool) -> Decoder:
+    decoder = ridge_decoder(taught, rate_hz=rate_hz)
     return about_the_mean(decoder, taught, estimates=True) if centred else decoder
 
 
